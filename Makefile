@@ -1,0 +1,48 @@
+# Everything a developer runs. `make help` lists it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+export CGO_ENABLED ?= 0
+GO ?= go
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+.PHONY: build
+build: ## build bin/evictgate
+	$(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/evictgate ./cmd/evictgate
+
+.PHONY: run
+run: build ## serve the library over a sample cluster and show its answers; no Kubernetes needed
+	$(GO) run ./test/tour $(TOUR_FLAGS)
+
+.PHONY: demo
+demo: build controlplane ## a real control plane, a budget, a policy, and a kubectl drain that is told why
+	$(GO) run ./test/demo
+
+.PHONY: controlplane
+controlplane: ## build etcd, Kubernetes 1.37 and kwok into bin/ (10 to 15 minutes once, then cached)
+	@test/controlplane/build.sh
+
+.PHONY: test
+test: build controlplane ## run all tests, those on a real control plane included
+	$(GO) test ./...
+	CGO_ENABLED=1 $(GO) test -race ./policies/... ./webhook/... ./certs/...
+
+.PHONY: bench
+bench: build ## measure against a no-op webhook, as ratios in one run, beside the bars
+	$(GO) run ./test/bench
+
+.PHONY: generate
+generate: ## regenerate what is derived from the code
+	$(GO) generate ./...
+
+.PHONY: verify
+verify: ## formatting, vet, lint, generated files and go.mod are as they should be
+	test/verify.sh
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin

@@ -1,0 +1,321 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/spf13/cobra"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"github.com/evictgate/evictgate/certs"
+	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/webhook"
+	"github.com/evictgate/evictgate/webhook/audit"
+	"github.com/evictgate/evictgate/webhook/cluster"
+)
+
+// serveFlags are the flags of serve.
+type serveFlags struct {
+	kubeconfig string
+	snapshots  []string
+	policies   []string
+	budgets    string
+	onError    string
+
+	policyTimeout time.Duration
+	shutdownDelay time.Duration
+
+	listen, metricsListen, healthListen string
+
+	certs                string
+	certDir              string
+	certNamespace        string
+	certSecret           string
+	webhookConfiguration string
+	dnsNames             []string
+	caOut                string
+	caDuration           time.Duration
+	leafDuration         time.Duration
+
+	logFormat string
+	verbose   bool
+}
+
+func newServe(p printer) *cobra.Command {
+	var f serveFlags
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve the admission webhook",
+		Long: `Serve decides the reviews that the API server sends to ` + webhook.Path + `.
+
+It knows the cluster by informers (in a cluster, or with --kubeconfig), or from files with --snapshot,
+as this prints them: kubectl get pods,pdb,nodes,deploy,rs,sts,ds,ns -A -o yaml
+
+One JSON record per decision goes to stdout, the log to stderr.`,
+		Example: `  evictgate serve --policies ./policies
+  evictgate serve --snapshot cluster.yaml --listen 127.0.0.1:9443`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := f.validate(); err != nil {
+				return err
+			}
+			return serve(cmd.Context(), f, p)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "reach the cluster by this kubeconfig; default: the pod's service account")
+	flags.StringSliceVar(&f.snapshots, "snapshot", nil, "serve over these files instead of a cluster; - is stdin")
+	flags.StringSliceVar(&f.policies, "policies", nil, "directories of policies, reloaded when they change; default: the embedded library's default set")
+	flags.StringVar(&f.budgets, "budgets", "answer", "when a budget blocks: answer (refuse and explain) or advise (admit, explain in a warning, let the API server refuse)")
+	flags.StringVar(&f.onError, "on-error", "delay", "when a policy fails: delay (429), deny (403) or admit")
+	flags.DurationVar(&f.policyTimeout, "policy-timeout", policies.DefaultPolicyTimeout, "how long one policy may take")
+	flags.DurationVar(&f.shutdownDelay, "shutdown-delay", 3*time.Second, "how long to go on answering after SIGTERM, while not ready")
+	flags.StringVar(&f.listen, "listen", ":9443", "address of the webhook")
+	flags.StringVar(&f.metricsListen, "metrics-listen", ":8080", "address of /metrics; 0 turns it off")
+	flags.StringVar(&f.healthListen, "health-listen", ":8081", "address of /healthz and /readyz; 0 turns it off")
+	flags.StringVar(&f.certs, "certs", "self", "serving certificate: self (own CA, kept in a Secret; in memory with --snapshot) or files")
+	flags.StringVar(&f.certDir, "cert-dir", "", "directory with tls.crt and tls.key, for --certs=files")
+	flags.StringVar(&f.certNamespace, "cert-namespace", "", "namespace of the CA's Secret; default: the pod's own")
+	flags.StringVar(&f.certSecret, "cert-secret", "evictgate-ca", "name of the CA's Secret")
+	flags.StringVar(&f.webhookConfiguration, "webhook-configuration", "evictgate", "name of the ValidatingWebhookConfiguration whose caBundle is kept")
+	flags.StringSliceVar(&f.dnsNames, "dns-names", nil, "names and addresses the API server calls us by; default: evictgate.<cert-namespace>.svc")
+	flags.StringVar(&f.caOut, "ca-out", "", "with --snapshot: write the throwaway CA to this file, for local clients")
+	flags.DurationVar(&f.caDuration, "ca-duration", 365*24*time.Hour, "life of the own CA; it is renewed after two thirds of it")
+	flags.DurationVar(&f.leafDuration, "leaf-duration", 7*24*time.Hour, "life of the own serving certificate; it is renewed after two thirds of it")
+	flags.StringVar(&f.logFormat, "log-format", "text", "text or json")
+	flags.BoolVarP(&f.verbose, "verbose", "v", false, "log every decision")
+	return cmd
+}
+
+func (f *serveFlags) validate() error {
+	oneOf := func(flag, value string, allowed ...string) error {
+		if slices.Contains(allowed, value) {
+			return nil
+		}
+		return fmt.Errorf("--%s is %q; expected one of %s", flag, value, strings.Join(allowed, ", "))
+	}
+	for _, path := range f.policies {
+		if path == "cluster" || strings.Contains(path, "://") {
+			return fmt.Errorf("--policies %s: this version reads policies from directories only", path)
+		}
+	}
+	switch {
+	case f.kubeconfig != "" && len(f.snapshots) > 0:
+		return errors.New("--kubeconfig and --snapshot exclude each other")
+	case f.certs == "files" && f.certDir == "":
+		return errors.New("--certs=files needs --cert-dir")
+	case f.caOut != "" && (len(f.snapshots) == 0 || f.certs != "self"):
+		return errors.New("--ca-out is for the throwaway CA of --snapshot with --certs=self")
+	}
+	return errors.Join(
+		oneOf("budgets", f.budgets, "answer", "advise"),
+		oneOf("on-error", f.onError, "delay", "deny", "admit"),
+		oneOf("certs", f.certs, "self", "files"),
+	)
+}
+
+// serve puts the server together from the flags and runs it.
+func serve(ctx context.Context, f serveFlags, p printer) error {
+	log, err := p.logger(f.logFormat, f.verbose)
+	if err != nil {
+		return err
+	}
+	ctrl.SetLogger(logr.FromSlogHandler(log.Handler()))
+	klog.SetSlogLogger(log)
+
+	config, err := restConfig(f)
+	if err != nil {
+		return err
+	}
+	o := webhook.ServerOptions{
+		RESTConfig: config, Log: log, ShutdownDelay: f.shutdownDelay, Checks: map[string]healthz.Checker{},
+		Listen: f.listen, MetricsListen: f.metricsListen, HealthListen: f.healthListen,
+	}
+	if o.Certificates, err = certificates(f, config, log); err != nil {
+		return err
+	}
+	gatherer, err := addCluster(&o, f, config, log)
+	if err != nil {
+		return err
+	}
+	records := audit.NewWriter(p.out, log)
+	defer records.Close()
+	m, err := webhook.NewMetrics(metrics.Registry, records.Lost)
+	if err != nil {
+		return fmt.Errorf("register metrics: %w", err)
+	}
+	current, err := addPolicies(&o, f, m, log)
+	if err != nil {
+		return err
+	}
+	hostname, _ := os.Hostname()
+	o.Gate = &webhook.Gate{
+		Cluster: gatherer, Policies: current, Records: records, Metrics: m, Log: log, Now: time.Now,
+		Labels: map[string]string{"app": "evictgate", "id": hostname, "version": currentVersion().Version},
+		Options: policies.Options{
+			Budgets: policies.BudgetMode(f.budgets), OnError: policies.OnError(f.onError), PolicyTimeout: f.policyTimeout,
+		},
+	}
+	server, err := webhook.NewServer(o)
+	if err != nil {
+		return err
+	}
+	log.Info("serving", "listen", f.listen, "path", webhook.Path, "revision", current().Revision(), "policies", policyNames(current()))
+	err = server.Run(ctx)
+	records.Close()
+	if lost := records.Lost(); lost > 0 {
+		log.Error("decision records were lost", "lost", lost)
+	}
+	return err
+}
+
+// restConfig reaches the cluster; nil over a snapshot.
+func restConfig(f serveFlags) (*rest.Config, error) {
+	if len(f.snapshots) > 0 {
+		return nil, nil
+	}
+	config, err := clientcmd.BuildConfigFromFlags("", f.kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("find the cluster: %w; give --kubeconfig, or --snapshot to serve without one", err)
+	}
+	// The API server's priority and fairness limits us; a limit of our own would delay decisions.
+	config.QPS = -1
+	config.UserAgent = "evictgate/" + currentVersion().Version
+	return config, nil
+}
+
+// addCluster adds what is known of the cluster.
+func addCluster(o *webhook.ServerOptions, f serveFlags, config *rest.Config, log *slog.Logger) (*cluster.Gatherer, error) {
+	if config == nil {
+		snapshot, err := cluster.ReadSnapshot(f.snapshots...)
+		if err != nil {
+			return nil, err
+		}
+		log.Info("read the snapshot", "objects", snapshot.Objects, "skipped", snapshot.Skipped)
+		return &cluster.Gatherer{Store: snapshot.Store}, nil
+	}
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("make a client: %w", err)
+	}
+	informed, err := cluster.Watch(client)
+	if err != nil {
+		return nil, err
+	}
+	o.Runnables = append(o.Runnables, informed)
+	o.Checks["cluster"] = informed.Ready
+	return &cluster.Gatherer{Store: informed.Store, Live: cluster.Client{Interface: client}}, nil
+}
+
+// addPolicies adds the source of policies and returns what gives its current revision.
+func addPolicies(o *webhook.ServerOptions, f serveFlags, m *webhook.Metrics, log *slog.Logger) (func() *policies.Set, error) {
+	if len(f.policies) == 0 {
+		set, err := policies.Default()
+		if err != nil {
+			return nil, err
+		}
+		m.Reloaded(set.Revision(), nil)
+		return func() *policies.Set { return set }, nil
+	}
+	source, err := policies.OpenDirectories(f.policies...)
+	if err != nil {
+		return nil, err
+	}
+	m.Reloaded(source.Current().Revision(), nil)
+	source.OnReload = func(set *policies.Set, err error) {
+		if err != nil {
+			m.Reloaded("", err)
+			log.Error("policies not reloaded; the last good revision goes on serving", "revision", source.Current().Revision(), "problems", err.Error())
+			return
+		}
+		m.Reloaded(set.Revision(), nil)
+		log.Info("policies reloaded", "revision", set.Revision(), "policies", policyNames(set))
+	}
+	o.Runnables = append(o.Runnables, manager.Runnable(source))
+	return source.Current, nil
+}
+
+func policyNames(set *policies.Set) string {
+	var names []string
+	for _, b := range set.Policies() {
+		names = append(names, b.Name+"="+string(b.Enforcement))
+	}
+	return strings.Join(names, ",")
+}
+
+// certificates chooses the source of the serving certificate.
+func certificates(f serveFlags, config *rest.Config, log *slog.Logger) (webhook.Certificates, error) {
+	logger := logr.FromSlogHandler(log.Handler())
+	namespace := f.certNamespace
+	if namespace == "" {
+		namespace = ownNamespace()
+	}
+	names := f.dnsNames
+	if len(names) == 0 && namespace != "" {
+		names = []string{"evictgate." + namespace + ".svc"}
+	}
+	if f.certs == "files" {
+		return certs.Files(f.certDir, logger, names...), nil
+	}
+	hosts, ips := splitNames(names)
+	if config == nil {
+		return throwaway(f, hosts, ips)
+	}
+	if namespace == "" {
+		return nil, errors.New("--certs=self keeps its CA in a Secret: outside a cluster, give --cert-namespace")
+	}
+	return certs.Self(certs.SelfOptions{
+		RESTConfig: config, SecretNamespace: namespace, SecretName: f.certSecret,
+		WebhookConfiguration: f.webhookConfiguration, DNSNames: hosts, IPs: ips,
+		CADuration: f.caDuration, LeafDuration: f.leafDuration, Logger: logger,
+	})
+}
+
+// throwaway is the certificate of a server over a snapshot, for clients on this machine.
+func throwaway(f serveFlags, hosts []string, ips []net.IP) (webhook.Certificates, error) {
+	source, err := certs.Ephemeral(append(hosts, "localhost"), append(ips, net.IPv4(127, 0, 0, 1), net.IPv6loopback))
+	if err != nil {
+		return nil, err
+	}
+	if f.caOut != "" {
+		if err := os.WriteFile(f.caOut, source.CAPEM(), 0o644); err != nil {
+			return nil, fmt.Errorf("--ca-out: %w", err)
+		}
+	}
+	return source, nil
+}
+
+func splitNames(names []string) (hosts []string, ips []net.IP) {
+	for _, name := range names {
+		if ip := net.ParseIP(name); ip != nil {
+			ips = append(ips, ip)
+		} else {
+			hosts = append(hosts, name)
+		}
+	}
+	return hosts, ips
+}
+
+// ownNamespace is the namespace of the pod we run in; empty outside a cluster.
+func ownNamespace() string {
+	raw, err := os.ReadFile("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(raw))
+}

@@ -1,0 +1,364 @@
+package policies
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/dependencies"
+	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/storage"
+	"github.com/open-policy-agent/opa/v1/storage/inmem"
+)
+
+// Set is a compiled, immutable set of bound policies: one revision. It is safe for concurrent use.
+type Set struct {
+	revision string
+	bound    []*boundPolicy
+	needs    *Needs
+	compiler *ast.Compiler
+}
+
+// boundPolicy is a policy with its binding.
+type boundPolicy struct {
+	binding
+	meta           Metadata
+	parametersTerm *ast.Term
+	readsParams    bool
+	effects        []Effect
+	query          rego.PreparedEvalQuery
+}
+
+// Metadata is what the METADATA block above a policy's package says.
+type Metadata struct {
+	ID               string
+	Title            string
+	Description      string
+	RelatedResources []string
+	Enforcement      Enforcement
+	// Default puts the policy into the set that serves when none is given.
+	Default bool
+}
+
+// BoundPolicy describes one bound policy of a set.
+type BoundPolicy struct {
+	Name        string      `json:"name"`
+	Policy      string      `json:"policy"`
+	Title       string      `json:"title"`
+	Enforcement Enforcement `json:"enforcement"`
+	// Default says that the policy belongs to the set that serves when none is given.
+	Default bool   `json:"default"`
+	File    string `json:"file"`
+}
+
+// Load compiles the policies of directories or files as one set. The error is of type Problems when the
+// sources were read but cannot be used; a set without a policy is an error, too.
+func Load(paths ...string) (*Set, error) {
+	var files []File
+	for _, path := range paths {
+		more, err := ReadDir(path)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, more...)
+	}
+	set, err := Compile(files)
+	if err != nil {
+		return nil, err
+	}
+	if len(set.bound) == 0 {
+		return nil, Problems{{File: strings.Join(paths, ", "), Message: "no policy found: expected *.rego with a package eviction.<id>, or *.yaml with an EvictionPolicy"}}
+	}
+	return set, nil
+}
+
+// Compile compiles Rego modules and EvictionPolicies into a set. Its error is of type Problems.
+func Compile(files []File) (*Set, error) {
+	s, problems := parseFiles(files)
+	if len(problems) > 0 {
+		// The modules are still looked at, so that one run shows everything.
+		_, more := parseModules(s.modules)
+		return nil, append(problems, more...)
+	}
+	return compile(s, func(Metadata) bool { return true })
+}
+
+// compile builds the set. A policy that no binding names is bound by itself when bindBare says so.
+func compile(s sources, bindBare func(Metadata) bool) (*Set, error) {
+	named := map[string]bool{}
+	for _, b := range s.bindings {
+		named[b.policy] = true
+	}
+	own, problems := parseModules(s.modules)
+	slices.Sort(s.library)
+	for _, id := range slices.Compact(s.library) {
+		module, more := parseModule(libraryFile(id))
+		problems = append(problems, more...)
+		if len(more) == 0 {
+			own = append(own, module)
+		}
+	}
+	problems = append(problems, duplicates(own, s.bindings)...)
+	if len(problems) > 0 {
+		return nil, problems
+	}
+	compiler, problems := compileModules(own)
+	if len(problems) > 0 {
+		return nil, problems
+	}
+	set := &Set{compiler: compiler, revision: s.revision()}
+	bindings := s.bindings
+	metas := map[string]Metadata{}
+	for _, module := range own {
+		meta, more := metadataOf(compiler, module)
+		problems = append(problems, more...)
+		if meta.ID == "" {
+			continue
+		}
+		metas[meta.ID] = meta
+		if !named[meta.ID] && bindBare(meta) {
+			bindings = append(bindings, binding{name: meta.ID, file: fileOf(module), policy: meta.ID})
+		}
+	}
+	if len(problems) > 0 {
+		return nil, problems
+	}
+	slices.SortFunc(bindings, func(a, b binding) int { return strings.Compare(a.name, b.name) })
+	return set.bind(bindings, metas)
+}
+
+func (s *Set) bind(bindings []binding, metas map[string]Metadata) (*Set, error) {
+	store := inmem.NewFromObjectWithOpts(map[string]any{}, inmem.OptRoundTripOnWrite(false), inmem.OptReturnASTValuesOnRead(true))
+	var refs []ast.Ref
+	for _, b := range bindings {
+		meta := metas[b.policy]
+		if b.enforcement == "" {
+			b.enforcement = meta.Enforcement
+		}
+		p, read, err := s.prepare(b, meta, store)
+		if err != nil {
+			return nil, problemsOf(err, b.file)
+		}
+		s.bound = append(s.bound, p)
+		refs = append(refs, read...)
+		if b.match.readsNamespace() {
+			refs = append(refs, ast.MustParseRef("input.namespace.labels"))
+		}
+	}
+	s.needs = newNeeds(refs)
+	return s, nil
+}
+
+// prepare compiles the one query of a policy: its effect sets by name, never the package as a
+// whole, which would evaluate every helper, too.
+func (s *Set) prepare(b binding, meta Metadata, store storage.Store) (*boundPolicy, []ast.Ref, error) {
+	p := &boundPolicy{binding: b, meta: meta}
+	var terms []string
+	for _, effect := range []Effect{Deny, Delay, Warning} {
+		ref := ast.MustParseRef(fmt.Sprintf("data.eviction.%s.%s", b.policy, effect))
+		if len(s.compiler.GetRulesExact(ref)) > 0 {
+			p.effects = append(p.effects, effect)
+			terms = append(terms, fmt.Sprintf("%s = %s", effect, ref))
+		}
+	}
+	query := strings.Join(terms, "; ")
+	refs, err := dependencies.Base(s.compiler, ast.MustParseBody(query))
+	if err != nil {
+		return nil, nil, fmt.Errorf("find what policy %s reads: %w", b.policy, err)
+	}
+	p.readsParams = newNeeds(refs).Reads("parameters")
+	params := b.parameters
+	if params == nil {
+		params = map[string]any{}
+	}
+	value, err := ast.InterfaceToValue(params)
+	if err != nil {
+		return nil, nil, fmt.Errorf("parameters of %s: %w", b.name, err)
+	}
+	p.parametersTerm = ast.NewTerm(value)
+	p.query, err = rego.New(
+		rego.Compiler(s.compiler), rego.Store(store), rego.Query(query),
+		rego.StrictBuiltinErrors(true), rego.SetRegoVersion(ast.RegoV1),
+	).PrepareForEval(context.Background())
+	return p, refs, err
+}
+
+// Revision identifies the set by its content: equal sources have equal revisions everywhere.
+func (s *Set) Revision() string { return s.revision }
+
+// Needs is what the set's policies read of the Input.
+func (s *Set) Needs() *Needs { return s.needs }
+
+// Policies describes the bound policies, sorted by name.
+func (s *Set) Policies() []BoundPolicy {
+	list := make([]BoundPolicy, len(s.bound))
+	for i, p := range s.bound {
+		list[i] = BoundPolicy{Name: p.name, Policy: p.policy, Title: p.meta.Title, Enforcement: p.enforcement, Default: p.meta.Default, File: p.file}
+	}
+	return list
+}
+
+// Refs lists the input paths that the set reads, sorted.
+func (s *Set) Refs() []string { return s.needs.Refs() }
+
+func parseModules(files []File) ([]*ast.Module, Problems) {
+	var modules []*ast.Module
+	var problems Problems
+	for _, f := range files {
+		module, more := parseModule(f)
+		problems = append(problems, more...)
+		if module != nil {
+			modules = append(modules, module)
+		}
+	}
+	return modules, problems
+}
+
+func parseModule(f File) (*ast.Module, Problems) {
+	module, err := ast.ParseModuleWithOpts(f.Name, string(f.Data), ast.ParserOptions{ProcessAnnotation: true, RegoVersion: ast.RegoV1})
+	if err != nil {
+		return nil, problemsOf(err, f.Name)
+	}
+	if module == nil {
+		return nil, Problems{{File: f.Name, Message: "the module is empty; expected a package eviction.<id>"}}
+	}
+	return module, checkPackage(f.Name, module)
+}
+
+// checkPackage holds a module to the shape of a policy, or of a helper below lib.
+func checkPackage(file string, module *ast.Module) Problems {
+	at := func(l *ast.Location, format string, args ...any) Problem {
+		return Problem{File: file, Row: l.Row, Col: l.Col, Message: fmt.Sprintf(format, args...)}
+	}
+	path := module.Package.Path
+	if len(path) > 1 && path[1].Equal(ast.StringTerm("lib")) {
+		return nil
+	}
+	if policyID(module) == "" {
+		return Problems{at(module.Package.Location, "package %s is neither a policy, eviction.<id>, nor a helper below lib", module.Package.Path.String()[len("data."):])}
+	}
+	var problems Problems
+	effects := 0
+	for _, rule := range module.Rules {
+		name := rule.Head.Ref()[0].String()
+		if name != string(Deny) && name != string(Delay) && name != string(Warning) {
+			continue
+		}
+		effects++
+		if rule.Head.RuleKind() != ast.MultiValue || len(rule.Head.Ref()) != 1 {
+			problems = append(problems, at(rule.Location, "%s must be a set of violations: write `%s contains {\"reason\": …, \"detail\": …} if { … }`", name, name))
+		}
+	}
+	if effects == 0 {
+		problems = append(problems, at(module.Package.Location, "the policy has none of the rules deny, delay, warn: it can never hold an eviction"))
+	}
+	return problems
+}
+
+// policyID is the <id> of a package eviction.<id>; empty for any other package.
+func policyID(module *ast.Module) string {
+	path := module.Package.Path
+	if len(path) != 3 || !path[1].Equal(ast.StringTerm("eviction")) {
+		return ""
+	}
+	id, ok := path[2].Value.(ast.String)
+	if !ok || !isIdentifier(string(id)) {
+		return ""
+	}
+	return string(id)
+}
+
+func fileOf(module *ast.Module) string { return module.Package.Location.File }
+
+// duplicates reports policy ids and binding names that stand twice.
+func duplicates(modules []*ast.Module, bindings []binding) Problems {
+	var problems Problems
+	seen := map[string]string{}
+	for _, m := range modules {
+		id := policyID(m)
+		if id == "" {
+			continue
+		}
+		if other, ok := seen[id]; ok {
+			l := m.Package.Location
+			problems = append(problems, Problem{File: l.File, Row: l.Row, Col: l.Col, Message: fmt.Sprintf("policy eviction.%s is defined in %s, too; give one of them another id", id, other)})
+			continue
+		}
+		seen[id] = fileOf(m)
+	}
+	names := map[string]string{}
+	for _, b := range bindings {
+		if other, ok := names[b.name]; ok {
+			problems = append(problems, Problem{File: b.file, Message: fmt.Sprintf("EvictionPolicy %s stands in %s, too", b.name, other)})
+			continue
+		}
+		names[b.name] = b.file
+	}
+	return problems
+}
+
+// Capabilities are the builtins a policy may use: all that are deterministic, and the time. There is
+// no network.
+func Capabilities() *ast.Capabilities {
+	caps := ast.CapabilitiesForThisVersion()
+	caps.Builtins = slices.DeleteFunc(slices.Clone(caps.Builtins), func(b *ast.Builtin) bool {
+		return b.IsNondeterministic() && b.Name != ast.NowNanos.Name
+	})
+	caps.AllowNet = []string{}
+	return caps
+}
+
+func compileModules(modules []*ast.Module) (*ast.Compiler, Problems) {
+	schemas := ast.NewSchemaSet()
+	schemas.Put(ast.SchemaRootRef, InputSchema())
+	compiler := ast.NewCompiler().
+		WithCapabilities(Capabilities()).
+		WithStrict(true).
+		WithSchemas(schemas).
+		WithUseTypeCheckAnnotations(true).
+		WithDefaultRegoVersion(ast.RegoV1).
+		SetErrorLimit(0)
+	byName := map[string]*ast.Module{}
+	for _, m := range modules {
+		byName[fileOf(m)] = m
+	}
+	if compiler.Compile(byName); compiler.Failed() {
+		return nil, problemsOf(compiler.Errors, "")
+	}
+	return compiler, nil
+}
+
+// metadataOf reads the METADATA of a policy; a helper module gives a zero Metadata.
+func metadataOf(compiler *ast.Compiler, module *ast.Module) (Metadata, Problems) {
+	meta := Metadata{ID: policyID(module), Enforcement: Enforce}
+	if meta.ID == "" {
+		return Metadata{}, nil
+	}
+	a := compiler.GetAnnotationSet().GetPackageScope(module.Package)
+	if a == nil {
+		return meta, nil
+	}
+	meta.Title, meta.Description = a.Title, strings.TrimSpace(a.Description)
+	for _, r := range a.RelatedResources {
+		meta.RelatedResources = append(meta.RelatedResources, r.Ref.String())
+	}
+	problem := func(format string, args ...any) Problem {
+		return Problem{File: fileOf(module), Row: a.Location.Row, Col: a.Location.Col, Message: "METADATA: " + fmt.Sprintf(format, args...)}
+	}
+	var problems Problems
+	if id, ok := a.Custom["id"]; ok && id != meta.ID {
+		problems = append(problems, problem("custom.id is %v, but the package is eviction.%s", id, meta.ID))
+	}
+	if raw, ok := a.Custom["enforcement"]; ok {
+		e, err := parseEnforcement(fmt.Sprint(raw))
+		if err != nil {
+			problems = append(problems, problem("custom.enforcement: %v", err))
+		} else if e != "" {
+			meta.Enforcement = e
+		}
+	}
+	meta.Default = a.Custom["default"] == true
+	return meta, problems
+}

@@ -1,0 +1,181 @@
+package policies
+
+import (
+	"cmp"
+	"fmt"
+	"net/http"
+	"strings"
+
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// BudgetSentence is how the API server begins its refusal by a budget. Clients look for it (Cluster
+// API's conditions do), so a refusal by a budget, and no other, begins with it.
+const BudgetSentence = "Cannot evict pod as it would violate the pod's disruption budget."
+
+// conclude weighs what was found: denied before misconfigured before delayed before undecided. The
+// message tells the reasons of the outcome that won; everything else is told in warnings.
+func conclude(d *Decision, in *Input, o Options) {
+	sortViolations(d.Violations)
+	denies, delays := enforced(d.Violations, Deny), enforced(d.Violations, Delay)
+	budget := budgetCode(in, o)
+	failed := enforcingFailures(d.Failures)
+	switch {
+	case len(denies) > 0:
+		d.refuse(Denied, http.StatusForbidden, "", denies)
+		d.warn(texts(delays)...)
+		d.warnBudget(in)
+	case budget == http.StatusInternalServerError, budget == http.StatusForbidden:
+		d.refuse(Denied, budget, in.Disruption.Detail, nil)
+		d.warn(texts(delays)...)
+	case budget != 0:
+		d.refuse(Delayed, budget, BudgetSentence+" "+in.Disruption.Detail, delays)
+	case len(delays) > 0:
+		d.refuse(Delayed, http.StatusTooManyRequests, "", delays)
+	case len(failed) > 0:
+		d.undecided(failed, o.OnError)
+	default:
+		d.set(Admitted, http.StatusOK, "")
+	}
+	if o.Budgets == AdviseBudgets {
+		d.warnBudget(in)
+	}
+	d.explain(in)
+}
+
+func enforced(all []Violation, effect Effect) []Violation {
+	var list []Violation
+	for _, v := range all {
+		if v.Enforcing() && v.Effect == effect {
+			list = append(list, v)
+		}
+	}
+	return list
+}
+
+func texts(violations []Violation) []string {
+	list := make([]string, len(violations))
+	for i, v := range violations {
+		list[i] = v.text()
+	}
+	return list
+}
+
+// refuse sets a refusal by a budget (when its sentence is given) and by violations.
+func (d *Decision) refuse(outcome Outcome, code int32, budget string, violations []Violation) {
+	reasons := texts(violations)
+	if budget != "" {
+		reasons = append([]string{budget}, reasons...)
+		d.Causes = append(d.Causes, Cause{
+			Type: string(policyv1.DisruptionBudgetCause), Field: strings.Join(d.Disruption.Budgets, ","),
+			Message: cmp.Or(d.Disruption.Cause, d.Disruption.Message),
+		})
+	}
+	for _, v := range violations {
+		d.Causes = append(d.Causes, Cause{Type: PolicyCause, Field: v.Policy, Message: v.Reason})
+	}
+	d.set(outcome, code, strings.Join(reasons, "; "))
+}
+
+// budgetCode is the status with which a budget refuses, or 0.
+func budgetCode(in *Input, o Options) int32 {
+	if in.Disruption == nil || in.Disruption.Allowed || o.Budgets == AdviseBudgets {
+		return 0
+	}
+	return in.Disruption.Code
+}
+
+func enforcingFailures(failures []Failure) []string {
+	var names []string
+	for _, f := range failures {
+		if f.Enforcement == Enforce {
+			names = append(names, f.Policy)
+		}
+	}
+	return names
+}
+
+func (d *Decision) undecided(policies []string, o OnError) {
+	code := int32(http.StatusTooManyRequests)
+	switch o {
+	case OnErrorDeny:
+		code = http.StatusForbidden
+	case OnErrorAdmit:
+		code = http.StatusOK
+	}
+	what := "policy " + policies[0] + " could not be evaluated"
+	if len(policies) > 1 {
+		what = "policies " + strings.Join(policies, ", ") + " could not be evaluated"
+	}
+	d.set(Undecided, code, what+", so this eviction is not decided; mend the policy (the log of evictgate names the line), or bind it with enforcement Audit")
+}
+
+func (d *Decision) set(outcome Outcome, code int32, message string) {
+	d.Outcome, d.Code, d.Message = outcome, code, message
+	switch code {
+	case http.StatusTooManyRequests:
+		d.Reason = string(metav1.StatusReasonTooManyRequests)
+	case http.StatusForbidden:
+		d.Reason = string(metav1.StatusReasonForbidden)
+	case http.StatusInternalServerError:
+		// The API server gives no reason for misconfigured budgets; clients fall back to the code.
+		d.Reason = ""
+	}
+}
+
+// warnBudget tells the budget's part when another reason decides.
+func (d *Decision) warnBudget(in *Input) {
+	if in.Disruption != nil && !in.Disruption.Allowed {
+		d.warn(in.Disruption.Detail)
+	}
+}
+
+// explain adds the warnings that go with every outcome: the pods a budget waits for, the policies
+// that only warn, and those that failed.
+func (d *Decision) explain(in *Input) {
+	if in.Disruption != nil && !in.Disruption.Allowed {
+		for _, b := range in.Disruption.Blockers {
+			d.warn(b.text())
+		}
+	}
+	for _, v := range d.Violations {
+		switch {
+		case v.Effect == Warning && v.Enforcement != Audit:
+			d.warn(v.text())
+		case v.Effect != Warning && v.Enforcement == Warn:
+			d.warn(fmt.Sprintf("would %s: %s", v.Effect, v.text()))
+		}
+	}
+	for _, f := range d.Failures {
+		if f.Enforcement != Audit {
+			d.warn(fmt.Sprintf("policy %s could not be evaluated: %s", f.Policy, f.Error))
+		}
+	}
+}
+
+func (d *Decision) warn(lines ...string) {
+	for _, line := range lines {
+		if line = oneLine(line); line != "" {
+			d.Warnings = append(d.Warnings, line)
+		}
+	}
+}
+
+func (v Violation) text() string { return fmt.Sprintf("%s (policy %s)", v.Reason, v.Policy) }
+
+func (b Blocker) text() string {
+	if b.Since == nil {
+		return fmt.Sprintf("pod %s: %s", b.Name, b.Why)
+	}
+	return fmt.Sprintf("pod %s: %s since %s", b.Name, b.Why, b.Since.UTC().Format("2006-01-02T15:04:05Z"))
+}
+
+// UndecidedBy is the decision when something other than a policy failed; what names it.
+func UndecidedBy(what, why, revision string, o Options) *Decision {
+	d := &Decision{Revision: revision, Failures: []Failure{{Policy: what, Enforcement: Enforce, Error: oneLine(why)}}}
+	o = o.withDefaults()
+	d.undecided([]string{what}, o.OnError)
+	d.explain(&Input{})
+	return d
+}

@@ -1,0 +1,101 @@
+package policies
+
+import "time"
+
+// Outcome is what becomes of a review.
+type Outcome string
+
+const (
+	// Admitted: the API server goes on, and has the last word.
+	Admitted Outcome = "admitted"
+	// Delayed: not now (429); every client retries.
+	Delayed Outcome = "delayed"
+	// Denied: a human must act (403, or 500 when the budgets are misconfigured).
+	Denied Outcome = "denied"
+	// Undecided: a policy that enforces failed or did not end in time.
+	Undecided Outcome = "undecided"
+)
+
+// Enforcement is what a binding's violations do.
+type Enforcement string
+
+const (
+	// Enforce lets violations decide.
+	Enforce Enforcement = "enforce"
+	// Warn shows violations to the client as warnings, and admits.
+	Warn Enforcement = "warn"
+	// Audit only records violations.
+	Audit Enforcement = "audit"
+)
+
+// Effect is the set of a policy in which a violation stands.
+type Effect string
+
+const (
+	// Deny asks for 403: no retry will help until somebody acts.
+	Deny Effect = "deny"
+	// Delay asks for 429: not now.
+	Delay Effect = "delay"
+	// Warning only tells the client.
+	Warning Effect = "warn"
+)
+
+// Violation is one member of a policy's deny, delay or warn set.
+type Violation struct {
+	// Policy is the name of the binding; for a bare policy, its id.
+	Policy      string         `json:"policy"`
+	Effect      Effect         `json:"effect"`
+	Enforcement Enforcement    `json:"enforcement"`
+	Reason      string         `json:"reason"`
+	Detail      map[string]any `json:"detail"`
+}
+
+// Enforcing reports whether the violation takes part in the outcome.
+func (v Violation) Enforcing() bool { return v.Enforcement == Enforce && v.Effect != Warning }
+
+// Failure is a policy that could not be evaluated.
+type Failure struct {
+	Policy      string      `json:"policy"`
+	Enforcement Enforcement `json:"enforcement"`
+	// Error names the place as file:line:col where it is known.
+	Error string `json:"error"`
+}
+
+// PolicyCause is the cause type of a policy's violation in a refusal; a budget's is the API server's
+// own, DisruptionBudget.
+const PolicyCause = "EvictionPolicy"
+
+// Cause is one reason of a refusal, as it stands in the status details.
+type Cause struct {
+	Type    string `json:"type"`
+	Message string `json:"message"`
+	// Field names the policy or the budget.
+	Field string `json:"field"`
+}
+
+// Decision is the result of Set.Evaluate: plain data from which the response, the record, the
+// metrics and the log line are made, each once.
+type Decision struct {
+	Outcome Outcome `json:"outcome"`
+	// Code is the HTTP status of the answer: 200 when admitted, 403, 429 or 500 otherwise.
+	Code int32 `json:"code"`
+	// Reason is the Kubernetes status reason that goes with Code; empty when admitted.
+	Reason string `json:"reason"`
+	// Message is one line, the same for every pod of the workload; empty when admitted.
+	Message    string      `json:"message"`
+	Violations []Violation `json:"violations"`
+	Failures   []Failure   `json:"failures"`
+	// Disruption is the budgets' part; null when no budget was looked at.
+	Disruption *Disruption `json:"disruption"`
+	// Causes are the reasons of a refusal, one by one.
+	Causes []Cause `json:"causes"`
+	// Warnings are the lines the client is shown beside the answer.
+	Warnings []string `json:"warnings"`
+	// Revision identifies the policy set that decided.
+	Revision string `json:"revision"`
+	// Duration is how long the evaluation of the policies took.
+	Duration time.Duration `json:"-"`
+}
+
+// Allowed reports whether the eviction is admitted. An undecided one may be, by OnError.
+func (d *Decision) Allowed() bool { return d.Code < 400 }

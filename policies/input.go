@@ -1,0 +1,183 @@
+package policies
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Input is what a policy sees as `input`. It is total: every key of ours is always there, null or
+// empty rather than absent, so that a policy cannot become undefined by a missing key of ours.
+// Only what the loaded policies read is filled in; see Set.Needs.
+//
+// Keys are snake_case; embedded Kubernetes objects keep their own camelCase.
+type Input struct {
+	// Now is the time of the decision, UTC.
+	Now     metav1.Time `json:"now"`
+	Request Request     `json:"request"`
+	// Pod is the pod to be evicted, without managedFields and the last-applied annotation.
+	// Null when the pod is not known.
+	Pod       *corev1.Pod `json:"pod"`
+	Namespace *Namespace  `json:"namespace"`
+	// Node is where the pod runs; null when it is not scheduled or the node is gone.
+	Node *Node `json:"node"`
+	// Owner is the pod's top controller; null for a bare pod.
+	Owner *Owner `json:"owner"`
+	// Peers are the owner's other pods, sorted by name.
+	Peers []Peer `json:"peers"`
+	// Budgets are the PodDisruptionBudgets that match the pod, sorted by name.
+	Budgets []Budget `json:"budgets"`
+	// Disruption is what the API server would answer by the budgets alone.
+	Disruption *Disruption `json:"disruption"`
+	// History holds recent evictions. It is null: this version keeps no history yet.
+	History *History `json:"history"`
+	// Parameters are those of the policy's binding.
+	Parameters map[string]any `json:"parameters"`
+}
+
+// Request is the review's request, reduced to what a policy may rely on.
+type Request struct {
+	UID       string `json:"uid"`
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	User      User   `json:"user"`
+	// Evictor is the kind of client, normalised from the user: see Evictor.
+	Evictor string `json:"evictor"`
+	// DryRun is true when the query or the Eviction's delete options ask for a dry run.
+	DryRun bool `json:"dry_run"`
+	// Annotations are the Eviction's own; any client can set them.
+	Annotations map[string]string `json:"annotations"`
+	// DeleteOptions are the Eviction's; null when it has none.
+	DeleteOptions *metav1.DeleteOptions `json:"delete_options"`
+}
+
+// User is who sent the Eviction, as the API server authenticated it.
+type User struct {
+	Username string   `json:"username"`
+	Groups   []string `json:"groups"`
+}
+
+// Namespace is the pod's namespace.
+type Namespace struct {
+	Name        string            `json:"name"`
+	Labels      map[string]string `json:"labels"`
+	Annotations map[string]string `json:"annotations"`
+}
+
+// Node is the node on which the pod runs.
+type Node struct {
+	Name          string            `json:"name"`
+	Labels        map[string]string `json:"labels"`
+	Annotations   map[string]string `json:"annotations"`
+	Unschedulable bool              `json:"unschedulable"`
+	Ready         bool              `json:"ready"`
+	Taints        []corev1.Taint    `json:"taints"`
+}
+
+// Owner is the pod's top controller: a ReplicaSet is resolved to its Deployment, a Job to its
+// CronJob. The numbers are null when the kind is not one whose replicas are known.
+type Owner struct {
+	Kind string `json:"kind"`
+	Name string `json:"name"`
+	UID  string `json:"uid"`
+	// Replicas is the wanted number of pods (spec).
+	Replicas *int32 `json:"replicas"`
+	// ReadyReplicas counts the owner's pods that are Ready and not terminating, the pod included.
+	ReadyReplicas *int32 `json:"ready_replicas"`
+	// MissingReplicas counts wanted pods that do not exist yet or are terminating.
+	MissingReplicas *int32 `json:"missing_replicas"`
+}
+
+// Peer is another pod of the same owner.
+type Peer struct {
+	Name        string `json:"name"`
+	Node        string `json:"node"`
+	Zone        string `json:"zone"`
+	Ready       bool   `json:"ready"`
+	Phase       string `json:"phase"`
+	Terminating bool   `json:"terminating"`
+}
+
+// Budget is a PodDisruptionBudget that matches the pod: the numbers of its spec and its status.
+type Budget struct {
+	Name string `json:"name"`
+	// MinAvailable and MaxUnavailable are written as in the spec ("2", "50%"); null when not set.
+	MinAvailable   *string `json:"min_available"`
+	MaxUnavailable *string `json:"max_unavailable"`
+	// UnhealthyPodEvictionPolicy is null when not set, which means IfHealthyBudget.
+	UnhealthyPodEvictionPolicy *string               `json:"unhealthy_pod_eviction_policy"`
+	Selector                   *metav1.LabelSelector `json:"selector"`
+	CurrentHealthy             int32                 `json:"current_healthy"`
+	DesiredHealthy             int32                 `json:"desired_healthy"`
+	ExpectedPods               int32                 `json:"expected_pods"`
+	DisruptionsAllowed         int32                 `json:"disruptions_allowed"`
+	Generation                 int64                 `json:"generation"`
+	ObservedGeneration         int64                 `json:"observed_generation"`
+}
+
+// Disruption is the API server's answer to the eviction as far as it can be known: its code and
+// reason, and our explanation of them.
+type Disruption struct {
+	Allowed bool `json:"allowed"`
+	// Code is the HTTP status: 201, 429, 403 or 500.
+	Code int32 `json:"code"`
+	// Reason is the API server's status reason; it has none for 201 and 500.
+	Reason string `json:"reason"`
+	// Message is the API server's own sentence; empty when allowed.
+	Message string `json:"message"`
+	// Cause is the API server's DisruptionBudget cause; empty when it gives none.
+	Cause string `json:"cause"`
+	// Detail explains: which budget, what it needs and has, which pods block, what unblocks it. It
+	// is the same for every pod of the workload.
+	Detail string `json:"detail"`
+	// Budgets names the budgets that decide, sorted.
+	Budgets []string `json:"budgets"`
+	// Blockers are the pods that the budget waits for, sorted by name.
+	Blockers []Blocker `json:"blockers"`
+}
+
+// Blocker is a pod that keeps a budget from allowing a disruption.
+type Blocker struct {
+	Name string `json:"name"`
+	// Why is the reason in Kubernetes' own word, for example CrashLoopBackOff or Terminating.
+	Why string `json:"why"`
+	// Since is when that began; null when it is not known.
+	Since *metav1.Time `json:"since"`
+}
+
+// History lists recent evictions that share something with this one, newest first.
+type History struct {
+	Owner     []PastEviction `json:"owner"`
+	Node      []PastEviction `json:"node"`
+	Namespace []PastEviction `json:"namespace"`
+	Zone      []PastEviction `json:"zone"`
+	Cluster   []PastEviction `json:"cluster"`
+}
+
+// PastEviction is one eviction that was admitted before.
+type PastEviction struct {
+	At        metav1.Time `json:"at"`
+	Namespace string      `json:"namespace"`
+	Name      string      `json:"name"`
+}
+
+// PodReady reports whether the pod's Ready condition is true; a pod without one is not ready, as
+// for the API server (k8s.io/kubernetes/pkg/api/v1/pod.IsPodReady).
+func PodReady(pod *corev1.Pod) bool {
+	for i := range pod.Status.Conditions {
+		if c := &pod.Status.Conditions[i]; c.Type == corev1.PodReady {
+			return c.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}
+
+// BudgetIgnored reports whether the API server evicts the pod without looking at budgets: it is
+// Pending, finished or terminating. Such pods are always admitted here, too.
+// Source: canIgnorePDB in k8s.io/kubernetes/pkg/registry/core/pod/storage/eviction.go.
+func BudgetIgnored(pod *corev1.Pod) bool {
+	switch pod.Status.Phase {
+	case corev1.PodPending, corev1.PodSucceeded, corev1.PodFailed:
+		return true
+	}
+	return pod.DeletionTimestamp != nil
+}

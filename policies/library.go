@@ -1,0 +1,65 @@
+package policies
+
+import (
+	"embed"
+	"io/fs"
+	"path"
+)
+
+// libraryFS holds the shipped policies: eviction/<id>/<id>.rego with tests, suite and samples.
+//
+//go:embed eviction
+var libraryFS embed.FS
+
+// LibraryIDs lists the ids of the embedded library, sorted.
+func LibraryIDs() []string {
+	entries, err := libraryFS.ReadDir("eviction")
+	if err != nil {
+		return nil
+	}
+	var ids []string
+	for _, e := range entries {
+		if e.IsDir() {
+			ids = append(ids, e.Name())
+		}
+	}
+	return ids
+}
+
+// LibraryFiles returns the sources of the whole embedded library.
+func LibraryFiles() []File {
+	var files []File
+	for _, id := range LibraryIDs() {
+		files = append(files, libraryFile(id))
+	}
+	return files
+}
+
+func libraryFile(id string) File {
+	name := path.Join("eviction", id, id+".rego")
+	data, err := fs.ReadFile(libraryFS, name)
+	if err != nil {
+		// The folder's completeness is held by a test; an empty module is reported by the compiler.
+		data = nil
+	}
+	return File{Name: "library/" + id + ".rego", Data: data}
+}
+
+// Library is the set of all policies of the embedded library, each with its own enforcement.
+func Library() (*Set, error) {
+	return compileLibrary(func(Metadata) bool { return true })
+}
+
+// Default is the set that serves when no policies are given: the library's policies whose METADATA
+// says custom.default, with the enforcement that stands there.
+func Default() (*Set, error) {
+	return compileLibrary(func(m Metadata) bool { return m.Default })
+}
+
+func compileLibrary(bound func(Metadata) bool) (*Set, error) {
+	s, problems := parseFiles(LibraryFiles())
+	if len(problems) > 0 {
+		return nil, problems
+	}
+	return compile(s, bound)
+}

@@ -1,0 +1,247 @@
+package policies
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/evictgate/evictgate/policies/v1alpha1"
+)
+
+// File is one policy source: a Rego module or a YAML stream of EvictionPolicies.
+type File struct {
+	Name string
+	Data []byte
+}
+
+// ReadDir reads the policy sources below a directory, sorted by name: *.rego without tests, and
+// *.yaml, *.yml. Suites, samples and hidden files are left out. A single file is accepted, too.
+func ReadDir(root string) ([]File, error) {
+	info, err := os.Stat(root)
+	if err != nil {
+		return nil, fmt.Errorf("read policies: %w", err)
+	}
+	if !info.IsDir() {
+		data, err := os.ReadFile(root)
+		if err != nil {
+			return nil, fmt.Errorf("read policies: %w", err)
+		}
+		return []File{{Name: root, Data: data}}, nil
+	}
+	// A mounted ConfigMap is a symlinked directory: os.DirFS on the resolved path follows it.
+	resolved, err := filepath.EvalSymlinks(root)
+	if err != nil {
+		return nil, fmt.Errorf("read policies: %w", err)
+	}
+	files, err := readFS(os.DirFS(resolved))
+	if err != nil {
+		return nil, fmt.Errorf("read policies in %s: %w", root, err)
+	}
+	for i := range files {
+		files[i].Name = filepath.Join(root, files[i].Name)
+	}
+	return files, nil
+}
+
+func readFS(fsys fs.FS) ([]File, error) {
+	var files []File
+	err := fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (name != "." && skippedDir(d.Name())):
+			return fs.SkipDir
+		case !isSource(d.Name()):
+			return nil
+		}
+		// Stat follows links: a ConfigMap's files are links into a hidden directory.
+		if info, err := fs.Stat(fsys, name); err != nil || info.IsDir() {
+			return err
+		}
+		data, err := fs.ReadFile(fsys, name)
+		if err != nil {
+			return err
+		}
+		files = append(files, File{Name: name, Data: data})
+		return nil
+	})
+	return files, err
+}
+
+func skippedDir(name string) bool {
+	return strings.HasPrefix(name, ".") || name == "samples" || name == "testdata"
+}
+
+func isSource(name string) bool {
+	if strings.HasPrefix(name, ".") || name == suiteFile {
+		return false
+	}
+	switch path.Ext(name) {
+	case ".rego":
+		return !strings.HasSuffix(name, "_test.rego")
+	case ".yaml", ".yml":
+		return true
+	}
+	return false
+}
+
+// binding says how one policy is applied.
+type binding struct {
+	name        string
+	file        string
+	policy      string
+	parameters  map[string]any
+	enforcement Enforcement // empty: the policy's own default
+	match       matcher
+}
+
+// sources is what files hold, before it is compiled.
+type sources struct {
+	modules  []File // Rego only
+	bindings []binding
+	// library lists the ids of the embedded library that bindings name.
+	library []string
+	// digest is fed with every source, in the order of names.
+	digest hash.Hash
+}
+
+// revision identifies sources by content, not by where they were read from: equal sources have equal
+// revisions on every replica.
+func (s *sources) revision() string {
+	for _, id := range s.library {
+		s.digest.Write(libraryFile(id).Data)
+	}
+	return hex.EncodeToString(s.digest.Sum(nil))[:12]
+}
+
+// parseFiles splits files into modules and bindings, and reports all that is wrong with them.
+func parseFiles(files []File) (sources, Problems) {
+	s := sources{digest: sha256.New()}
+	var problems Problems
+	files = slices.SortedFunc(slices.Values(files), func(a, b File) int { return cmp.Compare(a.Name, b.Name) })
+	for _, f := range files {
+		fmt.Fprintf(s.digest, "%s %d\n", path.Ext(f.Name), len(f.Data))
+		s.digest.Write(f.Data)
+		if path.Ext(f.Name) == ".rego" {
+			s.modules = append(s.modules, f)
+			continue
+		}
+		problems = append(problems, s.addYAML(f)...)
+	}
+	return s, problems
+}
+
+func (s *sources) addYAML(f File) Problems {
+	var problems Problems
+	row := 1
+	for _, doc := range splitYAML(string(f.Data)) {
+		if strings.TrimSpace(stripComments(doc)) != "" {
+			if err := s.addPolicy(f.Name, []byte(doc)); err != nil {
+				problems = append(problems, placed(err, f.Name, row)...)
+			}
+		}
+		row += strings.Count(doc, "\n") + 1
+	}
+	return problems
+}
+
+// placed gives an error the place of the YAML document in which it was found.
+func placed(err error, file string, row int) Problems {
+	var ps Problems
+	if errors.As(err, &ps) {
+		return ps
+	}
+	return Problems{{File: file, Row: row, Message: err.Error()}}
+}
+
+func splitYAML(s string) []string {
+	var docs []string
+	var doc []string
+	for line := range strings.SplitSeq(s, "\n") {
+		if strings.TrimRight(line, " \r") == "---" {
+			docs = append(docs, strings.Join(doc, "\n"))
+			doc = nil
+			continue
+		}
+		doc = append(doc, line)
+	}
+	return append(docs, strings.Join(doc, "\n"))
+}
+
+func stripComments(doc string) string {
+	var kept []string
+	for line := range strings.SplitSeq(doc, "\n") {
+		if !strings.HasPrefix(strings.TrimSpace(line), "#") {
+			kept = append(kept, line)
+		}
+	}
+	return strings.Join(kept, "\n")
+}
+
+func (s *sources) addPolicy(file string, doc []byte) error {
+	var p v1alpha1.EvictionPolicy
+	if err := yaml.UnmarshalStrict(doc, &p); err != nil {
+		return fmt.Errorf("not an %s: %w", v1alpha1.Kind, err)
+	}
+	b, err := newBinding(file, &p)
+	if err != nil {
+		return err
+	}
+	if p.Spec.Rego != "" {
+		inline := File{Name: fmt.Sprintf("%s (%s spec.rego)", file, p.Name), Data: []byte(p.Spec.Rego)}
+		module, problems := parseModule(inline)
+		if len(problems) > 0 {
+			return problems
+		}
+		b.policy = policyID(module)
+		s.modules = append(s.modules, inline)
+	} else {
+		s.library = append(s.library, p.Spec.Library)
+	}
+	s.bindings = append(s.bindings, b)
+	return nil
+}
+
+func newBinding(file string, p *v1alpha1.EvictionPolicy) (binding, error) {
+	switch {
+	case p.APIVersion != v1alpha1.APIVersion || p.Kind != v1alpha1.Kind:
+		return binding{}, fmt.Errorf("expected apiVersion %s and kind %s, found %q and %q", v1alpha1.APIVersion, v1alpha1.Kind, p.APIVersion, p.Kind)
+	case p.Name == "":
+		return binding{}, errors.New("metadata.name is missing")
+	case (p.Spec.Library == "") == (p.Spec.Rego == ""):
+		return binding{}, fmt.Errorf("%s %s: set exactly one of spec.library and spec.rego", p.Kind, p.Name)
+	case p.Spec.Library != "" && !slices.Contains(LibraryIDs(), p.Spec.Library):
+		return binding{}, fmt.Errorf("%s %s: the library has no policy %q; it has %s", p.Kind, p.Name, p.Spec.Library, strings.Join(LibraryIDs(), ", "))
+	}
+	enforcement, err := parseEnforcement(string(p.Spec.Enforcement))
+	if err != nil {
+		return binding{}, fmt.Errorf("%s %s: spec.enforcement: %w", p.Kind, p.Name, err)
+	}
+	if enforcement == "" {
+		enforcement = Enforce
+	}
+	match, err := newMatcher(p.Spec.Match)
+	if err != nil {
+		return binding{}, fmt.Errorf("%s %s: %w", p.Kind, p.Name, err)
+	}
+	return binding{name: p.Name, file: file, policy: p.Spec.Library, parameters: p.Spec.Parameters, enforcement: enforcement, match: match}, nil
+}
+
+func parseEnforcement(s string) (Enforcement, error) {
+	switch e := Enforcement(strings.ToLower(s)); e {
+	case "", Enforce, Warn, Audit:
+		return e, nil
+	}
+	return "", fmt.Errorf("%q is none of enforce, warn, audit", s)
+}

@@ -1,0 +1,83 @@
+package policies
+
+import (
+	"encoding/json"
+	"reflect"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+)
+
+// InputSchema is the JSON schema of Input, derived from the Go type. Policies are compiled against
+// it, so that a typo below `input` is an error. It is shipped as schema/input.json for editors and
+// for `opa check -s`.
+func InputSchema() map[string]any {
+	schema := schemaOf(reflect.TypeFor[Input]())
+	schema["$schema"] = "http://json-schema.org/draft-07/schema#"
+	schema["title"] = "Evictgate policy input"
+	return schema
+}
+
+// InputSchemaJSON is InputSchema as indented JSON with a final newline.
+func InputSchemaJSON() ([]byte, error) {
+	raw, err := json.MarshalIndent(InputSchema(), "", "  ")
+	return append(raw, '\n'), err
+}
+
+func schemaOf(t reflect.Type) map[string]any {
+	switch t {
+	case timeType, microTimeType:
+		return map[string]any{"type": "string", "format": "date-time"}
+	case reflect.TypeFor[resource.Quantity]():
+		return map[string]any{"type": "string"}
+	case reflect.TypeFor[intstr.IntOrString](), reflect.TypeFor[metav1.FieldsV1]():
+		return map[string]any{}
+	}
+	switch t.Kind() {
+	case reflect.Pointer:
+		return nullable(schemaOf(t.Elem()))
+	case reflect.Struct:
+		return structSchema(t)
+	case reflect.Map:
+		return map[string]any{"type": "object", "additionalProperties": schemaOf(t.Elem())}
+	case reflect.Slice:
+		if t.Elem().Kind() == reflect.Uint8 {
+			return map[string]any{"type": "string"}
+		}
+		return map[string]any{"type": "array", "items": schemaOf(t.Elem())}
+	case reflect.String:
+		return map[string]any{"type": "string"}
+	case reflect.Bool:
+		return map[string]any{"type": "boolean"}
+	case reflect.Interface:
+		return map[string]any{}
+	default:
+		return map[string]any{"type": "integer"}
+	}
+}
+
+// nullable adds null to the types. OPA's type checker takes the other type, so a policy asks with
+// is_null rather than by comparison.
+func nullable(schema map[string]any) map[string]any {
+	if name, ok := schema["type"].(string); ok {
+		schema["type"] = []any{name, "null"}
+	}
+	return schema
+}
+
+func structSchema(t reflect.Type) map[string]any {
+	properties := map[string]any{}
+	var required []any
+	for _, f := range fieldsOf(t).list {
+		properties[f.name] = schemaOf(t.FieldByIndex(f.index).Type)
+		if !f.omitEmpty {
+			required = append(required, f.name)
+		}
+	}
+	schema := map[string]any{"type": "object", "properties": properties, "additionalProperties": false}
+	if len(required) > 0 {
+		schema["required"] = required
+	}
+	return schema
+}

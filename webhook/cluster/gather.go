@@ -1,0 +1,320 @@
+package cluster
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/webhook/budget"
+)
+
+// zoneLabel is the well-known label of a node's zone.
+const zoneLabel = corev1.LabelTopologyZone
+
+// LiveReader reads from the API server what the cache may know too late.
+type LiveReader interface {
+	Pod(ctx context.Context, namespace, name string) (*corev1.Pod, error)
+	Budget(ctx context.Context, namespace, name string) (*policyv1.PodDisruptionBudget, error)
+}
+
+// Gatherer makes the Input of a decision.
+type Gatherer struct {
+	*Store
+	// Live confirms a refusal by a budget; nil when there is no API server, as over a snapshot.
+	Live LiveReader
+}
+
+// Confirmation says what a live read made of a refusal seen in the cache.
+type Confirmation string
+
+const (
+	// NotAsked: the cache saw no refusal, or there is no API server.
+	NotAsked Confirmation = ""
+	// Confirmed: the API server's state refuses, too.
+	Confirmed Confirmation = "confirmed"
+	// Refuted: the cache was behind.
+	Refuted Confirmation = "refuted"
+	// Unreachable: the live read failed, so the cache decides.
+	Unreachable Confirmation = "unreachable"
+)
+
+// Gather makes the Input: pod, budgets and the owner's name always, the rest as far as needs reads it.
+// The objects in it are shared with the store.
+func (g *Gatherer) Gather(ctx context.Context, r policies.Request, needs *policies.Needs, now time.Time) (*policies.Input, Confirmation) {
+	in := &policies.Input{Now: metav1.NewTime(now.UTC()), Request: r}
+	in.Pod = g.pod(ctx, &r)
+	var confirmation Confirmation
+	if in.Pod != nil {
+		confirmation = g.addBudgets(ctx, in)
+	}
+	if in.Pod != nil {
+		g.addSurroundings(in, needs)
+	}
+	if needs.Reads("namespace") {
+		in.Namespace = g.namespace(r.Namespace)
+	}
+	return in, confirmation
+}
+
+// pod finds the pod that the Eviction means; nil when it is not known. A pod that the cache lacks, or
+// knows under another UID than the Eviction's precondition, may be younger than the cache: it is read
+// live, so that no policy is missed by a race.
+func (g *Gatherer) pod(ctx context.Context, r *policies.Request) *corev1.Pod {
+	if pod, ok := g.Pod(r.Namespace, r.Name); ok && !meansOther(r.DeleteOptions, pod) {
+		return pod
+	}
+	if g.Live == nil {
+		return nil
+	}
+	pod, err := g.Live.Pod(ctx, r.Namespace, r.Name)
+	if err != nil || meansOther(r.DeleteOptions, pod) {
+		return nil
+	}
+	return pod
+}
+
+// meansOther reports whether the Eviction's precondition names another pod than this one.
+func meansOther(o *metav1.DeleteOptions, pod *corev1.Pod) bool {
+	return o != nil && o.Preconditions != nil && o.Preconditions.UID != nil && *o.Preconditions.UID != pod.UID
+}
+
+// addBudgets asks the budgets. A refusal from the cache is confirmed by a live read of the pod and of
+// its budgets, since the cache may be behind: it must never refuse what the API server would allow.
+func (g *Gatherer) addBudgets(ctx context.Context, in *policies.Input) Confirmation {
+	matching := g.budgets.matching(in.Pod)
+	answer := budget.Predict(in.Pod, matching)
+	confirmation := NotAsked
+	if !answer.Allowed() && g.Live != nil {
+		pod, fresh, err := g.readLive(ctx, in.Pod, matching)
+		switch {
+		case err != nil:
+			confirmation = Unreachable
+		case pod == nil || pod.UID != in.Pod.UID:
+			in.Pod = nil
+			return Refuted
+		default:
+			in.Pod, matching = pod, fresh
+			answer = budget.Predict(pod, fresh)
+			confirmation = Confirmed
+			if answer.Allowed() {
+				confirmation = Refuted
+			}
+		}
+	}
+	var pods []*corev1.Pod
+	if !answer.Allowed() && answer.Case != budget.Multiple {
+		pods = g.selected(matching[0])
+	}
+	in.Disruption = budget.Explain(answer, matching, pods)
+	for _, b := range matching {
+		in.Budgets = append(in.Budgets, budgetOf(b))
+	}
+	return confirmation
+}
+
+// readLive reads the pod and its budgets anew; what is gone is left out.
+func (g *Gatherer) readLive(ctx context.Context, pod *corev1.Pod, matching []*policyv1.PodDisruptionBudget) (*corev1.Pod, []*policyv1.PodDisruptionBudget, error) {
+	live, err := g.Live.Pod(ctx, pod.Namespace, pod.Name)
+	if apierrors.IsNotFound(err) {
+		return nil, nil, nil
+	} else if err != nil {
+		return nil, nil, fmt.Errorf("read pod %s/%s: %w", pod.Namespace, pod.Name, err)
+	}
+	index := newBudgetIndex()
+	for _, b := range matching {
+		fresh, err := g.Live.Budget(ctx, b.Namespace, b.Name)
+		if apierrors.IsNotFound(err) {
+			continue
+		} else if err != nil {
+			return nil, nil, fmt.Errorf("read budget %s/%s: %w", b.Namespace, b.Name, err)
+		}
+		index.put(fresh)
+	}
+	return live, index.matching(live), nil
+}
+
+// addSurroundings adds the owner, and node and peers as far as they are read.
+func (g *Gatherer) addSurroundings(in *policies.Input, needs *policies.Needs) {
+	if needs.Reads("node") {
+		in.Node = g.node(in.Pod.Spec.NodeName)
+	}
+	owner, sets := g.owner(in.Pod)
+	if owner == nil {
+		return
+	}
+	in.Owner = owner
+	counts := needs.Reads("owner", "ready_replicas") || needs.Reads("owner", "missing_replicas")
+	if !counts && !needs.Reads("peers") {
+		return
+	}
+	var ready, alive int32
+	for _, uid := range sets {
+		for _, pod := range controlledBy[*corev1.Pod](g.pods, uid) {
+			if pod.DeletionTimestamp == nil && pod.Status.Phase != corev1.PodFailed && pod.Status.Phase != corev1.PodSucceeded {
+				alive++
+				if policies.PodReady(pod) {
+					ready++
+				}
+			}
+			if needs.Reads("peers") && pod.UID != in.Pod.UID {
+				in.Peers = append(in.Peers, g.peer(pod))
+			}
+		}
+	}
+	slices.SortFunc(in.Peers, func(a, b policies.Peer) int { return cmp.Compare(a.Name, b.Name) })
+	owner.ReadyReplicas = &ready
+	if owner.Replicas != nil {
+		missing := max(0, *owner.Replicas-alive)
+		owner.MissingReplicas = &missing
+	}
+}
+
+// owner resolves the pod's top controller, and the UIDs of the objects that control its pods.
+func (g *Gatherer) owner(pod *corev1.Pod) (*policies.Owner, []string) {
+	ref := metav1.GetControllerOfNoCopy(pod)
+	if ref == nil {
+		return nil, nil
+	}
+	sets := []string{string(ref.UID)}
+	owner := &policies.Owner{Kind: ref.Kind, Name: ref.Name, UID: string(ref.UID)}
+	switch ref.Kind {
+	case "ReplicaSet":
+		rs, ok := get[*appsv1.ReplicaSet](g.replicaSets, pod.Namespace, ref.Name)
+		if !ok {
+			return owner, sets
+		}
+		owner.Replicas = rs.Spec.Replicas
+		if top := metav1.GetControllerOfNoCopy(rs); top != nil {
+			return g.topOfReplicaSet(pod.Namespace, top)
+		}
+	case "Job":
+		job, ok := get[*batchv1.Job](g.jobs, pod.Namespace, ref.Name)
+		if !ok {
+			return owner, sets
+		}
+		owner.Replicas = job.Spec.Parallelism
+		if top := metav1.GetControllerOfNoCopy(job); top != nil {
+			owner.Kind, owner.Name, owner.UID = top.Kind, top.Name, string(top.UID)
+		}
+	default:
+		owner.Replicas = g.replicas(ref.Kind, pod.Namespace, ref.Name)
+	}
+	return owner, sets
+}
+
+// topOfReplicaSet is the Deployment (or another controller) above a ReplicaSet, with the UIDs of all
+// ReplicaSets below it: during a rollout its pods belong to several.
+func (g *Gatherer) topOfReplicaSet(namespace string, top *metav1.OwnerReference) (*policies.Owner, []string) {
+	owner := &policies.Owner{Kind: top.Kind, Name: top.Name, UID: string(top.UID)}
+	if top.Kind == "Deployment" {
+		owner.Replicas = g.replicas("Deployment", namespace, top.Name)
+	}
+	var sets []string
+	for _, rs := range controlledBy[*appsv1.ReplicaSet](g.replicaSets, string(top.UID)) {
+		sets = append(sets, string(rs.UID))
+	}
+	return owner, sets
+}
+
+// replicas is the number of pods a workload wants; nil for kinds whose number is not known.
+func (g *Gatherer) replicas(kind, namespace, name string) *int32 {
+	switch kind {
+	case "Deployment":
+		if d, ok := get[*appsv1.Deployment](g.deployments, namespace, name); ok {
+			return orOne(d.Spec.Replicas)
+		}
+	case "StatefulSet":
+		if s, ok := get[*appsv1.StatefulSet](g.statefulSets, namespace, name); ok {
+			return orOne(s.Spec.Replicas)
+		}
+	case "ReplicationController":
+		if c, ok := get[*corev1.ReplicationController](g.replicationControls, namespace, name); ok {
+			return orOne(c.Spec.Replicas)
+		}
+	case "DaemonSet":
+		if d, ok := get[*appsv1.DaemonSet](g.daemonSets, namespace, name); ok {
+			return &d.Status.DesiredNumberScheduled
+		}
+	}
+	return nil
+}
+
+// orOne is the API's default for replicas.
+func orOne(n *int32) *int32 {
+	if n == nil {
+		one := int32(1)
+		return &one
+	}
+	return n
+}
+
+func (g *Gatherer) peer(pod *corev1.Pod) policies.Peer {
+	p := policies.Peer{
+		Name: pod.Name, Node: pod.Spec.NodeName, Ready: policies.PodReady(pod),
+		Phase: string(pod.Status.Phase), Terminating: pod.DeletionTimestamp != nil,
+	}
+	if node, ok := get[*corev1.Node](g.nodes, "", pod.Spec.NodeName); ok {
+		p.Zone = node.Labels[zoneLabel]
+	}
+	return p
+}
+
+func (g *Gatherer) node(name string) *policies.Node {
+	node, ok := get[*corev1.Node](g.nodes, "", name)
+	if !ok {
+		return nil
+	}
+	n := &policies.Node{
+		Name: node.Name, Labels: node.Labels, Annotations: node.Annotations,
+		Unschedulable: node.Spec.Unschedulable, Taints: node.Spec.Taints,
+	}
+	for i := range node.Status.Conditions {
+		if c := &node.Status.Conditions[i]; c.Type == corev1.NodeReady {
+			n.Ready = c.Status == corev1.ConditionTrue
+		}
+	}
+	return n
+}
+
+// namespace is never null for a namespace whose object is not known: policies may rely on its name.
+func (g *Gatherer) namespace(name string) *policies.Namespace {
+	n := &policies.Namespace{Name: name}
+	if ns, ok := get[*corev1.Namespace](g.namespaces, "", name); ok {
+		n.Labels, n.Annotations = ns.Labels, ns.Annotations
+	}
+	return n
+}
+
+func budgetOf(p *policyv1.PodDisruptionBudget) policies.Budget {
+	b := policies.Budget{
+		Name: p.Name, Selector: p.Spec.Selector,
+		MinAvailable: text(p.Spec.MinAvailable), MaxUnavailable: text(p.Spec.MaxUnavailable),
+		CurrentHealthy: p.Status.CurrentHealthy, DesiredHealthy: p.Status.DesiredHealthy,
+		ExpectedPods: p.Status.ExpectedPods, DisruptionsAllowed: p.Status.DisruptionsAllowed,
+		Generation: p.Generation, ObservedGeneration: p.Status.ObservedGeneration,
+	}
+	if u := p.Spec.UnhealthyPodEvictionPolicy; u != nil {
+		s := string(*u)
+		b.UnhealthyPodEvictionPolicy = &s
+	}
+	return b
+}
+
+func text(v *intstr.IntOrString) *string {
+	if v == nil {
+		return nil
+	}
+	s := v.String()
+	return &s
+}

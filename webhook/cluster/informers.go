@@ -1,0 +1,150 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync/atomic"
+
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+)
+
+// Informed is a store that watches a cluster.
+type Informed struct {
+	*Store
+	factory informers.SharedInformerFactory
+	synced  []cache.InformerSynced
+	ready   atomic.Bool
+}
+
+// Watch sets up the informers; Start runs them.
+func Watch(client kubernetes.Interface) (*Informed, error) {
+	w := &Informed{
+		Store:   &Store{budgets: newBudgetIndex()},
+		factory: informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(trim)),
+	}
+	for _, kind := range kinds() {
+		if err := w.watchKind(kind); err != nil {
+			return nil, fmt.Errorf("watch %T: %w", kind, err)
+		}
+	}
+	return w, nil
+}
+
+func (w *Informed) watchKind(kind runtime.Object) error {
+	informer := w.informerFor(kind)
+	if _, ok := kind.(*policyv1.PodDisruptionBudget); ok {
+		registration, err := informer.AddEventHandler(w.budgets.handler())
+		if err != nil {
+			return err
+		}
+		w.synced = append(w.synced, registration.HasSynced)
+		return nil
+	}
+	wanted := indexersFor(kind)
+	for name := range informer.GetIndexer().GetIndexers() {
+		delete(wanted, name) // the factory's own; adding it twice is an error
+	}
+	if err := informer.AddIndexers(wanted); err != nil {
+		return err
+	}
+	*w.indexerOf(kind) = informer.GetIndexer()
+	w.synced = append(w.synced, informer.HasSynced)
+	return nil
+}
+
+func (w *Informed) informerFor(kind runtime.Object) cache.SharedIndexInformer {
+	core, apps, batch := w.factory.Core().V1(), w.factory.Apps().V1(), w.factory.Batch().V1()
+	switch kind.(type) {
+	case *corev1.Pod:
+		return core.Pods().Informer()
+	case *corev1.Namespace:
+		return core.Namespaces().Informer()
+	case *corev1.Node:
+		return core.Nodes().Informer()
+	case *corev1.ReplicationController:
+		return core.ReplicationControllers().Informer()
+	case *appsv1.ReplicaSet:
+		return apps.ReplicaSets().Informer()
+	case *appsv1.Deployment:
+		return apps.Deployments().Informer()
+	case *appsv1.StatefulSet:
+		return apps.StatefulSets().Informer()
+	case *appsv1.DaemonSet:
+		return apps.DaemonSets().Informer()
+	case *batchv1.Job:
+		return batch.Jobs().Informer()
+	case *batchv1.CronJob:
+		return batch.CronJobs().Informer()
+	}
+	return w.factory.Policy().V1().PodDisruptionBudgets().Informer()
+}
+
+// handler keeps the index as the informer sees the budgets.
+func (x *budgetIndex) handler() cache.ResourceEventHandler {
+	put := func(obj any) {
+		if pdb, ok := obj.(*policyv1.PodDisruptionBudget); ok {
+			x.put(pdb)
+		}
+	}
+	return cache.ResourceEventHandlerFuncs{
+		AddFunc:    put,
+		UpdateFunc: func(_, obj any) { put(obj) },
+		DeleteFunc: func(obj any) {
+			if gone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+				obj = gone.Obj
+			}
+			if pdb, ok := obj.(*policyv1.PodDisruptionBudget); ok {
+				x.delete(pdb.Namespace, pdb.Name)
+			}
+		},
+	}
+}
+
+// Start runs the informers until ctx is done. It is a controller-runtime Runnable.
+func (w *Informed) Start(ctx context.Context) error {
+	w.factory.Start(ctx.Done())
+	if cache.WaitForCacheSync(ctx.Done(), w.synced...) {
+		w.ready.Store(true)
+	}
+	<-ctx.Done()
+	w.factory.Shutdown()
+	return nil
+}
+
+// NeedLeaderElection is false: every replica decides.
+func (*Informed) NeedLeaderElection() bool { return false }
+
+// Ready is an error until every informer has its first full list.
+func (w *Informed) Ready(*http.Request) error {
+	if !w.ready.Load() {
+		return errors.New("the cluster's objects are not all read yet; if this lasts, see whether the service account may list and watch them")
+	}
+	return nil
+}
+
+// Client is the LiveReader of a cluster.
+type Client struct{ kubernetes.Interface }
+
+// Pod reads a pod as it is now.
+func (c Client) Pod(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
+	pod, err := c.CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{})
+	if err == nil {
+		_, err = trim(pod)
+	}
+	return pod, err
+}
+
+// Budget reads a budget as it is now.
+func (c Client) Budget(ctx context.Context, namespace, name string) (*policyv1.PodDisruptionBudget, error) {
+	return c.PolicyV1().PodDisruptionBudgets(namespace).Get(ctx, name, metav1.GetOptions{})
+}

@@ -1,0 +1,148 @@
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/evictgate/evictgate/policies"
+)
+
+// Snapshot is a cluster as files describe it.
+type Snapshot struct {
+	*Store
+	// Objects counts the objects that were taken; Skipped those of kinds that decisions do not read.
+	Objects, Skipped int
+}
+
+// newSnapshot makes an empty store that is filled by add.
+func newSnapshot() *Snapshot {
+	s := &Store{budgets: newBudgetIndex()}
+	for _, kind := range kinds() {
+		if x := s.indexerOf(kind); x != nil {
+			*x = cache.NewIndexer(cache.MetaNamespaceKeyFunc, indexersFor(kind))
+		}
+	}
+	return &Snapshot{Store: s}
+}
+
+// ReadSnapshot reads files as `kubectl get pods,pdb,nodes,deploy,rs,sts,ns -A -o yaml` prints them
+// (YAML or JSON, lists or single objects); "-" is stdin.
+func ReadSnapshot(files ...string) (*Snapshot, error) {
+	s := newSnapshot()
+	for _, name := range files {
+		data, err := readFile(name)
+		if err != nil {
+			return nil, fmt.Errorf("read snapshot: %w", err)
+		}
+		if err := s.add(data); err != nil {
+			return nil, fmt.Errorf("read snapshot %s: %w", name, err)
+		}
+	}
+	if s.Objects == 0 {
+		return nil, fmt.Errorf("read snapshot %s: no object that a decision reads; make one with: kubectl get pods,pdb,nodes,deploy,rs,sts,ds,ns -A -o yaml", strings.Join(files, ", "))
+	}
+	return s, nil
+}
+
+func readFile(name string) ([]byte, error) {
+	if name == "-" {
+		return io.ReadAll(os.Stdin)
+	}
+	return os.ReadFile(name)
+}
+
+func (s *Snapshot) add(data []byte) error {
+	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(data), 4096)
+	for i := 0; ; i++ {
+		var raw runtime.RawExtension
+		if err := decoder.Decode(&raw); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("document %d: %w", i+1, err)
+		}
+		if len(raw.Raw) == 0 || string(raw.Raw) == "null" {
+			continue
+		}
+		if err := s.addObject(raw.Raw); err != nil {
+			return fmt.Errorf("document %d: %w", i+1, err)
+		}
+	}
+}
+
+func (s *Snapshot) addObject(raw []byte) error {
+	obj, _, err := scheme.Codecs.UniversalDeserializer().Decode(raw, nil, nil)
+	if runtime.IsNotRegisteredError(err) {
+		s.Skipped++
+		return nil
+	} else if err != nil {
+		return err
+	}
+	if list, ok := obj.(*corev1.List); ok {
+		return s.addList(list)
+	}
+	return s.keep(obj)
+}
+
+func (s *Snapshot) addList(list *corev1.List) error {
+	for i := range list.Items {
+		if err := s.addObject(list.Items[i].Raw); err != nil {
+			return fmt.Errorf("items[%d]: %w", i, err)
+		}
+	}
+	return nil
+}
+
+func (s *Snapshot) keep(obj runtime.Object) error {
+	if _, err := trim(obj); err != nil {
+		return err
+	}
+	if pdb, ok := obj.(*policyv1.PodDisruptionBudget); ok {
+		s.budgets.put(pdb)
+		s.Objects++
+		return nil
+	}
+	x := s.indexerOf(obj)
+	if x == nil {
+		s.Skipped++
+		return nil
+	}
+	s.Objects++
+	return (*x).Add(obj)
+}
+
+// GatherSample makes the Input of a suite's case: it is a policies.GatherFunc.
+func GatherSample(samples []string, c policies.Case, needs *policies.Needs) (*policies.Input, error) {
+	snapshot, err := ReadSnapshot(samples...)
+	if err != nil {
+		return nil, err
+	}
+	namespace, name, _ := strings.Cut(c.Evict, "/")
+	if _, ok := snapshot.Pod(namespace, name); !ok {
+		return nil, fmt.Errorf("the samples have no pod %s", c.Evict)
+	}
+	user := c.User
+	if user == "" {
+		user = "admin"
+	}
+	request := policies.Request{
+		UID: "suite", Namespace: namespace, Name: name,
+		User:    policies.User{Username: user, Groups: c.Groups},
+		Evictor: policies.Evictor(user), Annotations: c.Annotations, DeleteOptions: c.DeleteOptions,
+	}
+	g := Gatherer{Store: snapshot.Store}
+	in, _ := g.Gather(context.Background(), request, needs, c.Now.Time)
+	return in, nil
+}

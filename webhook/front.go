@@ -1,0 +1,86 @@
+package webhook
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// Path is where the API server sends reviews.
+	Path = "/validate-eviction"
+	// Name is the webhook's name in its configuration; refusals name it to the client.
+	Name = "evictions.evictgate.dev"
+
+	// maxBody bounds a review in bytes. The API server accepts objects up to 3 MiB.
+	maxBody = 7 << 20
+	// defaultTimeout is taken when the sender states none; the API server always does.
+	defaultTimeout = 5 * time.Second
+	// reserve is kept back of the sender's timeout to write the answer, at most half of it.
+	reserve = 500 * time.Millisecond
+)
+
+// Front stands before the admission handler. It answers what cannot be a review with 4xx and a
+// sentence, and sets the deadline: controller-runtime sets none, and a review that outlives the API
+// server's patience costs the client its explanation.
+type Front struct {
+	Next http.Handler
+
+	draining atomic.Bool
+}
+
+// Drain makes every answer end its connection, so that the API server's kept-alive connections move to
+// another replica before this one stops.
+func (f *Front) Drain() { f.draining.Store(true) }
+
+// Draining reports whether Drain was called.
+func (f *Front) Draining() bool { return f.draining.Load() }
+
+func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if f.Draining() {
+		w.Header().Set("Connection", "close")
+	}
+	if code, text := refuse(r); code != 0 {
+		http.Error(w, text, code)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), patience(r))
+	defer cancel()
+	r = r.WithContext(ctx)
+	r.Header["Content-Type"] = []string{"application/json"}
+	r.Body = struct {
+		io.Reader
+		io.Closer
+	}{http.MaxBytesReader(w, r.Body, maxBody), r.Body}
+	w.Header().Set("Content-Type", "application/json")
+	f.Next.ServeHTTP(w, r)
+}
+
+// refuse finds what is wrong with a request before its body is read; code 0 when nothing is.
+func refuse(r *http.Request) (code int, text string) {
+	contentType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	switch {
+	case r.Method != http.MethodPost:
+		return http.StatusMethodNotAllowed, fmt.Sprintf("evictgate: %s is not for %s; the API server posts an AdmissionReview here", Path, r.Method)
+	case err != nil || contentType != "application/json":
+		return http.StatusUnsupportedMediaType, fmt.Sprintf("evictgate: Content-Type is %q; expected application/json", r.Header.Get("Content-Type"))
+	case r.ContentLength == 0:
+		return http.StatusBadRequest, "evictgate: the request has no body; expected an AdmissionReview"
+	case r.ContentLength > maxBody:
+		return http.StatusRequestEntityTooLarge, fmt.Sprintf("evictgate: the request has %d bytes; at most %d are taken", r.ContentLength, maxBody)
+	}
+	return 0, ""
+}
+
+// patience is how long the review may take, from the ?timeout= that the API server states.
+func patience(r *http.Request) time.Duration {
+	timeout, err := time.ParseDuration(r.URL.Query().Get("timeout"))
+	if err != nil || timeout <= 0 {
+		timeout = defaultTimeout
+	}
+	return timeout - min(reserve, timeout/2)
+}

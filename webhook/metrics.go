@@ -1,0 +1,93 @@
+package webhook
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/webhook/cluster"
+)
+
+// Metrics are the evictgate_* metrics. Their labels are bounded: never a pod, a user or a text.
+type Metrics struct {
+	decisions     *prometheus.CounterVec
+	duration      *prometheus.HistogramVec
+	violations    *prometheus.CounterVec
+	failures      *prometheus.CounterVec
+	confirmations *prometheus.CounterVec
+	badRequests   prometheus.Counter
+	panics        prometheus.Counter
+	reloads       *prometheus.CounterVec
+	revision      *prometheus.GaugeVec
+}
+
+// NewMetrics registers the metrics; lost is read for evictgate_records_lost_total.
+func NewMetrics(registry prometheus.Registerer, lost func() int64) (*Metrics, error) {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "evictgate_" + name, Help: help}, labels)
+	}
+	single := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: "evictgate_" + name, Help: help})
+	}
+	m := &Metrics{
+		decisions: counter("decisions_total", "Decided reviews by outcome.", "outcome", "evictor", "dry_run"),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "evictgate_decision_duration_seconds", Help: "Time from the parsed review to the decision.",
+			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .05, .1, .5, 1, 5},
+		}, []string{"outcome"}),
+		violations:    counter("violations_total", "Violations by policy, effect and enforcement.", "policy", "effect", "enforcement"),
+		failures:      counter("policy_failures_total", "Policies that could not be evaluated.", "policy"),
+		confirmations: counter("budget_confirmations_total", "Refusals by a cached budget that were read live, by result.", "result"),
+		badRequests:   single("bad_requests_total", "Reviews that were not about an eviction."),
+		panics:        single("panics_total", "Panics while deciding; the review was left undecided."),
+		reloads:       counter("policy_reloads_total", "Reloads of the policies by result.", "result"),
+		revision: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "evictgate_policy_revision_info", Help: "The policy revision that serves; always 1.",
+		}, []string{"revision"}),
+	}
+	recordsLost := prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "evictgate_records_lost_total", Help: "Decision records that could not be written.",
+	}, func() float64 { return float64(lost()) })
+	for _, c := range []prometheus.Collector{
+		m.decisions, m.duration, m.violations, m.failures, m.confirmations,
+		m.badRequests, m.panics, m.reloads, m.revision, recordsLost,
+	} {
+		if err := registry.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+func (m *Metrics) observe(r *policies.Request, d *policies.Decision, took time.Duration) {
+	dryRun := "false"
+	if r.DryRun {
+		dryRun = "true"
+	}
+	m.decisions.WithLabelValues(string(d.Outcome), r.Evictor, dryRun).Inc()
+	m.duration.WithLabelValues(string(d.Outcome)).Observe(took.Seconds())
+	for _, v := range d.Violations {
+		m.violations.WithLabelValues(v.Policy, string(v.Effect), string(v.Enforcement)).Inc()
+	}
+	for _, f := range d.Failures {
+		m.failures.WithLabelValues(f.Policy).Inc()
+	}
+}
+
+func (m *Metrics) confirmed(c cluster.Confirmation) {
+	if c != cluster.NotAsked {
+		m.confirmations.WithLabelValues(string(c)).Inc()
+	}
+}
+
+// Reloaded counts a reload of the policies; a good one also says which revision serves now.
+func (m *Metrics) Reloaded(revision string, err error) {
+	if err != nil {
+		m.reloads.WithLabelValues("failed").Inc()
+		return
+	}
+	m.reloads.WithLabelValues("ok").Inc()
+	m.revision.Reset()
+	m.revision.WithLabelValues(revision).Set(1)
+}

@@ -1,0 +1,92 @@
+package webhook
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"unicode/utf8"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"github.com/evictgate/evictgate/policies"
+)
+
+// maxWarningRunes bounds all warnings of an answer together: above 4096 the API server cuts each of
+// them to 256 (k8s.io/apiserver/pkg/endpoints/filters/warning.go).
+const maxWarningRunes = 4000
+
+// respond makes the answer of a decision, a fresh one each time. It never sets retryAfterSeconds:
+// client-go would then retry silently and hide the message.
+func respond(r *policies.Request, d *policies.Decision) admission.Response {
+	response := admissionv1.AdmissionResponse{
+		Allowed:          d.Allowed(),
+		Warnings:         bounded(d.Warnings, maxWarningRunes),
+		AuditAnnotations: auditAnnotations(r, d),
+		Result:           &metav1.Status{Code: d.Code},
+	}
+	if !d.Allowed() {
+		response.Result = &metav1.Status{
+			Status:  metav1.StatusFailure,
+			Code:    d.Code,
+			Reason:  metav1.StatusReason(d.Reason),
+			Message: d.Message,
+			Details: &metav1.StatusDetails{Name: r.Name, Kind: "pods", Causes: causes(d)},
+		}
+	}
+	return admission.Response{AdmissionResponse: response}
+}
+
+func causes(d *policies.Decision) []metav1.StatusCause {
+	list := make([]metav1.StatusCause, len(d.Causes))
+	for i, c := range d.Causes {
+		list[i] = metav1.StatusCause{Type: metav1.CauseType(c.Type), Message: c.Message, Field: c.Field}
+	}
+	return list
+}
+
+// auditAnnotations appear in the API server's audit log as <webhook name>/<key>. The review's UID is
+// there because the API server gives the webhook no other id to find the audit event by.
+func auditAnnotations(r *policies.Request, d *policies.Decision) map[string]string {
+	a := map[string]string{
+		"outcome":    string(d.Outcome),
+		"review-uid": r.UID,
+		"revision":   d.Revision,
+	}
+	if names := violated(d); len(names) > 0 {
+		a["policies"] = strings.Join(names, ",")
+	}
+	if d.Disruption != nil && !d.Disruption.Allowed {
+		a["budget"] = strings.Join(d.Disruption.Budgets, ",")
+	}
+	return a
+}
+
+// violated names the policies with an enforcing violation, each once, in the order of violations.
+func violated(d *policies.Decision) []string {
+	var names []string
+	for _, v := range d.Violations {
+		if v.Enforcing() && (len(names) == 0 || names[len(names)-1] != v.Policy) {
+			names = append(names, v.Policy)
+		}
+	}
+	return names
+}
+
+// bounded keeps the first warnings whose runes fit, and says how many it left out.
+func bounded(warnings []string, limit int) []string {
+	used := 0
+	for i, w := range warnings {
+		used += utf8.RuneCountInString(w)
+		if used > limit-40 {
+			return append(warnings[:i:i], fmt.Sprintf("and %d more; see the decision's record", len(warnings)-i))
+		}
+	}
+	return warnings
+}
+
+// badRequest answers a review that is not about an eviction.
+func badRequest(err error) admission.Response {
+	return admission.Errored(http.StatusBadRequest, fmt.Errorf("evictgate: %w", err))
+}

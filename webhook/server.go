@@ -1,0 +1,178 @@
+package webhook
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	ctrlwebhook "sigs.k8s.io/controller-runtime/pkg/webhook"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+)
+
+// Certificates is where the serving certificate comes from.
+type Certificates interface {
+	manager.Runnable
+	GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	Ready(*http.Request) error
+}
+
+// ServerOptions are the parts of a Server.
+type ServerOptions struct {
+	// RESTConfig reaches the API server; nil when a snapshot is served.
+	RESTConfig   *rest.Config
+	Gate         *Gate
+	Certificates Certificates
+	// Runnables run as long as the server: informers, sources of policies.
+	Runnables []manager.Runnable
+	// Checks must all pass before the server is ready; the certificate's own is added.
+	Checks map[string]healthz.Checker
+	// Listen, MetricsListen and HealthListen are addresses as net.Listen takes them; "0" turns
+	// metrics or health off.
+	Listen, MetricsListen, HealthListen string
+	// ShutdownDelay is how long the server goes on answering after it was told to stop, while it
+	// is not ready any more, so that the API server's calls move elsewhere.
+	ShutdownDelay time.Duration
+	Log           *slog.Logger
+}
+
+// Server serves reviews until its context is done.
+type Server struct {
+	options ServerOptions
+	manager manager.Manager
+	front   *Front
+}
+
+// shutdownTimeout bounds how long reviews in flight are waited for.
+const shutdownTimeout = 30 * time.Second
+
+// errDraining is the readiness of a server that was told to stop.
+var errDraining = errors.New("shutting down")
+
+// NewServer puts the parts together; nothing listens before Run.
+func NewServer(o ServerOptions) (*Server, error) {
+	host, port, err := splitAddress(o.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("--listen: %w", err)
+	}
+	options := manager.Options{
+		Logger:                 logr.FromSlogHandler(o.Log.Handler()),
+		Metrics:                metricsserver.Options{BindAddress: o.MetricsListen},
+		HealthProbeBindAddress: o.HealthListen,
+		WebhookServer: ctrlwebhook.NewServer(ctrlwebhook.Options{
+			Host: host, Port: port,
+			TLSOpts: []func(*tls.Config){func(c *tls.Config) {
+				c.GetCertificate = o.Certificates.GetCertificate
+				c.MinVersion = tls.VersionTLS12
+				c.NextProtos = []string{"h2", "http/1.1"}
+			}},
+		}),
+	}
+	shutdown := shutdownTimeout
+	options.GracefulShutdownTimeout = &shutdown
+	config := o.RESTConfig
+	if config == nil {
+		// The manager wants a configuration even when nothing asks the API server.
+		config = &rest.Config{Host: "https://no-cluster.invalid"}
+		options.MapperProvider = func(*rest.Config, *http.Client) (meta.RESTMapper, error) {
+			return meta.NewDefaultRESTMapper(nil), nil
+		}
+	}
+	m, err := ctrl.NewManager(config, options)
+	if err != nil {
+		return nil, fmt.Errorf("set up the manager: %w", err)
+	}
+	s := &Server{options: o, manager: m}
+	return s, s.assemble(options.Logger)
+}
+
+func (s *Server) assemble(log logr.Logger) error {
+	recoverPanics := true
+	s.front = &Front{Next: &admission.Webhook{
+		Handler:      s.options.Gate,
+		RecoverPanic: &recoverPanics,
+		// The default makes a logger for every review.
+		LogConstructor: func(logr.Logger, *admission.Request) logr.Logger { return log },
+	}}
+	hooks := s.manager.GetWebhookServer()
+	hooks.Register(Path, s.front)
+	runnables := append([]manager.Runnable{s.options.Certificates}, s.options.Runnables...)
+	for _, r := range runnables {
+		if err := s.manager.Add(r); err != nil {
+			return fmt.Errorf("add %T: %w", r, err)
+		}
+	}
+	if err := s.manager.AddHealthzCheck("ping", healthz.Ping); err != nil {
+		return err
+	}
+	checks := map[string]healthz.Checker{
+		"certificate": s.options.Certificates.Ready,
+		"server":      hooks.StartedChecker(),
+		"shutdown":    s.notDraining,
+	}
+	for name, check := range s.options.Checks {
+		checks[name] = check
+	}
+	for name, check := range checks {
+		if err := s.manager.AddReadyzCheck(name, s.told(name, check)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Server) notDraining(*http.Request) error {
+	if s.front.Draining() {
+		return errDraining
+	}
+	return nil
+}
+
+// told logs why a check fails: the endpoint itself says only which one.
+func (s *Server) told(name string, check healthz.Checker) healthz.Checker {
+	return func(r *http.Request) error {
+		err := check(r)
+		if err != nil {
+			s.options.Log.Info("not ready", "check", name, "why", err.Error())
+		}
+		return err
+	}
+}
+
+// Run serves until ctx is done. Then it is not ready first, goes on answering for ShutdownDelay, and
+// returns when the reviews in flight are answered.
+func (s *Server) Run(ctx context.Context) error {
+	managed, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	defer context.AfterFunc(ctx, func() {
+		s.front.Drain()
+		s.options.Log.Info("shutting down", "delay", s.options.ShutdownDelay)
+		time.AfterFunc(s.options.ShutdownDelay, stop)
+	})()
+	return s.manager.Start(managed)
+}
+
+// splitAddress reads HOST:PORT or :PORT.
+func splitAddress(address string) (host string, port int, err error) {
+	host, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", 0, err
+	}
+	port, err = strconv.Atoi(text)
+	if err != nil || port < 1 || port > 65535 {
+		return "", 0, fmt.Errorf("%q has no port between 1 and 65535", address)
+	}
+	return host, port, nil
+}
