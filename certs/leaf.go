@@ -1,0 +1,50 @@
+package certs
+
+import (
+	"crypto/x509"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// validity says whether cert can be used at now, naming both times if not.
+func validity(cert *x509.Certificate, now time.Time) error {
+	switch {
+	case now.After(cert.NotAfter):
+		return fmt.Errorf("certificate expired at %s and it is now %s: renew it, or correct the clock",
+			stamp(cert.NotAfter), stamp(now))
+	case now.Before(cert.NotBefore):
+		return fmt.Errorf("certificate is not valid before %s and it is now %s: wait, or correct the clock",
+			stamp(cert.NotBefore), stamp(now))
+	}
+	return nil
+}
+
+// covers says whether cert may serve under each of names, which are DNS names
+// or IP addresses.
+func covers(cert *x509.Certificate, names ...string) error {
+	var missing []string
+	for _, name := range names {
+		if cert.VerifyHostname(name) != nil {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return fmt.Errorf("certificate is for %s, not for %s: issue it for every name the API server calls",
+		namesOf(cert), strings.Join(missing, ", "))
+}
+
+func namesOf(cert *x509.Certificate) string {
+	names := append([]string(nil), cert.DNSNames...)
+	for _, ip := range cert.IPAddresses {
+		names = append(names, ip.String())
+	}
+	if len(names) == 0 {
+		return "no name at all"
+	}
+	return "names " + strings.Join(names, ", ")
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

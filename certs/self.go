@@ -1,0 +1,281 @@
+package certs
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/cert-manager/cert-manager/pkg/controller/cainjector"
+	cmtls "github.com/cert-manager/cert-manager/pkg/server/tls"
+	"github.com/cert-manager/cert-manager/pkg/server/tls/authority"
+	"github.com/go-logr/logr"
+	"golang.org/x/sync/errgroup"
+	admissionv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+	toolscache "k8s.io/client-go/tools/cache"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/config"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
+)
+
+const (
+	defaultCADuration   = 365 * 24 * time.Hour
+	defaultLeafDuration = 7 * 24 * time.Hour
+	defaultSettle       = 2 * time.Second
+
+	// patience is for an API server that is away, or refuses, at the start:
+	// Ready then says so, which helps more than a restart every two minutes.
+	patience = 365 * 24 * time.Hour
+
+	// owner is the field manager that owns the caBundle (cainjector takes it
+	// from the user agent), and marks the Secret.
+	owner = "evictgate-certs"
+	// commonName is the CA's subject.
+	commonName = "evictgate-ca"
+)
+
+// SelfOptions are the inputs of [Self]. Durations that are zero take their
+// default.
+type SelfOptions struct {
+	// RESTConfig reaches the API server. It is copied. [SelfRules] says what
+	// it must be allowed to do.
+	RESTConfig *rest.Config
+	// SecretNamespace and SecretName say where the replicas share the CA. The
+	// Secret is made if absent.
+	SecretNamespace, SecretName string
+	// WebhookConfiguration names the ValidatingWebhookConfiguration whose
+	// caBundle is kept. It must carry the annotation
+	// cert-manager.io/inject-ca-from-secret: SecretNamespace/SecretName.
+	WebhookConfiguration string
+	// DNSNames and IPs are what the API server calls the webhook by, for
+	// instance evictgate.NAMESPACE.svc. At least one is needed.
+	DNSNames []string
+	IPs      []net.IP
+	// CADuration is the life of a CA (default 365 days), LeafDuration that of
+	// a serving certificate (default 7 days). Each is replaced after two
+	// thirds of it, so the CA's must be the longer one.
+	CADuration, LeafDuration time.Duration
+	// Settle is how long a CA must have been in the caBundle, and a renewed
+	// leaf must have been valid, before the leaf is served (default 2 s). It
+	// covers API servers that learn of the caBundle later than we do, and
+	// clocks that differ by less. Negative is none.
+	Settle time.Duration
+	// Logger receives what this source and cert-manager's authority say. Its
+	// cainjector logs to controller-runtime's logger, which main must set.
+	Logger logr.Logger
+}
+
+// SelfSource serves leaves of its own CA, built from cert-manager's webhook
+// library: DynamicAuthority keeps the CA in a Secret, DynamicSource the leaf
+// in memory, and cainjector the caBundle. Every replica runs all three; they
+// agree through the Secret and by server-side apply.
+type SelfSource struct {
+	leaf    *cmtls.DynamicSource
+	gate    *gate
+	trust   *trust
+	manager ctrl.Manager
+	log     logr.Logger
+}
+
+// Self prepares the source without calling the API server. It fails on
+// incomplete or contradictory options.
+func Self(o SelfOptions) (*SelfSource, error) {
+	if err := o.complete(); err != nil {
+		return nil, fmt.Errorf("prepare own certificate: %w", err)
+	}
+	theirs := new(clock)
+	cfg := rest.CopyConfig(o.RESTConfig)
+	cfg.UserAgent = owner
+	cfg.Wrap(theirs.observe)
+
+	secret := types.NamespacedName{Namespace: o.SecretNamespace, Name: o.SecretName}
+	manager, err := newManager(cfg, secret, o)
+	if err != nil {
+		return nil, fmt.Errorf("prepare own certificate: %w", err)
+	}
+	seen := &trust{
+		configuration: o.WebhookConfiguration,
+		secret:        secret,
+		clock:         theirs,
+		changed:       make(chan struct{}, 1),
+	}
+	held := &gate{
+		Authority: newAuthority(cfg, o),
+		trust:     seen,
+		ips:       o.IPs,
+		settle:    max(0, o.Settle),
+		log:       o.Logger,
+		stopped:   make(chan struct{}),
+	}
+	return &SelfSource{
+		leaf:    &cmtls.DynamicSource{DNSNames: o.DNSNames, Authority: held},
+		gate:    held,
+		trust:   seen,
+		manager: manager,
+		log:     o.Logger,
+	}, nil
+}
+
+// complete fills defaults in and finds what cannot work.
+func (o *SelfOptions) complete() error {
+	o.CADuration = orDefault(o.CADuration, defaultCADuration)
+	o.LeafDuration = orDefault(o.LeafDuration, defaultLeafDuration)
+	o.Settle = orDefault(o.Settle, defaultSettle)
+	switch {
+	case o.RESTConfig == nil:
+		return errors.New("no RESTConfig: there must be an API server")
+	case o.SecretNamespace == "" || o.SecretName == "":
+		return fmt.Errorf("the CA's Secret needs a namespace and a name, not %q/%q", o.SecretNamespace, o.SecretName)
+	case o.WebhookConfiguration == "":
+		return errors.New("no name of a ValidatingWebhookConfiguration")
+	case len(o.DNSNames)+len(o.IPs) == 0:
+		return errors.New("no DNS name and no IP address to be called by")
+	case o.LeafDuration <= 0 || o.LeafDuration >= o.CADuration:
+		return fmt.Errorf("a leaf's life of %s must be positive and shorter than the CA's of %s", o.LeafDuration, o.CADuration)
+	}
+	return nil
+}
+
+func orDefault(d, otherwise time.Duration) time.Duration {
+	if d == 0 {
+		return otherwise
+	}
+	return d
+}
+
+func newAuthority(cfg *rest.Config, o SelfOptions) *authority.DynamicAuthority {
+	return &authority.DynamicAuthority{
+		RESTConfig:      cfg,
+		SecretNamespace: o.SecretNamespace,
+		SecretName:      o.SecretName,
+		SecretLabels:    map[string]string{"app.kubernetes.io/managed-by": owner},
+		CommonName:      commonName,
+		CADuration:      o.CADuration,
+		LeafDuration:    o.LeafDuration,
+	}
+}
+
+// newManager makes a manager of our own, so that its cache can be limited to
+// two objects whatever the caller's manager caches.
+func newManager(cfg *rest.Config, secret types.NamespacedName, o SelfOptions) (ctrl.Manager, error) {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, admissionv1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return nil, err
+		}
+	}
+	named := func(name string) fields.Selector { return fields.OneTermEqualSelector(metav1.ObjectNameField, name) }
+	// Replicas in one process, as in tests, would clash on the controller's name.
+	skipNames := true
+	return ctrl.NewManager(cfg, ctrl.Options{
+		Scheme:         scheme,
+		Logger:         o.Logger,
+		MapperProvider: staticMapper,
+		Metrics:        server.Options{BindAddress: "0"},
+		Controller:     config.Controller{SkipNameValidation: &skipNames, CacheSyncTimeout: patience},
+		Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{
+			&corev1.Secret{}: {
+				Namespaces: map[string]cache.Config{secret.Namespace: {FieldSelector: named(secret.Name)}},
+			},
+			&admissionv1.ValidatingWebhookConfiguration{}: {Field: named(o.WebhookConfiguration)},
+		}},
+		// cainjector watches the metadata of Secrets and wants to read the
+		// data live: a second cache could still hold the old CA.
+		Client: client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Secret{}}}},
+	})
+}
+
+// staticMapper knows the only two kinds in use, which saves discovery: a
+// process can start while the API server is away.
+func staticMapper(*rest.Config, *http.Client) (meta.RESTMapper, error) {
+	mapper := meta.NewDefaultRESTMapper(nil)
+	mapper.Add(corev1.SchemeGroupVersion.WithKind("Secret"), meta.RESTScopeNamespace)
+	mapper.Add(admissionv1.SchemeGroupVersion.WithKind("ValidatingWebhookConfiguration"), meta.RESTScopeRoot)
+	return mapper, nil
+}
+
+// Start runs the source until ctx ends, when it returns nil; GetCertificate
+// answers on after that. It fails if a part of it does, and may be called once.
+func (s *SelfSource) Start(ctx context.Context) error {
+	// cert-manager falls back to klog where the context has no logger.
+	group, ctx := errgroup.WithContext(logr.NewContext(ctx, s.log))
+	if err := s.register(ctx); err != nil {
+		return fmt.Errorf("start own certificate: %w", err)
+	}
+	group.Go(func() error { return wrap("keep caBundle", s.manager.Start(ctx)) })
+	group.Go(func() error { return wrap("keep own certificate", s.leaf.Start(ctx)) })
+	return group.Wait()
+}
+
+func wrap(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}
+
+// register has the caBundle kept and watched.
+func (s *SelfSource) register(ctx context.Context) error {
+	err := cainjector.RegisterAllInjectors(ctx, s.manager, cainjector.SetupOptions{
+		Namespace:             s.trust.secret.Namespace,
+		EnabledReconcilersFor: map[string]bool{cainjector.ValidatingWebhookConfigurationName: true},
+	})
+	if err != nil {
+		return fmt.Errorf("register cainjector: %w", err)
+	}
+	watched, err := s.watch(ctx, &admissionv1.ValidatingWebhookConfiguration{}, s.trust.configurations())
+	if err != nil {
+		return err
+	}
+	s.trust.setSynced(watched.HasSynced)
+
+	secret := &metav1.PartialObjectMetadata{}
+	secret.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
+	_, err = s.watch(ctx, secret, s.trust.secrets())
+	return err
+}
+
+func (s *SelfSource) watch(
+	ctx context.Context, obj client.Object, to toolscache.ResourceEventHandler,
+) (toolscache.ResourceEventHandlerRegistration, error) {
+	informer, err := s.manager.GetCache().GetInformer(ctx, obj, cache.BlockUntilSynced(false))
+	if err != nil {
+		return nil, fmt.Errorf("watch %T: %w", obj, err)
+	}
+	return informer.AddEventHandler(to)
+}
+
+// GetCertificate is for tls.Config. It fails until there is a leaf that the
+// API server trusts.
+func (s *SelfSource) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return s.leaf.GetCertificate(hello)
+}
+
+// Ready is a healthz.Checker. It succeeds while the leaf being served is one
+// that the API server trusts under the name it calls, judged by the webhook
+// configuration as last seen; its error names the object and the cure.
+func (s *SelfSource) Ready(*http.Request) error {
+	if !s.leaf.Healthy() {
+		return s.gate.held()
+	}
+	cert, err := s.leaf.GetCertificate(nil)
+	if err != nil {
+		return err
+	}
+	return s.trust.check(cert.Leaf)
+}
+
+// NeedLeaderElection says that every replica runs its own source.
+func (s *SelfSource) NeedLeaderElection() bool { return false }

@@ -1,0 +1,196 @@
+package certs
+
+import (
+	"bytes"
+	"crypto/x509"
+	"fmt"
+	"net/url"
+	"sync"
+	"time"
+
+	cmapi "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
+	admissionv1 "k8s.io/api/admissionregistration/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	toolscache "k8s.io/client-go/tools/cache"
+)
+
+// trust answers whether the API server would accept a leaf, from the webhook
+// configuration as last seen by watch.
+type trust struct {
+	configuration string
+	secret        types.NamespacedName
+	clock         *clock
+	changed       chan struct{} // holds one token when what is seen changed
+
+	mu         sync.Mutex
+	synced     func() bool
+	seen       *admissionv1.ValidatingWebhookConfiguration // nil: does not exist
+	seenSecret *metav1.PartialObjectMetadata               // nil: does not exist
+	bundleAt   time.Time                                   // when a caBundle last changed before our eyes
+}
+
+// check returns nil when the API server, calling any of the configuration's
+// webhooks, would accept leaf now. Else it says what is wrong and what to do.
+func (t *trust) check(leaf *x509.Certificate) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.seen == nil && (t.synced == nil || !t.synced()):
+		return fmt.Errorf("%s not yet read: the API server must answer and allow get, list and watch on it", t.subject())
+	case t.seen == nil:
+		return fmt.Errorf("%s does not exist: create it with annotation %s", t.subject(), t.annotation())
+	case len(t.seen.Webhooks) == 0:
+		return fmt.Errorf("%s has no webhooks: apply it again", t.subject())
+	}
+	for i := range t.seen.Webhooks {
+		if err := t.accepts(&t.seen.Webhooks[i], leaf); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// accepts does for one webhook what the API server does on a call: chain,
+// name, time.
+func (t *trust) accepts(hook *admissionv1.ValidatingWebhook, leaf *x509.Certificate) error {
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(hook.ClientConfig.CABundle)
+	// At the end of its life leaf and CA are both valid, whoever's clock they
+	// were made by; time is judged below, where it can be named.
+	chains, err := leaf.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: leaf.NotAfter})
+	if err != nil {
+		return t.untrusted(hook.Name)
+	}
+	if name := serverName(hook.ClientConfig); name != "" {
+		if err := covers(leaf, name); err != nil {
+			return fmt.Errorf("webhook %s of %s: %w", hook.Name, t.subject(), err)
+		}
+	}
+	for _, cert := range chains[0] {
+		if err := validity(cert, t.clock.now()); err != nil {
+			return t.clocked(err)
+		}
+	}
+	return nil
+}
+
+// untrusted says why the caBundle lacks our CA.
+func (t *trust) untrusted(webhook string) error {
+	notes := t.seen.Annotations
+	switch from, ok := notes[cmapi.WantInjectFromSecretAnnotation]; {
+	case !ok:
+		return fmt.Errorf("%s lacks annotation %s: add it, so that our CA is written to its caBundle", t.subject(), t.annotation())
+	case from != t.secret.String():
+		return fmt.Errorf("%s takes its caBundle from Secret %s, but our CA is in Secret %s: set annotation %s",
+			t.subject(), from, t.secret, t.annotation())
+	case t.seenSecret != nil && t.seenSecret.Annotations[cmapi.AllowsInjectionFromSecretAnnotation] != "true":
+		return fmt.Errorf("Secret %s lacks annotation %s=true: add it, or delete the Secret and it is made anew",
+			t.secret, cmapi.AllowsInjectionFromSecretAnnotation)
+	}
+	return fmt.Errorf("caBundle of webhook %s in %s does not contain our CA yet: patch on it must be allowed", webhook, t.subject())
+}
+
+func (t *trust) clocked(err error) error {
+	if lead := t.clock.lead().Round(time.Second); lead > 0 {
+		return fmt.Errorf("%w (by the API server's clock; this machine's is %s ahead of it)", err, lead)
+	}
+	return err
+}
+
+func (t *trust) noSecret() error {
+	return fmt.Errorf("Secret %s not yet written: the API server must answer and allow get, list, watch and update on it, and create",
+		t.secret)
+}
+
+func (t *trust) subject() string { return "ValidatingWebhookConfiguration " + t.configuration }
+
+func (t *trust) annotation() string {
+	return fmt.Sprintf("%s=%s", cmapi.WantInjectFromSecretAnnotation, t.secret)
+}
+
+// since is when the caBundle last changed; zero if it did not since we look.
+func (t *trust) since() time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.bundleAt
+}
+
+// serverName is what the API server demands of the certificate.
+// https://github.com/kubernetes/kubernetes/blob/v1.37.2/staging/src/k8s.io/apiserver/pkg/util/webhook/client.go
+func serverName(to admissionv1.WebhookClientConfig) string {
+	if to.Service != nil {
+		return to.Service.Name + "." + to.Service.Namespace + ".svc"
+	}
+	if to.URL == nil {
+		return ""
+	}
+	u, err := url.Parse(*to.URL)
+	if err != nil {
+		return ""
+	}
+	return u.Hostname()
+}
+
+// configurations handles the watch on the webhook configuration.
+func (t *trust) configurations() toolscache.ResourceEventHandler {
+	return toolscache.ResourceEventHandlerDetailedFuncs{
+		AddFunc:    func(obj any, first bool) { t.setConfiguration(obj, first) },
+		UpdateFunc: func(_, obj any) { t.setConfiguration(obj, false) },
+		DeleteFunc: func(any) { t.setConfiguration(nil, false) },
+	}
+}
+
+// secrets handles the watch on the metadata of the Secret.
+func (t *trust) secrets() toolscache.ResourceEventHandler {
+	return toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    t.setSecret,
+		UpdateFunc: func(_, obj any) { t.setSecret(obj) },
+		DeleteFunc: func(any) { t.setSecret(nil) },
+	}
+}
+
+// setConfiguration notes what is there now; first means it was there before we
+// looked, so that its caBundle is not news to any API server.
+func (t *trust) setConfiguration(obj any, first bool) {
+	next, _ := obj.(*admissionv1.ValidatingWebhookConfiguration)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !first && !sameBundles(t.seen, next) {
+		t.bundleAt = time.Now()
+	}
+	t.seen = next
+	t.tell()
+}
+
+func (t *trust) setSecret(obj any) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.seenSecret, _ = obj.(*metav1.PartialObjectMetadata)
+	t.tell()
+}
+
+func (t *trust) tell() {
+	select {
+	case t.changed <- struct{}{}:
+	default:
+	}
+}
+
+func sameBundles(a, b *admissionv1.ValidatingWebhookConfiguration) bool {
+	if a == nil || b == nil || len(a.Webhooks) != len(b.Webhooks) {
+		return false
+	}
+	for i := range a.Webhooks {
+		if !bytes.Equal(a.Webhooks[i].ClientConfig.CABundle, b.Webhooks[i].ClientConfig.CABundle) {
+			return false
+		}
+	}
+	return true
+}
+
+func (t *trust) setSynced(synced func() bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.synced = synced
+}
