@@ -88,5 +88,7 @@ func bounded(warnings []string, limit int) []string {
 
 // badRequest answers a review that is not about an eviction.
 func badRequest(err error) admission.Response {
-	return admission.Errored(http.StatusBadRequest, fmt.Errorf("evictgate: %w", err))
+	response := admission.Errored(http.StatusBadRequest, fmt.Errorf("evictgate: %w", err))
+	response.Result.Reason = metav1.StatusReasonBadRequest
+	return response
 }

@@ -47,7 +47,7 @@ func parse(r *admission.Request) (policies.Request, error) {
 func checkTarget(r *admission.Request) error {
 	switch {
 	case r.UID == "":
-		return errors.New("the AdmissionReview has no request, or a request without uid")
+		return errors.New("the body is not an AdmissionReview with a request: request.uid is empty")
 	case r.Kind.Group != "policy" || r.Kind.Kind != "Eviction":
 		return fmt.Errorf("expected an Eviction of group policy, got kind %q of group %q", r.Kind.Kind, r.Kind.Group)
 	case r.Resource.Group != "" || r.Resource.Resource != "pods" || r.SubResource != "eviction":

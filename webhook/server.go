@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -58,8 +59,12 @@ type Server struct {
 // shutdownTimeout bounds how long reviews in flight are waited for.
 const shutdownTimeout = 30 * time.Second
 
-// errDraining is the readiness of a server that was told to stop.
-var errDraining = errors.New("shutting down")
+var (
+	// errDraining is the readiness of a server that was told to stop.
+	errDraining = errors.New("shutting down")
+	// errNoCertificate refers to the check that says more.
+	errNoCertificate = errors.New("waits for the certificate")
+)
 
 // NewServer puts the parts together; nothing listens before Run.
 func NewServer(o ServerOptions) (*Server, error) {
@@ -119,7 +124,7 @@ func (s *Server) assemble(log logr.Logger) error {
 	}
 	checks := map[string]healthz.Checker{
 		"certificate": s.options.Certificates.Ready,
-		"server":      hooks.StartedChecker(),
+		"server":      s.listening(hooks.StartedChecker()),
 		"shutdown":    s.notDraining,
 	}
 	for name, check := range s.options.Checks {
@@ -140,14 +145,30 @@ func (s *Server) notDraining(*http.Request) error {
 	return nil
 }
 
-// told logs why a check fails: the endpoint itself says only which one.
+// told logs why a check fails, and that it passes again, each time this changes: the endpoint itself
+// says only which check it is.
 func (s *Server) told(name string, check healthz.Checker) healthz.Checker {
+	var last atomic.Value
 	return func(r *http.Request) error {
 		err := check(r)
+		why := ""
 		if err != nil {
-			s.options.Log.Info("not ready", "check", name, "why", err.Error())
+			why = err.Error()
+		}
+		if before := last.Swap(why); why != "" && before != why {
+			s.options.Log.Info("not ready", "check", name, "why", why)
 		}
 		return err
+	}
+}
+
+// listening asks the server itself only when it has a certificate to answer with.
+func (s *Server) listening(started healthz.Checker) healthz.Checker {
+	return func(r *http.Request) error {
+		if s.options.Certificates.Ready(r) != nil {
+			return errNoCertificate
+		}
+		return started(r)
 	}
 }
 

@@ -137,6 +137,7 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 	}
 	ctrl.SetLogger(logr.FromSlogHandler(log.Handler()))
 	klog.SetSlogLogger(log)
+	slog.SetDefault(log) // net/http tells failed handshakes to the standard logger
 
 	config, err := restConfig(f)
 	if err != nil {

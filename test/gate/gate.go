@@ -1,0 +1,292 @@
+// Package gate runs `evictgate serve` beside a control plane of package kube and registers it there:
+// what a test, a benchmark or the demo needs to send real evictions through the real program.
+package gate
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/evictgate/evictgate/test/kube"
+	"github.com/evictgate/evictgate/webhook/audit"
+)
+
+// Options says how evictgate is run. Plane and Binary are required.
+type Options struct {
+	Plane *kube.ControlPlane
+	// Binary is the program to run.
+	Binary string
+	// Name names the webhook configuration and the Secret; "evictgate" by default.
+	Name string
+	// Namespaces limits the gate to these; all by default.
+	Namespaces []string
+	// FailurePolicy is Fail by default.
+	FailurePolicy admissionregistrationv1.FailurePolicyType
+	// CABundle is set when the certificate comes from files; then the CA is not injected.
+	CABundle []byte
+	// Args are further arguments of serve.
+	Args []string
+}
+
+// Gate is a running evictgate.
+type Gate struct {
+	// Listen, Metrics and Health are its addresses.
+	Listen, Metrics, Health string
+
+	options Options
+	dir     string
+	command *exec.Cmd
+	stdout  *os.File
+	exited  chan struct{}
+	waitErr error
+	stop    sync.Once
+}
+
+// Start registers and starts evictgate, and returns when it is ready. Nothing is left behind when it
+// fails.
+func Start(ctx context.Context, o Options) (*Gate, error) {
+	if o.Name == "" {
+		o.Name = "evictgate"
+	}
+	ports, err := freePorts(3)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "evictgate-gate-")
+	if err != nil {
+		return nil, err
+	}
+	g := &Gate{options: o, dir: dir, Listen: ports[0], Metrics: ports[1], Health: ports[2], exited: make(chan struct{})}
+	if err := errors.Join(g.register(ctx), g.launch()); err != nil {
+		return nil, errors.Join(err, g.Stop())
+	}
+	if err := g.WaitReady(ctx); err != nil {
+		return nil, errors.Join(err, g.Stop())
+	}
+	return g, nil
+}
+
+func freePorts(n int) ([]string, error) {
+	var addresses []string
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = l.Close() }()
+		addresses = append(addresses, l.Addr().String())
+	}
+	return addresses, nil
+}
+
+// register creates the webhook configuration as config/ does, but by URL.
+func (g *Gate) register(ctx context.Context) error {
+	_, port, err := net.SplitHostPort(g.Listen)
+	if err != nil {
+		return err
+	}
+	var (
+		url      = "https://localhost:" + port + "/validate-eviction"
+		none     = admissionregistrationv1.SideEffectClassNone
+		scope    = admissionregistrationv1.NamespacedScope
+		failure  = g.options.FailurePolicy
+		seconds  = int32(5)
+		selector *metav1.LabelSelector
+	)
+	if failure == "" {
+		failure = admissionregistrationv1.Fail
+	}
+	if len(g.options.Namespaces) > 0 {
+		selector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{
+			Key: "kubernetes.io/metadata.name", Operator: metav1.LabelSelectorOpIn, Values: g.options.Namespaces,
+		}}}
+	}
+	configuration := &admissionregistrationv1.ValidatingWebhookConfiguration{
+		ObjectMeta: metav1.ObjectMeta{Name: g.options.Name},
+		Webhooks: []admissionregistrationv1.ValidatingWebhook{{
+			Name:                    "evictions.evictgate.dev",
+			ClientConfig:            admissionregistrationv1.WebhookClientConfig{URL: &url, CABundle: g.options.CABundle},
+			AdmissionReviewVersions: []string{"v1"},
+			FailurePolicy:           &failure,
+			SideEffects:             &none,
+			TimeoutSeconds:          &seconds,
+			NamespaceSelector:       selector,
+			Rules: []admissionregistrationv1.RuleWithOperations{{
+				Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create},
+				Rule:       admissionregistrationv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"pods/eviction"}, Scope: &scope},
+			}},
+		}},
+	}
+	if g.options.CABundle == nil {
+		configuration.Annotations = map[string]string{"cert-manager.io/inject-ca-from-secret": "default/" + g.options.Name}
+	}
+	_, err = g.options.Plane.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Create(ctx, configuration, metav1.CreateOptions{})
+	if err != nil {
+		return fmt.Errorf("register the webhook: %w", err)
+	}
+	return nil
+}
+
+func (g *Gate) launch() error {
+	var err error
+	if g.stdout, err = os.Create(filepath.Join(g.dir, "records.jsonl")); err != nil {
+		return err
+	}
+	stderr, err := os.Create(filepath.Join(g.dir, "log"))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = stderr.Close() }()
+	args := []string{
+		"serve", "--kubeconfig", g.options.Plane.Kubeconfig, "--listen", g.Listen,
+		"--metrics-listen", g.Metrics, "--health-listen", g.Health, "--shutdown-delay", "0s",
+		"--webhook-configuration", g.options.Name, "--cert-secret", g.options.Name,
+		"--cert-namespace", "default", "--dns-names", "localhost",
+	}
+	g.command = exec.Command(g.options.Binary, append(args, g.options.Args...)...)
+	g.command.Stdout, g.command.Stderr = g.stdout, stderr
+	if err := g.command.Start(); err != nil {
+		g.command = nil
+		return fmt.Errorf("start evictgate: %w", err)
+	}
+	go func() {
+		g.waitErr = g.command.Wait()
+		close(g.exited)
+	}()
+	return nil
+}
+
+// WaitReady waits until /readyz says so.
+func (g *Gate) WaitReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	err := kube.Wait(ctx, "evictgate to be ready", func(ctx context.Context) (bool, error) {
+		select {
+		case <-g.exited:
+			cancel()
+			return false, fmt.Errorf("evictgate ended: %w", g.waitErr)
+		default:
+		}
+		text, code, err := get(ctx, "http://"+g.Health+"/readyz?verbose")
+		if err != nil {
+			return false, err
+		}
+		if code != http.StatusOK {
+			return false, errors.New(text)
+		}
+		return true, nil
+	})
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, g.Log())
+	}
+	return nil
+}
+
+func get(ctx context.Context, url string) (string, int, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return "", 0, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return "", 0, err
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	return string(body), response.StatusCode, err
+}
+
+// MetricsText is what /metrics says now.
+func (g *Gate) MetricsText(ctx context.Context) (string, error) {
+	text, code, err := get(ctx, "http://"+g.Metrics+"/metrics")
+	if err == nil && code != http.StatusOK {
+		err = errors.New("status " + strconv.Itoa(code))
+	}
+	return text, err
+}
+
+// Log is what evictgate has logged.
+func (g *Gate) Log() string {
+	raw, _ := os.ReadFile(filepath.Join(g.dir, "log"))
+	return string(raw)
+}
+
+// Records are the decisions recorded so far.
+func (g *Gate) Records() ([]audit.Record, error) {
+	raw, err := os.ReadFile(filepath.Join(g.dir, "records.jsonl"))
+	if err != nil {
+		return nil, err
+	}
+	var records []audit.Record
+	lines := bufio.NewScanner(bytes.NewReader(raw))
+	lines.Buffer(nil, 16<<20)
+	for lines.Scan() {
+		var r audit.Record
+		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
+			return nil, fmt.Errorf("record %d: %w", len(records)+1, err)
+		}
+		records = append(records, r)
+	}
+	return records, lines.Err()
+}
+
+// RecordsOf are the records of one pod, once there is at least one.
+func (g *Gate) RecordsOf(ctx context.Context, namespace, pod string) ([]audit.Record, error) {
+	var found []audit.Record
+	err := kube.Wait(ctx, "a record of "+namespace+"/"+pod, func(context.Context) (bool, error) {
+		all, err := g.Records()
+		found = slices.DeleteFunc(all, func(r audit.Record) bool { return r.Request.Namespace != namespace || r.Request.Name != pod })
+		return len(found) > 0, err
+	})
+	return found, err
+}
+
+// Terminate sends SIGTERM and waits for the end; its error is the program's.
+func (g *Gate) Terminate() error {
+	_ = g.command.Process.Signal(syscall.SIGTERM)
+	<-g.exited
+	return g.waitErr
+}
+
+// Kill ends the program at once, and leaves the webhook registered.
+func (g *Gate) Kill() {
+	_ = g.command.Process.Kill()
+	<-g.exited
+}
+
+// Stop ends the program, unregisters the webhook and removes the files.
+func (g *Gate) Stop() error {
+	var err error
+	g.stop.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		err = g.options.Plane.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Delete(ctx, g.options.Name, metav1.DeleteOptions{})
+		if g.command != nil {
+			timer := time.AfterFunc(10*time.Second, func() { _ = g.command.Process.Kill() })
+			_ = g.Terminate()
+			timer.Stop()
+		}
+		if g.stdout != nil {
+			_ = g.stdout.Close()
+		}
+		err = errors.Join(err, os.RemoveAll(g.dir))
+	})
+	return err
+}
