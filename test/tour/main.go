@@ -50,13 +50,13 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := tour(ctx, *binary, *snapshot, *listen, *once); err != nil {
+	if err := tour(ctx, os.Stdout, *binary, *snapshot, *listen, *once); err != nil {
 		fmt.Fprintf(os.Stderr, "tour: %v\n", err)
 		os.Exit(1)
 	}
 }
 
-func tour(ctx context.Context, binary, snapshot, listen string, once bool) error {
+func tour(ctx context.Context, out io.Writer, binary, snapshot, listen string, once bool) error {
 	dir, err := os.MkdirTemp("", "evictgate-tour-")
 	if err != nil {
 		return err
@@ -75,18 +75,18 @@ func tour(ctx context.Context, binary, snapshot, listen string, once bool) error
 	if err != nil {
 		return err
 	}
-	fmt.Printf("evictgate serves %s on https://%s/validate-eviction with its default policies\n", snapshot, address)
+	_, _ = fmt.Fprintf(out, "evictgate serves %s with its default policies on https://%s/validate-eviction\n", snapshot, address)
 	for _, s := range stops {
 		response, err := review(ctx, client, address, s.pod, s.user)
 		if err != nil {
 			return err
 		}
-		show(s.what, s.pod, s.user, response)
+		show(out, s.what, s.pod, s.user, response)
 	}
 	if once {
 		return nil
 	}
-	fmt.Printf("\nrecords: %s\nlog:     %s\nCtrl-C stops it\n", server.records, server.log)
+	_, _ = fmt.Fprintf(out, "\nrecords: %s\nlog:     %s\nCtrl-C stops it\n", server.records, server.log)
 	return server.wait(ctx)
 }
 
@@ -229,16 +229,16 @@ func post(ctx context.Context, client *http.Client, url string, body []byte) ([]
 	return nil, last
 }
 
-func show(what, pod, user string, r *admissionv1.AdmissionResponse) {
-	fmt.Printf("\n# %s\n$ evict shop/%s as %s\n", what, pod, user)
+func show(out io.Writer, what, pod, user string, r *admissionv1.AdmissionResponse) {
+	_, _ = fmt.Fprintf(out, "\n# %s\n$ evict shop/%s as %s\n", what, pod, user)
 	for _, w := range r.Warnings {
-		fmt.Printf("  Warning: %s\n", w)
+		_, _ = fmt.Fprintf(out, "  Warning: %s\n", w)
 	}
 	if r.Allowed {
-		fmt.Printf("  admitted (outcome %s)\n", r.AuditAnnotations["outcome"])
+		_, _ = fmt.Fprintf(out, "  admitted (outcome %s)\n", r.AuditAnnotations["outcome"])
 		return
 	}
-	fmt.Printf("  %d %s: admission webhook %q denied the request: %s\n", r.Result.Code, orNone(string(r.Result.Reason)), "evictions.evictgate.dev", r.Result.Message)
+	_, _ = fmt.Fprintf(out, "  %d %s: admission webhook %q denied the request: %s\n", r.Result.Code, orNone(string(r.Result.Reason)), "evictions.evictgate.dev", r.Result.Message)
 }
 
 func orNone(s string) string {

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+var update = flag.Bool("update", false, "rewrite the expected output in the scripts")
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"evictgate": func() {
+			os.Exit(run(context.Background(), os.Args[1:], printer{out: os.Stdout, err: os.Stderr}))
+		},
+	})
+}
+
+// TestScripts runs every command as a user does.
+func TestScripts(t *testing.T) {
+	sample, err := filepath.Abs("../../config/samples/cluster.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:                 "../../test/script",
+		RequireExplicitExec: true,
+		UpdateScripts:       *update,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("SAMPLE", sample)
+			return nil
+		},
+	})
+}

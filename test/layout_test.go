@@ -1,0 +1,73 @@
+// Package test holds what is true of the project as a whole.
+package test
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/evictgate/evictgate"
+
+// allowed says which of our packages each of our packages may use: imports run one way.
+var allowed = map[string][]string{
+	"/certs":             {},
+	"/policies":          {"/policies/v1alpha1"},
+	"/policies/v1alpha1": {},
+	"/webhook/budget":    {"/policies", "/policies/v1alpha1"},
+	"/webhook/audit":     {"/policies", "/policies/v1alpha1"},
+	"/webhook/cluster":   {"/policies", "/policies/v1alpha1", "/webhook/budget"},
+	"/webhook":           {"/policies", "/policies/v1alpha1", "/webhook/audit", "/webhook/budget", "/webhook/cluster"},
+	"/cmd/evictgate": {
+		"/certs", "/policies", "/policies/v1alpha1", "/webhook", "/webhook/audit", "/webhook/budget", "/webhook/cluster",
+	},
+}
+
+// forbidden says which foreign packages must stay out of a package and all it uses.
+var forbidden = map[string][]string{
+	"/policies":        {"k8s.io/client-go", "sigs.k8s.io/controller-runtime", "net/http/httputil"},
+	"/webhook/budget":  {"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
+	"/webhook/cluster": {"sigs.k8s.io/controller-runtime"},
+	"/webhook/audit":   {"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
+}
+
+func goList(t *testing.T, args ...string) []string {
+	t.Helper()
+	out, err := exec.Command("go", append([]string{"list"}, args...)...).Output()
+	if err != nil {
+		t.Fatalf("go list %v: %v", args, err)
+	}
+	return strings.Fields(string(out))
+}
+
+func TestImportsRunOneWay(t *testing.T) {
+	for _, pkg := range goList(t, module+"/cmd/...", module+"/webhook/...", module+"/policies/...", module+"/certs/...") {
+		own := strings.TrimPrefix(pkg, module)
+		list, ok := allowed[own]
+		if !ok {
+			t.Errorf("%s is not in the layout; add it to the table with what it may import", own)
+			continue
+		}
+		for _, dep := range goList(t, "-deps", pkg) {
+			if rest, ours := strings.CutPrefix(dep, module); ours && rest != own && !slices.Contains(list, rest) {
+				t.Errorf("%s must not depend on %s", own, rest)
+			}
+			for _, prefix := range forbidden[own] {
+				if dep == prefix || strings.HasPrefix(dep, prefix+"/") {
+					t.Errorf("%s must not depend on %s", own, dep)
+				}
+			}
+		}
+	}
+}
+
+func TestTheWebhookUsesOPAOnlyThroughPolicies(t *testing.T) {
+	for _, pkg := range goList(t, module+"/cmd/...", module+"/webhook/...", module+"/certs/...") {
+		for _, imported := range goList(t, "-f", `{{join .Imports "\n"}}`, pkg) {
+			if strings.HasPrefix(imported, "github.com/open-policy-agent/") {
+				t.Errorf("%s imports %s", pkg, imported)
+			}
+		}
+	}
+}

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "rewrite the expected answers")
+
+// TestTour holds the answers of `make run` to what was last looked at, and the README to them.
+func TestTour(t *testing.T) {
+	binary := filepath.Join(t.TempDir(), "evictgate")
+	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/evictgate").CombinedOutput(); err != nil {
+		t.Fatalf("build evictgate: %v\n%s", err, out)
+	}
+	var out bytes.Buffer
+	if err := tour(t.Context(), &out, binary, "../../config/samples/cluster.yaml", "127.0.0.1:0", true); err != nil {
+		t.Fatal(err)
+	}
+	got := regexp.MustCompile(`127\.0\.0\.1:\d+`).ReplaceAllString(out.String(), "127.0.0.1:9443")
+	got = strings.Replace(got, "../../config", "config", 1)
+	golden := filepath.Join("testdata", "answers.txt")
+	if *update {
+		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("the answers differ; look at them, and if they are right run go test ./test/tour -update\ngot:\n%s\nwant:\n%s", got, want)
+	}
+}
