@@ -1,5 +1,5 @@
-// Package budget knows PodDisruptionBudgets: what the API server will answer to an eviction because
-// of them (Predict), and why, in words that help (Explain). Everything here is a pure function.
+// Package budget knows PodDisruptionBudgets: what the API server will answer to an eviction (Predict),
+// because of its budgets alone (Check), and why, in words that help (Explain). Everything here is a pure function.
 package budget
 
 import (
@@ -46,26 +46,35 @@ const (
 	Exhausted Case = "exhausted"
 )
 
-// Answer is the API server's answer as far as budgets make it.
+// Answer is the API server's answer to an eviction.
 type Answer struct {
-	Case   Case
-	Code   int32
-	Reason metav1.StatusReason
-	// Message and Cause are the API server's own sentences; Cause goes with the cause type
-	// DisruptionBudget.
+	Case Case
+	// Code is the HTTP status; 201 when the pod goes.
+	Code    int32
+	Reason  metav1.StatusReason
 	Message string
-	Cause   string
+	Causes  []metav1.StatusCause
 	// RetryAfter is in seconds; 0 means that no Retry-After is sent.
 	RetryAfter int32
 }
 
-// Allowed reports whether the budgets let the pod go.
+// Allowed reports whether the pod goes.
 func (a Answer) Allowed() bool { return a.Code == http.StatusCreated }
 
-// Predict is the API server's budget check as a pure function of the pod and of the budgets that
-// match it. Source: EvictionREST.Create and checkAndDecrement in
-// k8s.io/kubernetes/pkg/registry/core/pod/storage/eviction.go, v1.37.
-func Predict(pod *corev1.Pod, matching []*policyv1.PodDisruptionBudget) Answer {
+// Cause is the API server's sentence about the budget; empty when it gives none.
+func (a Answer) Cause() string {
+	for _, c := range a.Causes {
+		if c.Type == policyv1.DisruptionBudgetCause {
+			return c.Message
+		}
+	}
+	return ""
+}
+
+// Check is the API server's budget check as a pure function of the pod and of the budgets that match
+// it: the part of Predict that an admission webhook has to explain. Source: EvictionREST.Create and
+// checkAndDecrement in k8s.io/kubernetes/pkg/registry/core/pod/storage/eviction.go, v1.37.
+func Check(pod *corev1.Pod, matching []*policyv1.PodDisruptionBudget) Answer {
 	switch {
 	case policies.BudgetIgnored(pod):
 		return allowed(Ignored)
@@ -83,27 +92,19 @@ func Predict(pod *corev1.Pod, matching []*policyv1.PodDisruptionBudget) Answer {
 
 func allowed(c Case) Answer { return Answer{Case: c, Code: http.StatusCreated} }
 
-// letsUnhealthyGo reports whether the budget's unhealthyPodEvictionPolicy lets a pod go that is not
-// ready. A policy that this version does not know lets none go.
+// letsUnhealthyGo reports whether the budget lets a pod go that is not ready. Any policy but AlwaysAllow
+// counts as IfHealthyBudget, as in the API server's code.
 func letsUnhealthyGo(pdb *policyv1.PodDisruptionBudget) bool {
-	policy := policyv1.IfHealthyBudget
-	if pdb.Spec.UnhealthyPodEvictionPolicy != nil {
-		policy = *pdb.Spec.UnhealthyPodEvictionPolicy
-	}
-	s := &pdb.Status
-	return policy == policyv1.AlwaysAllow ||
-		(policy == policyv1.IfHealthyBudget && s.CurrentHealthy >= s.DesiredHealthy && s.DesiredHealthy > 0)
+	policy, s := pdb.Spec.UnhealthyPodEvictionPolicy, &pdb.Status
+	return (policy != nil && *policy == policyv1.AlwaysAllow) ||
+		(s.CurrentHealthy >= s.DesiredHealthy && s.DesiredHealthy > 0)
 }
 
 func checkBudget(pdb *policyv1.PodDisruptionBudget) Answer {
 	s := &pdb.Status
 	switch {
 	case s.ObservedGeneration < pdb.Generation:
-		return Answer{
-			Case: Processing, Code: http.StatusTooManyRequests, Reason: metav1.StatusReasonTooManyRequests,
-			Message: policies.BudgetSentence, RetryAfter: 10,
-			Cause: fmt.Sprintf("The disruption budget %s is still being processed by the server.", pdb.Name),
-		}
+		return processing(pdb.Name)
 	case s.DisruptionsAllowed < 0:
 		why := "pdb disruptions allowed is negative"
 		return forbidden(Negative, pdb, why, why)
@@ -112,20 +113,33 @@ func checkBudget(pdb *policyv1.PodDisruptionBudget) Answer {
 			"DisruptedPods map too big - too many evictions not confirmed by PDB controller",
 			"too many pending evictions not confirmed by PDB controller")
 	case s.DisruptionsAllowed == 0:
-		return Answer{
-			Case: Exhausted, Code: http.StatusTooManyRequests, Reason: metav1.StatusReasonTooManyRequests,
-			Message: policies.BudgetSentence, Cause: exhaustedCause(pdb),
-		}
+		return tooManyRequests(Exhausted, 0, exhaustedCause(pdb))
 	}
 	return allowed(Available)
+}
+
+// processing is the one refusal with which the API server sends a Retry-After.
+func processing(name string) Answer {
+	return tooManyRequests(Processing, 10, fmt.Sprintf("The disruption budget %s is still being processed by the server.", name))
+}
+
+func tooManyRequests(c Case, retryAfter int32, cause string) Answer {
+	return Answer{
+		Case: c, Code: http.StatusTooManyRequests, Reason: metav1.StatusReasonTooManyRequests,
+		Message: policies.BudgetSentence, Causes: budgetCause(cause), RetryAfter: retryAfter,
+	}
 }
 
 func forbidden(c Case, pdb *policyv1.PodDisruptionBudget, why, cause string) Answer {
 	return Answer{
 		Case: c, Code: http.StatusForbidden, Reason: metav1.StatusReasonForbidden,
 		Message: fmt.Sprintf("poddisruptionbudget.policy %q is forbidden: %s", pdb.Name, why),
-		Cause:   fmt.Sprintf("The disruption budget %s does not allow evicting pods currently: %s", pdb.Name, cause),
+		Causes:  budgetCause(fmt.Sprintf("The disruption budget %s does not allow evicting pods currently: %s", pdb.Name, cause)),
 	}
+}
+
+func budgetCause(message string) []metav1.StatusCause {
+	return []metav1.StatusCause{{Type: policyv1.DisruptionBudgetCause, Message: message}}
 }
 
 func exhaustedCause(pdb *policyv1.PodDisruptionBudget) string {

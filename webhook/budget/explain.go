@@ -23,7 +23,7 @@ const namedInMessage = 3
 // every pod of the workload: it holds no time and does not depend on which pod is evicted.
 func Explain(a Answer, matching []*policyv1.PodDisruptionBudget, pods []*corev1.Pod) *policies.Disruption {
 	d := &policies.Disruption{
-		Allowed: a.Allowed(), Code: a.Code, Reason: string(a.Reason), Message: a.Message, Cause: a.Cause,
+		Allowed: a.Allowed(), Code: a.Code, Reason: string(a.Reason), Message: a.Message, Cause: a.Cause(),
 		Budgets: names(matching), Blockers: []policies.Blocker{},
 	}
 	switch {
@@ -61,7 +61,7 @@ func refusal(a Answer, pdb *policyv1.PodDisruptionBudget, pods int, blockers []p
 	s := &pdb.Status
 	switch a.Case {
 	case Processing:
-		return processing(name, pdb)
+		return stillProcessing(name, pdb)
 	case Negative:
 		return a.Message + "; something other than the disruption controller writes its status"
 	case Unconfirmed:
@@ -86,7 +86,7 @@ func refusal(a Answer, pdb *policyv1.PodDisruptionBudget, pods int, blockers []p
 	return fmt.Sprintf("%s; it allows the next eviction once %s", needs, more(s))
 }
 
-func processing(name string, pdb *policyv1.PodDisruptionBudget) string {
+func stillProcessing(name string, pdb *policyv1.PodDisruptionBudget) string {
 	if c := failedSync(pdb); c != nil {
 		return fmt.Sprintf("%s could never be synced (%s); mend the budget, retrying does not help until then", name, c.Message)
 	}
@@ -178,7 +178,9 @@ func blocker(p *corev1.Pod) (policies.Blocker, bool) {
 		b.Since = &ready.LastTransitionTime
 	}
 	if s := condition(p, corev1.PodScheduled); s != nil && s.Status == corev1.ConditionFalse {
-		b.Why, b.Since = cmp.Or(s.Reason, "not scheduled"), &s.LastTransitionTime
+		if b.Why = cmp.Or(s.Reason, "not scheduled"); !s.LastTransitionTime.IsZero() {
+			b.Since = &s.LastTransitionTime
+		}
 		return b, true
 	}
 	b.Why = whyNotReady(p, ready)

@@ -93,19 +93,19 @@ func meansOther(o *metav1.DeleteOptions, pod *corev1.Pod) bool {
 // its budgets, since the cache may be behind: it must never refuse what the API server would allow.
 func (g *Gatherer) addBudgets(ctx context.Context, in *policies.Input) Confirmation {
 	matching := g.budgets.matching(in.Pod)
-	answer := budget.Predict(in.Pod, matching)
+	answer := budget.Check(in.Pod, matching)
 	confirmation := NotAsked
 	if !answer.Allowed() && g.Live != nil {
 		pod, fresh, err := g.readLive(ctx, in.Pod, matching)
 		switch {
 		case err != nil:
 			confirmation = Unreachable
-		case pod == nil || pod.UID != in.Pod.UID:
+		case pod == nil || meansOther(in.Request.DeleteOptions, pod):
 			in.Pod = nil
 			return Refuted
 		default:
 			in.Pod, matching = pod, fresh
-			answer = budget.Predict(pod, fresh)
+			answer = budget.Check(pod, fresh)
 			confirmation = Confirmed
 			if answer.Allowed() {
 				confirmation = Refuted
@@ -167,7 +167,8 @@ func (g *Gatherer) addSurroundings(in *policies.Input, needs *policies.Needs) {
 					ready++
 				}
 			}
-			if needs.Reads("peers") && pod.UID != in.Pod.UID {
+			// By name, since hand-written samples have no UIDs; a pod's peers share its namespace.
+			if needs.Reads("peers") && pod.Name != in.Pod.Name {
 				in.Peers = append(in.Peers, g.peer(pod))
 			}
 		}
@@ -194,7 +195,7 @@ func (g *Gatherer) owner(pod *corev1.Pod) (*policies.Owner, []string) {
 		if !ok {
 			return owner, sets
 		}
-		owner.Replicas = rs.Spec.Replicas
+		owner.Replicas = orOne(rs.Spec.Replicas)
 		if top := metav1.GetControllerOfNoCopy(rs); top != nil {
 			return g.topOfReplicaSet(pod.Namespace, top)
 		}
@@ -203,7 +204,7 @@ func (g *Gatherer) owner(pod *corev1.Pod) (*policies.Owner, []string) {
 		if !ok {
 			return owner, sets
 		}
-		owner.Replicas = job.Spec.Parallelism
+		owner.Replicas = orOne(job.Spec.Parallelism)
 		if top := metav1.GetControllerOfNoCopy(job); top != nil {
 			owner.Kind, owner.Name, owner.UID = top.Kind, top.Name, string(top.UID)
 		}
@@ -250,7 +251,7 @@ func (g *Gatherer) replicas(kind, namespace, name string) *int32 {
 	return nil
 }
 
-// orOne is the API's default for replicas.
+// orOne is the API's default for replicas and parallelism.
 func orOne(n *int32) *int32 {
 	if n == nil {
 		one := int32(1)
