@@ -37,7 +37,8 @@ bench: build ## measure against a no-op webhook, as ratios in one run, beside th
 
 .PHONY: generate
 generate: ## regenerate what is derived from the code
-	$(GO) generate ./...
+	$(GO) test ./policies -run TestShippedSchema -update
+	$(GO) test ./cmd/evictgate -run TestReference -update
 
 .PHONY: verify
 verify: ## formatting, vet, lint, generated files and go.mod are as they should be

@@ -3,6 +3,7 @@ package policies
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -108,7 +109,7 @@ func compile(s sources, bindBare func(Metadata) bool) (*Set, error) {
 	if len(problems) > 0 {
 		return nil, problems
 	}
-	set := &Set{compiler: compiler, revision: s.revision()}
+	set := &Set{compiler: compiler}
 	bindings := s.bindings
 	metas := map[string]Metadata{}
 	for _, module := range own {
@@ -126,6 +127,7 @@ func compile(s sources, bindBare func(Metadata) bool) (*Set, error) {
 		return nil, problems
 	}
 	slices.SortFunc(bindings, func(a, b binding) int { return strings.Compare(a.name, b.name) })
+	set.revision = s.revision(bindings)
 	return set.bind(bindings, metas)
 }
 
@@ -173,7 +175,8 @@ func (s *Set) prepare(b binding, meta Metadata, store storage.Store) (*boundPoli
 	if params == nil {
 		params = map[string]any{}
 	}
-	value, err := ast.InterfaceToValue(params)
+	// By way of JSON: OPA would write a float64 of 1000000, which YAML gives, as 1e+06.
+	value, err := viaJSON(reflect.ValueOf(params))
 	if err != nil {
 		return nil, nil, fmt.Errorf("parameters of %s: %w", b.name, err)
 	}

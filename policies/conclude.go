@@ -25,7 +25,9 @@ func conclude(d *Decision, in *Input, o Options) {
 	case len(denies) > 0:
 		d.refuse(Denied, http.StatusForbidden, "", denies)
 		d.warn(texts(delays)...)
-		d.warnBudget(in)
+		if budget != 0 {
+			d.warnBudget(in)
+		}
 	case budget == http.StatusInternalServerError, budget == http.StatusForbidden:
 		d.refuse(Denied, budget, in.Disruption.Detail, nil)
 		d.warn(texts(delays)...)
@@ -149,7 +151,8 @@ func (d *Decision) explain(in *Input) {
 	}
 	for _, f := range d.Failures {
 		if f.Enforcement != Audit {
-			d.warn(fmt.Sprintf("policy %s could not be evaluated: %s", f.Policy, f.Error))
+			why, _, _ := strings.Cut(f.Error, "\n") // a panic's stack is for the record and the log
+			d.warn(fmt.Sprintf("policy %s could not be evaluated: %s", f.Policy, why))
 		}
 	}
 }

@@ -17,13 +17,16 @@ const (
 	settle = 200 * time.Millisecond
 	// recheck reads the directories anyway, for file systems that send no events.
 	recheck = 30 * time.Second
+	// patience is how long a reload waits for quiet: a busy neighbour must not put it off for ever.
+	patience = 5 * time.Second
 )
 
 // Directories is a source of policies that follows directories. A reload that fails keeps the last
 // good revision.
 type Directories struct {
 	paths []string
-	// OnReload is told of every new revision and of every failed reload; it may be nil.
+	// OnReload is told of every new revision, of every failed reload, and when a failure is over; it
+	// may be nil.
 	OnReload func(*Set, error)
 
 	current atomic.Pointer[Set]
@@ -57,19 +60,29 @@ func (d *Directories) Start(ctx context.Context) error {
 	}
 	defer func() { _ = watcher.Close() }()
 	d.watch(watcher)
-	quiet := time.NewTimer(recheck)
+	quiet := time.NewTimer(settle) // what changed since OpenDirectories was not watched
 	defer quiet.Stop()
+	var touched time.Time // when the first change since the last reload was seen
+	changed := func() {
+		if touched.IsZero() {
+			touched = time.Now()
+		}
+		if time.Since(touched) < patience {
+			quiet.Reset(settle)
+		}
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-watcher.Events:
-			quiet.Reset(settle)
+			changed()
 		case <-watcher.Errors:
-			quiet.Reset(settle)
+			changed()
 		case <-quiet.C:
-			d.reload()
 			d.watch(watcher)
+			d.reload()
+			touched = time.Time{}
 			quiet.Reset(recheck)
 		}
 	}
@@ -80,6 +93,9 @@ func (d *Directories) Start(ctx context.Context) error {
 func (d *Directories) watch(watcher *fsnotify.Watcher) {
 	for _, root := range d.paths {
 		_ = watcher.Add(filepath.Dir(filepath.Clean(root)))
+		if resolved, err := filepath.EvalSymlinks(root); err == nil {
+			root = resolved // WalkDir does not follow a link
+		}
 		_ = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 			if err == nil && entry.IsDir() {
 				_ = watcher.Add(path) // recheck covers what cannot be watched
@@ -98,8 +114,10 @@ func (d *Directories) reload() {
 		}
 		d.failed = err.Error()
 	case set.Revision() == d.Current().Revision():
+		if d.failed == "" {
+			return
+		}
 		d.failed = ""
-		return
 	default:
 		d.failed = ""
 		d.current.Store(set)

@@ -1,6 +1,7 @@
 package policies
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -176,20 +177,21 @@ func describe(err error) error {
 	return errors.New(oneLine(err.Error()))
 }
 
-// violations reads the policy's sets. A member that is a plain string is its own reason.
-func (p *boundPolicy) violations(sets map[string]any) ([]Violation, error) {
-	var list []Violation
+// violations reads the policy's sets. A member that is a plain string is its own reason. A member that
+// cannot be read is an error, and the others count.
+func (p *boundPolicy) violations(sets map[string]any) (list []Violation, bad error) {
 	for _, effect := range p.effects {
 		members, _ := sets[string(effect)].([]any)
 		for _, member := range members {
 			v, err := p.violation(effect, member)
 			if err != nil {
-				return list, err
+				bad = cmp.Or(bad, err)
+				continue
 			}
 			list = append(list, v)
 		}
 	}
-	return list, nil
+	return list, bad
 }
 
 func (p *boundPolicy) violation(effect Effect, member any) (Violation, error) {
@@ -224,7 +226,13 @@ func oneLine(s string) string {
 	if !strings.ContainsFunc(s, isControl) {
 		return strings.TrimSpace(s)
 	}
-	return strings.Join(strings.FieldsFunc(s, isControl), " ")
+	spaced := strings.Map(func(r rune) rune {
+		if isControl(r) {
+			return ' '
+		}
+		return r
+	}, s)
+	return strings.Join(strings.Fields(spaced), " ")
 }
 
 func isControl(r rune) bool {

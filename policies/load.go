@@ -11,7 +11,9 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"sigs.k8s.io/yaml"
@@ -118,9 +120,13 @@ type sources struct {
 
 // revision identifies sources by content, not by where they were read from: equal sources have equal
 // revisions on every replica.
-func (s *sources) revision() string {
+// It covers which policies are bound, since Default and Library hold the same sources.
+func (s *sources) revision(bound []binding) string {
 	for _, id := range s.library {
 		s.digest.Write(libraryFile(id).Data)
+	}
+	for _, b := range bound {
+		fmt.Fprintf(s.digest, "%s %s\n", b.name, b.policy)
 	}
 	return hex.EncodeToString(s.digest.Sum(nil))[:12]
 }
@@ -144,39 +150,52 @@ func parseFiles(files []File) (sources, Problems) {
 
 func (s *sources) addYAML(f File) Problems {
 	var problems Problems
-	row := 1
 	for _, doc := range splitYAML(string(f.Data)) {
-		if strings.TrimSpace(stripComments(doc)) != "" {
-			if err := s.addPolicy(f.Name, []byte(doc)); err != nil {
-				problems = append(problems, placed(err, f.Name, row)...)
+		if strings.TrimSpace(stripComments(doc.text)) != "" {
+			if err := s.addPolicy(f.Name, []byte(doc.text)); err != nil {
+				problems = append(problems, placed(err, f.Name, doc.row)...)
 			}
 		}
-		row += strings.Count(doc, "\n") + 1
 	}
 	return problems
 }
 
-// placed gives an error the place of the YAML document in which it was found.
+// placed gives an error the place of the YAML document in which it was found; a syntax error names
+// its own line, counted from the document's first.
 func placed(err error, file string, row int) Problems {
 	var ps Problems
 	if errors.As(err, &ps) {
 		return ps
 	}
-	return Problems{{File: file, Row: row, Message: err.Error()}}
+	message := err.Error()
+	if m := yamlLine.FindStringSubmatchIndex(message); m != nil {
+		line, _ := strconv.Atoi(message[m[2]:m[3]])
+		row += line - 1
+		message = message[:m[0]] + message[m[1]:]
+	}
+	return Problems{{File: file, Row: row, Message: oneLine(message)}}
 }
 
-func splitYAML(s string) []string {
-	var docs []string
-	var doc []string
-	for line := range strings.SplitSeq(s, "\n") {
-		if strings.TrimRight(line, " \r") == "---" {
-			docs = append(docs, strings.Join(doc, "\n"))
-			doc = nil
+var yamlLine = regexp.MustCompile(`line ([0-9]+): `)
+
+// yamlDoc is one document of a YAML stream, with the row in which it begins.
+type yamlDoc struct {
+	row  int
+	text string
+}
+
+func splitYAML(s string) []yamlDoc {
+	docs := []yamlDoc{{row: 1}}
+	row := 0
+	for line := range strings.Lines(s) {
+		row++
+		if strings.TrimRight(line, " \r\n") == "---" {
+			docs = append(docs, yamlDoc{row: row + 1})
 			continue
 		}
-		doc = append(doc, line)
+		docs[len(docs)-1].text += line
 	}
-	return append(docs, strings.Join(doc, "\n"))
+	return docs
 }
 
 func stripComments(doc string) string {
@@ -204,7 +223,10 @@ func (s *sources) addPolicy(file string, doc []byte) error {
 		if len(problems) > 0 {
 			return problems
 		}
-		b.policy = policyID(module)
+		if b.policy = policyID(module); b.policy == "" {
+			l := module.Package.Location
+			return Problems{{File: inline.Name, Row: l.Row, Col: l.Col, Message: "spec.rego must be a policy, package eviction.<id>; a helper below lib stands in a .rego file"}}
+		}
 		s.modules = append(s.modules, inline)
 	} else {
 		s.library = append(s.library, p.Spec.Library)

@@ -59,6 +59,9 @@ func problemsOf(err error, file string) Problems {
 
 func problemOf(e *ast.Error, file string) Problem {
 	p := Problem{File: file, Message: strings.TrimSpace(e.Code + ": " + e.Message)}
+	if name, ok := strings.CutPrefix(e.Message, "undefined function "); ok && ast.BuiltinMap[name] != nil {
+		p.Message += "; it is left out here, since a decision must not depend on the network, the environment or chance"
+	}
 	if e.Location != nil {
 		p.Row, p.Col = e.Location.Row, e.Location.Col
 		if e.Location.File != "" {

@@ -116,7 +116,7 @@ func (n *Needs) walk(prefix string, refs *[]string) {
 }
 
 func isIdentifier(s string) bool {
-	return s != "" && strings.IndexFunc(s, func(r rune) bool {
+	return s != "" && (s[0] < '0' || s[0] > '9') && strings.IndexFunc(s, func(r rune) bool {
 		return r != '_' && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9')
 	}) < 0
 }
@@ -128,9 +128,6 @@ func (n *Needs) project(v reflect.Value) (ast.Value, error) {
 	for v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
 		if v.IsNil() {
 			return ast.NullValue, nil
-		}
-		if v.Type() == microTimeType {
-			break
 		}
 		v = v.Elem()
 	}
@@ -262,10 +259,18 @@ func (n *Needs) projectList(v reflect.Value) (ast.Value, error) {
 
 // field is one JSON member of a struct.
 type field struct {
-	name      string
-	term      *ast.Term
-	index     []int
-	omitEmpty bool
+	name                string
+	term                *ast.Term
+	index               []int
+	omitEmpty, omitZero bool
+}
+
+// optional reports whether the tag lets the field be absent.
+func (f field) optional() bool { return f.omitEmpty || f.omitZero }
+
+// omits reports whether encoding/json leaves the value out: omitempty never leaves out a struct.
+func (f field) omits(v reflect.Value) bool {
+	return (f.omitEmpty && isEmpty(v)) || (f.omitZero && isZero(v))
 }
 
 type structFields struct {
@@ -276,10 +281,10 @@ type structFields struct {
 // project appends the field's pair, unless its tag leaves it out.
 func (f field) project(v reflect.Value, n *Needs, key *ast.Term, pairs *[][2]*ast.Term) error {
 	at, err := v.FieldByIndexErr(f.index)
-	if err != nil || (f.omitEmpty && isEmpty(at)) {
+	if err != nil || f.omits(at) {
 		return nil
 	}
-	value, err := n.projectOurs(at, f.omitEmpty)
+	value, err := n.projectOurs(at, f.optional())
 	if err != nil {
 		return err
 	}
@@ -289,8 +294,8 @@ func (f field) project(v reflect.Value, n *Needs, key *ast.Term, pairs *[][2]*as
 
 // projectOurs makes a nil list or map empty instead of null where the key is always there: this is
 // what keeps `some x in input.peers` and `input.namespace.labels.x` from needing a null check.
-func (n *Needs) projectOurs(v reflect.Value, omitEmpty bool) (ast.Value, error) {
-	if !omitEmpty && (v.Kind() == reflect.Map || v.Kind() == reflect.Slice) && v.IsNil() {
+func (n *Needs) projectOurs(v reflect.Value, optional bool) (ast.Value, error) {
+	if !optional && (v.Kind() == reflect.Map || v.Kind() == reflect.Slice) && v.IsNil() {
 		v = emptyOf(v)
 	}
 	return n.project(v)
@@ -308,11 +313,18 @@ func isEmpty(v reflect.Value) bool {
 	case reflect.Map, reflect.Slice, reflect.String, reflect.Array:
 		return v.Len() == 0
 	case reflect.Struct:
-		// Kubernetes marks such fields omitempty or omitzero; a zero time means "not set".
-		return v.IsZero()
-	default:
-		return v.IsZero()
+		return false
 	}
+	return v.IsZero()
+}
+
+// isZero asks a time itself: a zero time in UTC is not Go's zero value.
+func isZero(v reflect.Value) bool {
+	if v.Type() == timeType {
+		at := v.Interface().(metav1.Time)
+		return at.IsZero()
+	}
+	return v.IsZero()
 }
 
 // fieldCache maps reflect.Type to structFields; it only ever grows by the types of the Input.
@@ -349,7 +361,8 @@ func fieldOf(t reflect.Type, sf reflect.StructField) (field, bool) {
 		name:      name,
 		term:      ast.StringTerm(name),
 		index:     sf.Index,
-		omitEmpty: strings.Contains(options, "omitempty") || strings.Contains(options, "omitzero"),
+		omitEmpty: strings.Contains(options, "omitempty"),
+		omitZero:  strings.Contains(options, "omitzero"),
 	}, true
 }
 

@@ -71,7 +71,7 @@ func structSchema(t reflect.Type) map[string]any {
 	var required []any
 	for _, f := range fieldsOf(t).list {
 		properties[f.name] = schemaOf(t.FieldByIndex(f.index).Type)
-		if !f.omitEmpty {
+		if !f.optional() {
 			required = append(required, f.name)
 		}
 	}

@@ -18,9 +18,11 @@ var allowed = map[string][]string{
 	"/webhook/budget":    {"/policies", "/policies/v1alpha1"},
 	"/webhook/audit":     {"/policies", "/policies/v1alpha1"},
 	"/webhook/cluster":   {"/policies", "/policies/v1alpha1", "/webhook/budget"},
+	"/webhook/preview":   {"/policies", "/policies/v1alpha1", "/webhook/budget", "/webhook/cluster"},
 	"/webhook":           {"/policies", "/policies/v1alpha1", "/webhook/audit", "/webhook/budget", "/webhook/cluster"},
 	"/cmd/evictgate": {
 		"/certs", "/policies", "/policies/v1alpha1", "/webhook", "/webhook/audit", "/webhook/budget", "/webhook/cluster",
+		"/webhook/preview",
 	},
 }
 
@@ -29,6 +31,7 @@ var forbidden = map[string][]string{
 	"/policies":        {"k8s.io/client-go", "sigs.k8s.io/controller-runtime", "net/http/httputil"},
 	"/webhook/budget":  {"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
 	"/webhook/cluster": {"sigs.k8s.io/controller-runtime"},
+	"/webhook/preview": {"sigs.k8s.io/controller-runtime"},
 	"/webhook/audit":   {"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
 }
 

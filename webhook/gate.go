@@ -22,7 +22,9 @@ type Gate struct {
 	Options  policies.Options
 	Records  *audit.Writer
 	Metrics  *Metrics
-	Log      *slog.Logger
+	// Events tells refusals on pods and workloads; nil when there is no API server.
+	Events *Events
+	Log    *slog.Logger
 	// Labels say in every record which process decided.
 	Labels map[string]string
 	// Now is the clock.
@@ -41,6 +43,7 @@ func (g *Gate) Handle(ctx context.Context, r admission.Request) admission.Respon
 	in, d := g.decide(ctx, request, set)
 	g.Metrics.observe(&request, d, time.Since(start))
 	g.log(&request, d)
+	g.Events.Refused(in, d)
 	g.Records.Write(func() (audit.Record, error) { return audit.NewRecord(in, set, d, g.Labels) })
 	return respond(&request, d)
 }

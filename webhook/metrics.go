@@ -18,6 +18,7 @@ type Metrics struct {
 	confirmations *prometheus.CounterVec
 	badRequests   prometheus.Counter
 	panics        prometheus.Counter
+	eventsDropped prometheus.Counter
 	reloads       *prometheus.CounterVec
 	revision      *prometheus.GaugeVec
 }
@@ -41,6 +42,7 @@ func NewMetrics(registry prometheus.Registerer, lost func() int64) (*Metrics, er
 		confirmations: counter("budget_confirmations_total", "Refusals by a cached budget that were read live, by result.", "result"),
 		badRequests:   single("bad_requests_total", "Reviews that were not about an eviction."),
 		panics:        single("panics_total", "Panics while deciding; the review was left undecided."),
+		eventsDropped: single("events_dropped_total", "Kubernetes Events left out because too many were waiting."),
 		reloads:       counter("policy_reloads_total", "Reloads of the policies by result.", "result"),
 		revision: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "evictgate_policy_revision_info", Help: "The policy revision that serves; always 1.",
@@ -51,7 +53,7 @@ func NewMetrics(registry prometheus.Registerer, lost func() int64) (*Metrics, er
 	}, func() float64 { return float64(lost()) })
 	for _, c := range []prometheus.Collector{
 		m.decisions, m.duration, m.violations, m.failures, m.confirmations,
-		m.badRequests, m.panics, m.reloads, m.revision, recordsLost,
+		m.badRequests, m.panics, m.eventsDropped, m.reloads, m.revision, recordsLost,
 	} {
 		if err := registry.Register(c); err != nil {
 			return nil, err
@@ -80,6 +82,9 @@ func (m *Metrics) confirmed(c cluster.Confirmation) {
 		m.confirmations.WithLabelValues(string(c)).Inc()
 	}
 }
+
+// EventDropped counts a Kubernetes Event that was left out.
+func (m *Metrics) EventDropped() { m.eventsDropped.Inc() }
 
 // Reloaded counts a reload of the policies; a good one also says which revision serves now.
 func (m *Metrics) Reloaded(revision string, err error) {

@@ -172,6 +172,9 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 			Budgets: policies.BudgetMode(f.budgets), OnError: policies.OnError(f.onError), PolicyTimeout: f.policyTimeout,
 		},
 	}
+	if err := addEvents(&o, config, m); err != nil {
+		return err
+	}
 	server, err := webhook.NewServer(o)
 	if err != nil {
 		return err
@@ -221,6 +224,20 @@ func addCluster(o *webhook.ServerOptions, f serveFlags, config *rest.Config, log
 	o.Runnables = append(o.Runnables, informed)
 	o.Checks["cluster"] = informed.Ready
 	return &cluster.Gatherer{Store: informed.Store, Live: cluster.Client{Interface: client}}, nil
+}
+
+// addEvents tells refusals as Kubernetes Events; over a snapshot there is nobody to tell.
+func addEvents(o *webhook.ServerOptions, config *rest.Config, m *webhook.Metrics) error {
+	if config == nil {
+		return nil
+	}
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return fmt.Errorf("make a client: %w", err)
+	}
+	o.Gate.Events = webhook.NewEvents(client, m.EventDropped)
+	o.Runnables = append(o.Runnables, o.Gate.Events)
+	return nil
 }
 
 // addPolicies adds the source of policies and returns what gives its current revision.

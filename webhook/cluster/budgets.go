@@ -155,3 +155,19 @@ func (x *budgetIndex) matching(pod *corev1.Pod) []*policyv1.PodDisruptionBudget 
 	slices.SortFunc(found, func(a, b *policyv1.PodDisruptionBudget) int { return cmp.Compare(a.Name, b.Name) })
 	return found
 }
+
+// all lists the budgets that can select pods, sorted by namespace and name.
+func (x *budgetIndex) all() []*policyv1.PodDisruptionBudget {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	var list []*policyv1.PodDisruptionBudget
+	for _, ns := range x.namespaces {
+		for _, entry := range ns.entries {
+			list = append(list, entry.pdb)
+		}
+	}
+	slices.SortFunc(list, func(a, b *policyv1.PodDisruptionBudget) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	return list
+}

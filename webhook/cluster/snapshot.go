@@ -12,10 +12,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/pager"
 
 	"github.com/evictgate/evictgate/policies"
 )
@@ -93,7 +97,10 @@ func (s *Snapshot) addObject(raw []byte) error {
 	if list, ok := obj.(*corev1.List); ok {
 		return s.addList(list)
 	}
-	return s.keep(obj)
+	if apimeta.IsListType(obj) { // a PodList and the like, as the API server prints it
+		return apimeta.EachListItem(obj, s.Put)
+	}
+	return s.Put(obj)
 }
 
 func (s *Snapshot) addList(list *corev1.List) error {
@@ -105,7 +112,8 @@ func (s *Snapshot) addList(list *corev1.List) error {
 	return nil
 }
 
-func (s *Snapshot) keep(obj runtime.Object) error {
+// Put adds an object or replaces it. It takes the object over; kinds that no decision reads are skipped.
+func (s *Snapshot) Put(obj runtime.Object) error {
 	if _, err := trim(obj); err != nil {
 		return err
 	}
@@ -121,6 +129,61 @@ func (s *Snapshot) keep(obj runtime.Object) error {
 	}
 	s.Objects++
 	return (*x).Add(obj)
+}
+
+// Remove takes a pod away.
+func (s *Snapshot) Remove(pod *corev1.Pod) error { return s.pods.Delete(pod) }
+
+// ReadLive lists what decisions read from a cluster, once.
+func ReadLive(ctx context.Context, client kubernetes.Interface) (*Snapshot, error) {
+	s := newSnapshot()
+	list := func(what string, next func(context.Context, metav1.ListOptions) (runtime.Object, error)) error {
+		p := pager.New(next)
+		return wrap(what, p.EachListItem(ctx, metav1.ListOptions{}, s.Put))
+	}
+	core, apps, batch := client.CoreV1(), client.AppsV1(), client.BatchV1()
+	return s, errors.Join(
+		list("pods", func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			return core.Pods("").List(ctx, o)
+		}),
+		list("nodes", func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			return core.Nodes().List(ctx, o)
+		}),
+		list("namespaces", func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			return core.Namespaces().List(ctx, o)
+		}),
+		list("replicationcontrollers", func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			return core.ReplicationControllers("").List(ctx, o)
+		}),
+		list("replicasets", func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			return apps.ReplicaSets("").List(ctx, o)
+		}),
+		list("deployments", func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			return apps.Deployments("").List(ctx, o)
+		}),
+		list("statefulsets", func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			return apps.StatefulSets("").List(ctx, o)
+		}),
+		list("daemonsets", func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			return apps.DaemonSets("").List(ctx, o)
+		}),
+		list("jobs", func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			return batch.Jobs("").List(ctx, o)
+		}),
+		list("cronjobs", func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			return batch.CronJobs("").List(ctx, o)
+		}),
+		list("poddisruptionbudgets", func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			return client.PolicyV1().PodDisruptionBudgets("").List(ctx, o)
+		}),
+	)
+}
+
+func wrap(what string, err error) error {
+	if err != nil {
+		return fmt.Errorf("list %s: %w", what, err)
+	}
+	return nil
 }
 
 // GatherSample makes the Input of a suite's case: it is a policies.GatherFunc.

@@ -3,7 +3,9 @@
 package cluster
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -142,6 +144,71 @@ func (s *Store) selected(pdb *policyv1.PodDisruptionBudget) []*corev1.Pod {
 // Pod returns a pod as the store knows it.
 func (s *Store) Pod(namespace, name string) (*corev1.Pod, bool) {
 	return get[*corev1.Pod](s.pods, namespace, name)
+}
+
+// Pods lists all pods, sorted by namespace and name.
+func (s *Store) Pods() []*corev1.Pod {
+	return sorted[*corev1.Pod](s.pods.List())
+}
+
+// Nodes lists all nodes, sorted by name.
+func (s *Store) Nodes() []*corev1.Node {
+	return sorted[*corev1.Node](s.nodes.List())
+}
+
+// Node returns a node as the store knows it.
+func (s *Store) Node(name string) (*corev1.Node, bool) {
+	return get[*corev1.Node](s.nodes, "", name)
+}
+
+// PodsOn lists the pods on a node, sorted by namespace and name.
+func (s *Store) PodsOn(node string) []*corev1.Pod {
+	return slices.DeleteFunc(s.Pods(), func(p *corev1.Pod) bool { return p.Spec.NodeName != node })
+}
+
+// PodsOfDeployment lists the pods of a Deployment, sorted by name; it reports false when there is no
+// such Deployment.
+func (s *Store) PodsOfDeployment(namespace, name string) ([]*corev1.Pod, bool) {
+	d, ok := get[*appsv1.Deployment](s.deployments, namespace, name)
+	if !ok {
+		return nil, false
+	}
+	var pods []any
+	for _, rs := range controlledBy[*appsv1.ReplicaSet](s.replicaSets, string(d.UID)) {
+		for _, pod := range controlledBy[*corev1.Pod](s.pods, string(rs.UID)) {
+			pods = append(pods, pod)
+		}
+	}
+	return sorted[*corev1.Pod](pods), true
+}
+
+// Budgets lists all budgets, sorted by namespace and name.
+func (s *Store) Budgets() []*policyv1.PodDisruptionBudget { return s.budgets.all() }
+
+// MatchingBudgets lists the budgets that select the pod, sorted by name.
+func (s *Store) MatchingBudgets(pod *corev1.Pod) []*policyv1.PodDisruptionBudget {
+	return s.budgets.matching(pod)
+}
+
+// Selected lists the pods that a budget selects, sorted by name.
+func (s *Store) Selected(pdb *policyv1.PodDisruptionBudget) []*corev1.Pod {
+	pods := s.selected(pdb)
+	slices.SortFunc(pods, func(a, b *corev1.Pod) int { return cmp.Compare(a.Name, b.Name) })
+	return pods
+}
+
+// sorted casts and sorts what an indexer lists.
+func sorted[T metav1.Object](objs []any) []T {
+	list := make([]T, 0, len(objs))
+	for _, obj := range objs {
+		if typed, ok := obj.(T); ok {
+			list = append(list, typed)
+		}
+	}
+	slices.SortFunc(list, func(a, b T) int {
+		return cmp.Or(cmp.Compare(a.GetNamespace(), b.GetNamespace()), cmp.Compare(a.GetName(), b.GetName()))
+	})
+	return list
 }
 
 // trim takes away what no decision reads, before an object is kept: managed fields, the last-applied

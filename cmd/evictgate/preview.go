@@ -1,0 +1,198 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/webhook/cluster"
+	"github.com/evictgate/evictgate/webhook/preview"
+)
+
+// previewFlags are the flags of preview.
+type previewFlags struct {
+	kubeconfig string
+	snapshots  []string
+	policies   []string
+	budgets    string
+	user       string
+	groups     []string
+	readyAfter time.Duration
+	at         string
+	all        bool
+	format     string
+}
+
+func newPreview(p printer) *cobra.Command {
+	var f previewFlags
+	cmd := &cobra.Command{
+		Use:   "preview node/NAME | pod/NAMESPACE/NAME | deployment/NAMESPACE/NAME | --all",
+		Short: "Say what evictions would meet, without evicting; exit 1 when one would be refused",
+		Long: `Preview decides, for each pod, what an eviction would be answered now, by budgets and policies, and
+plays a drain forward: each admitted eviction uses up its budget, its replacement is ready after
+--ready-after when a node takes it, and what is refused is tried again. It says when each pod goes and
+which pods end stuck. Replacements are placed by node selector, affinity and taints, not by resources.
+
+With --all it decides for every pod of the cluster, and lists the budgets that can never let a drain
+finish.`,
+		Example: `  evictgate preview node/worker-3
+  evictgate preview --snapshot cluster.yaml --policies ./policies deployment/shop/web
+  evictgate preview --all -o json`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			report, err := f.run(cmd.Context(), args, p)
+			if err != nil {
+				return err
+			}
+			if err := p.preview(f.format, report); err != nil {
+				return err
+			}
+			if report.Refused() {
+				return errRefused
+			}
+			return nil
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "reach the cluster by this kubeconfig; default: the pod's service account")
+	flags.StringSliceVar(&f.snapshots, "snapshot", nil, "look at these files instead of a cluster; - is stdin")
+	flags.StringSliceVar(&f.policies, "policies", nil, "directories of policies; default: the embedded library's default set")
+	flags.StringVar(&f.budgets, "budgets", "answer", "as for serve: answer or advise")
+	flags.StringVar(&f.user, "as", "kubernetes-admin", "the user who would evict")
+	flags.StringSliceVar(&f.groups, "as-group", []string{"system:masters", "system:authenticated"}, "the groups of that user")
+	flags.DurationVar(&f.readyAfter, "ready-after", 30*time.Second, "how long a replacement takes to become ready")
+	flags.StringVar(&f.at, "at", "", "decide as at this time, RFC 3339; default: now")
+	flags.BoolVar(&f.all, "all", false, "every pod of the cluster, and the budgets that can never allow an eviction")
+	flags.StringVarP(&f.format, "output", "o", "table", "table, wide, json or yaml")
+	return cmd
+}
+
+// previewReport is what preview prints.
+type previewReport struct {
+	Target   string                     `json:"target"`
+	Revision string                     `json:"revision"`
+	At       time.Time                  `json:"at"`
+	Pods     []preview.Result           `json:"pods"`
+	Budgets  []preview.ImpossibleBudget `json:"impossible_budgets"`
+	// drained says that a drain was played.
+	drained bool
+}
+
+// Refused reports whether an eviction would be refused now.
+func (r previewReport) Refused() bool {
+	return slices.ContainsFunc(r.Pods, preview.Result.Refused)
+}
+
+func (f *previewFlags) run(ctx context.Context, args []string, p printer) (previewReport, error) {
+	var report previewReport
+	if (len(args) == 1) == f.all {
+		return report, fmt.Errorf("give one of node/NAME, pod/NAMESPACE/NAME, deployment/NAMESPACE/NAME and --all")
+	}
+	if !slices.Contains([]string{"table", "wide", "json", "yaml"}, f.format) {
+		return report, fmt.Errorf("--output is %q; expected one of table, wide, json, yaml", f.format)
+	}
+	o, err := f.options(p.err)
+	if err != nil {
+		return report, err
+	}
+	world, err := f.world(ctx)
+	if err != nil {
+		return report, err
+	}
+	report.Revision, report.At = o.Policies.Revision(), o.Now
+	if f.all {
+		report.Target = "all"
+		report.Budgets = preview.ImpossibleBudgets(world.Store)
+		report.Pods, err = preview.Ask(ctx, world.Store, world.Pods(), o)
+		return report, err
+	}
+	report.Target, report.drained = args[0], true
+	pods, err := targetPods(world, args[0], &o)
+	if err != nil {
+		return report, err
+	}
+	report.Pods, err = preview.Drain(ctx, world, pods, o)
+	return report, err
+}
+
+func (f *previewFlags) options(progress io.Writer) (preview.Options, error) {
+	o := preview.Options{
+		User: f.user, Groups: f.groups, ReadyAfter: f.readyAfter, Now: time.Now().UTC(),
+		Decision: policies.Options{Budgets: policies.BudgetMode(f.budgets)},
+	}
+	if f.budgets != "answer" && f.budgets != "advise" {
+		return o, fmt.Errorf("--budgets is %q; expected one of answer, advise", f.budgets)
+	}
+	var err error
+	if f.at != "" {
+		if o.Now, err = time.Parse(time.RFC3339, f.at); err != nil {
+			return o, fmt.Errorf("--at: %w", err)
+		}
+	}
+	if len(f.policies) > 0 {
+		o.Policies, err = policies.Load(f.policies...)
+	} else {
+		o.Policies, err = policies.Default()
+	}
+	last := time.Now()
+	o.Progress = func(decided int) {
+		if time.Since(last) > 2*time.Second {
+			last = time.Now()
+			_, _ = fmt.Fprintf(progress, "preview: %d decisions\n", decided)
+		}
+	}
+	return o, err
+}
+
+func (f *previewFlags) world(ctx context.Context) (*cluster.Snapshot, error) {
+	if f.kubeconfig != "" && len(f.snapshots) > 0 {
+		return nil, fmt.Errorf("--kubeconfig and --snapshot exclude each other")
+	}
+	if len(f.snapshots) > 0 {
+		return cluster.ReadSnapshot(f.snapshots...)
+	}
+	config, err := restConfig(serveFlags{kubeconfig: f.kubeconfig})
+	if err != nil {
+		return nil, err
+	}
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("make a client: %w", err)
+	}
+	return cluster.ReadLive(ctx, client)
+}
+
+// targetPods finds the pods that are meant, and notes the node that is drained.
+func targetPods(world *cluster.Snapshot, target string, o *preview.Options) ([]*corev1.Pod, error) {
+	kind, name, _ := strings.Cut(target, "/")
+	namespace, inner, qualified := strings.Cut(name, "/")
+	switch {
+	case kind == "node" && name != "" && !qualified:
+		if _, ok := world.Node(name); !ok {
+			return nil, fmt.Errorf("there is no node %s", name)
+		}
+		o.Drain = name
+		return world.PodsOn(name), nil
+	case kind == "pod" && qualified:
+		pod, ok := world.Pod(namespace, inner)
+		if !ok {
+			return nil, fmt.Errorf("there is no pod %s in namespace %s", inner, namespace)
+		}
+		return []*corev1.Pod{pod}, nil
+	case kind == "deployment" && qualified:
+		pods, ok := world.PodsOfDeployment(namespace, inner)
+		if !ok {
+			return nil, fmt.Errorf("there is no deployment %s in namespace %s", inner, namespace)
+		}
+		return pods, nil
+	}
+	return nil, fmt.Errorf("%q is none of node/NAME, pod/NAMESPACE/NAME, deployment/NAMESPACE/NAME", target)
+}

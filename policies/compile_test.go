@@ -1,0 +1,233 @@
+package policies
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// compiled is the set of some files; they must be in order.
+func compiled(t testing.TB, files ...File) *Set {
+	t.Helper()
+	set, err := Compile(files)
+	if err != nil {
+		t.Fatalf("compile: %v", err)
+	}
+	return set
+}
+
+// policy is a file with a policy of the id and the rules.
+func policy(id, rules string) File {
+	return File{Name: id + ".rego", Data: []byte("package eviction." + id + "\n\n" + rules + "\n")}
+}
+
+// bind is a file with an EvictionPolicy; spec is YAML, one field a line.
+func bind(name, spec string) File {
+	lines := strings.ReplaceAll("\n"+spec, "\n", "\n  ")
+	return File{Name: name + ".yaml", Data: fmt.Appendf(nil, "apiVersion: evictgate.dev/v1alpha1\nkind: EvictionPolicy\nmetadata:\n  name: %s\nspec:%s\n", name, lines)}
+}
+
+// inline is an EvictionPolicy's spec that holds a policy.
+func inline(id, rules string) string {
+	return "rego: |\n  package eviction." + id + "\n\n  " + strings.ReplaceAll(rules, "\n", "\n  ")
+}
+
+func TestProblemsOfPolicies(t *testing.T) {
+	const neither = "is neither a policy, eviction.<id>, nor a helper below lib"
+	set := func(name string) string {
+		return fmt.Sprintf("%s must be a set of violations: write `%s contains {\"reason\": …, \"detail\": …} if { … }`", name, name)
+	}
+	module := func(text string) File { return File{Name: "dir/x.rego", Data: []byte(text)} }
+	for name, tt := range map[string]struct {
+		files []File
+		want  []string
+	}{
+		"a parse error": {
+			files: []File{policy("x", "deny contains \"x\" if {\n\tinput.pod.metadata.name ==\n}")},
+			want:  []string{"x.rego:5:1: rego_parse_error: unexpected } token; }"},
+		},
+		"an empty module": {
+			files: []File{module("# nothing\n")},
+			want:  []string{"dir/x.rego: rego_parse_error: empty module"},
+		},
+		"a typo below input lists the valid names": {
+			files: []File{policy("x", `deny contains "x" if input.pod.metadta.name == "a"`)},
+			want:  []string{`x.rego:3:22: rego_type_error: undefined ref: input.pod.metadta.name; input.pod.metadta.name; have: "metadta"; want (one of): ["apiVersion" "kind" "metadata" "spec" "status"]`},
+		},
+		"a typo in a member of a list": {
+			files: []File{policy("x", "deny contains \"x\" if {\n\tsome x in input.peers\n\tx.nmae == \"a\"\n}")},
+			want:  []string{`x.rego:5:2: rego_type_error: undefined ref: x.nmae; x.nmae; have: "nmae"; want (one of): ["name" "node" "phase" "ready" "terminating" "zone"]`},
+		},
+		"a package elsewhere": {
+			files: []File{module("package other.x\n\ndeny contains \"x\"\n")},
+			want:  []string{"dir/x.rego:1:1: package other.x " + neither},
+		},
+		"a package too deep": {
+			files: []File{module("# first\npackage eviction.a.b\n\ndeny contains \"x\"\n")},
+			want:  []string{"dir/x.rego:2:1: package eviction.a.b " + neither},
+		},
+		"ids that could not be queried": {
+			files: []File{module("package eviction[\"1st\"]\n\ndeny contains \"x\"\n"), {Name: "y.rego", Data: []byte("package eviction[\"a-b\"]\n\ndeny contains \"x\"\n")}},
+			want:  []string{`dir/x.rego:1:1: package eviction["1st"] ` + neither, `y.rego:1:1: package eviction["a-b"] ` + neither},
+		},
+		"an effect that is not a set": {
+			files: []File{policy("a", `deny := "x"`), policy("b", `delay if true`), policy("c", `warn[x] := 1 if x := "a"`), policy("d", `deny["a"] contains 1`)},
+			want:  []string{"a.rego:3:1: " + set("deny"), "b.rego:3:1: " + set("delay"), "c.rego:3:1: " + set("warn"), "d.rego:3:1: " + set("deny")},
+		},
+		"no rule that can hold anything": {
+			files: []File{policy("x", `allow := true`)},
+			want:  []string{"x.rego:1:1: the policy has none of the rules deny, delay, warn: it can never hold an eviction"},
+		},
+		"one id twice": {
+			files: []File{{Name: "a.rego", Data: policy("x", `deny contains "a"`).Data}, {Name: "b.rego", Data: policy("x", `deny contains "b"`).Data}},
+			want:  []string{"b.rego:1:1: policy eviction.x is defined in a.rego, too; give one of them another id"},
+		},
+		"an own policy with the id of a bound library policy": {
+			files: []File{policy("do_not_disrupt", `deny contains "a"`), bind("a", "library: do_not_disrupt")},
+			want:  []string{"library/do_not_disrupt.rego:" + packageLine("do_not_disrupt") + ":1: policy eviction.do_not_disrupt is defined in do_not_disrupt.rego, too; give one of them another id"},
+		},
+		"builtins that a decision must not depend on": {
+			files: []File{policy("x", "deny contains \"x\" if http.send({}).status == 200\n\ndeny contains opa.runtime().env\n\ndeny contains \"x\" if rand.intn(\"a\", 3) == 1\n\ndeny contains \"x\" if no.such()")},
+			want: []string{
+				"x.rego:3:22: rego_type_error: undefined function http.send; it is left out here, since a decision must not depend on the network, the environment or chance",
+				"x.rego:5:15: rego_type_error: undefined function opa.runtime; it is left out here, since a decision must not depend on the network, the environment or chance",
+				"x.rego:7:22: rego_type_error: undefined function rand.intn; it is left out here, since a decision must not depend on the network, the environment or chance",
+				"x.rego:9:22: rego_type_error: undefined function no.such",
+			},
+		},
+		"METADATA that contradicts": {
+			files: []File{module("\n# METADATA\n# title: X\n# custom:\n#   id: y\n#   enforcement: never\npackage eviction.x\n\ndeny contains \"x\"\n")},
+			want: []string{
+				"dir/x.rego:2:1: METADATA: custom.id is y, but the package is eviction.x",
+				`dir/x.rego:2:1: METADATA: custom.enforcement: "never" is none of enforce, warn, audit`,
+			},
+		},
+		"an unused variable": {
+			files: []File{policy("x", `deny contains "x" if { y := 1 }`)},
+			want:  []string{"x.rego:3:24: rego_compile_error: assigned var y unused"},
+		},
+		"a typo in a policy that an EvictionPolicy holds": {
+			files: []File{bind("a", inline("y", `deny contains input.bad`))},
+			want:  []string{`a.yaml (a spec.rego):3:15: rego_type_error: undefined ref: input.bad; input.bad; have: "bad"; want (one of): ["budgets" "disruption" "history" "namespace" "node" "now" "owner" "parameters" "peers" "pod" "request"]`},
+		},
+		"several files, all told": {
+			files: []File{policy("b", "deny contains x if {"), policy("a", "allow := true"), bind("c", "library: nope"), bind("d", inline("z", "deny contains x if {"))},
+			want: []string{
+				`c.yaml:1: EvictionPolicy c: the library has no policy "nope"; it has ` + strings.Join(LibraryIDs(), ", "),
+				"d.yaml (d spec.rego):4: rego_parse_error: unexpected eof token; deny contains x if {",
+				"a.rego:1:1: the policy has none of the rules deny, delay, warn: it can never hold an eviction",
+				"b.rego:4: rego_parse_error: unexpected eof token; deny contains x if {",
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Compile(tt.files)
+			if diff := cmp.Diff(tt.want, problemLines(t, err)); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+// packageLine is the line in which a library policy's package stands.
+func packageLine(id string) string {
+	above, _, _ := strings.Cut(string(libraryFile(id).Data), "\npackage ")
+	return strconv.Itoa(strings.Count(above, "\n") + 2)
+}
+
+func problemLines(t *testing.T, err error) []string {
+	t.Helper()
+	var problems Problems
+	if !errors.As(err, &problems) {
+		t.Fatalf("the error is not Problems but %T: %v", err, err)
+	}
+	return strings.Split(problems.Error(), "\n")
+}
+
+func TestMetadata(t *testing.T) {
+	set := compiled(t, File{Name: "x.rego", Data: []byte(`# METADATA
+# title: Hold x
+# custom:
+#   id: x
+#   enforcement: Warn
+#   default: true
+package eviction.x
+
+deny contains "x"
+`)}, policy("bare", `deny contains "x"`), File{Name: "lib.rego", Data: []byte("package lib.names\n\nlong := 63\n")})
+	want := []BoundPolicy{
+		{Name: "bare", Policy: "bare", Enforcement: Enforce, File: "bare.rego"},
+		{Name: "x", Policy: "x", Title: "Hold x", Enforcement: Warn, Default: true, File: "x.rego"},
+	}
+	if diff := cmp.Diff(want, set.Policies()); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// A binding replaces the policy by itself, and its enforcement is Enforce unless it says otherwise.
+func TestBindings(t *testing.T) {
+	set := compiled(t,
+		bind("strict", "library: do_not_disrupt\nenforcement: Audit"),
+		bind("loose", "library: do_not_disrupt"),
+		bind("own", inline("y", `deny contains "x"`)),
+		policy("bare", `deny contains "x"`))
+	var got []string
+	for _, p := range set.Policies() {
+		got = append(got, fmt.Sprint(p.Name, " ", p.Policy, " ", p.Enforcement, " ", p.File))
+	}
+	want := []string{"bare bare enforce bare.rego", "loose do_not_disrupt enforce loose.yaml", "own y enforce own.yaml", "strict do_not_disrupt audit strict.yaml"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// A keyword may be an id: the query is made of refs that OPA reads back.
+func TestAKeywordIsAnID(t *testing.T) {
+	set := compiled(t, File{Name: "x.rego", Data: []byte("package eviction[\"not\"]\n\ndeny contains \"x\"\n")})
+	d := set.Evaluate(t.Context(), inputFor(), Options{})
+	if d.Outcome != Denied || d.Message != "x (policy not)" {
+		t.Errorf("outcome %s, message %q", d.Outcome, d.Message)
+	}
+}
+
+func TestRevision(t *testing.T) {
+	base := []File{policy("x", `deny contains "x"`), bind("b", "library: do_not_disrupt\nparameters:\n  effect: deny")}
+	revision := compiled(t, base...).Revision()
+	if len(revision) != 12 {
+		t.Errorf("revision %q has not 12 digits", revision)
+	}
+	moved := []File{{Name: "/elsewhere/b.yaml", Data: base[1].Data}, {Name: "/elsewhere/x.rego", Data: base[0].Data}}
+	if got := compiled(t, moved...).Revision(); got != revision {
+		t.Errorf("the same sources elsewhere, in another order, have revision %s, not %s", got, revision)
+	}
+	seen := map[string]string{revision: "the base"}
+	for name, files := range map[string][]File{
+		"another rego byte":      {policy("x", `deny contains "y"`), base[1]},
+		"another parameter":      {base[0], bind("b", "library: do_not_disrupt\nparameters:\n  effect: delay")},
+		"another match":          {base[0], bind("b", "library: do_not_disrupt\nparameters:\n  effect: deny\nmatch:\n  podSelector: {}")},
+		"another enforcement":    {base[0], bind("b", "library: do_not_disrupt\nenforcement: Warn\nparameters:\n  effect: deny")},
+		"another library policy": {base[0], bind("b", "library: impossible_budget\nparameters:\n  effect: deny")},
+		"one policy less":        {base[1]},
+	} {
+		got := compiled(t, files...).Revision()
+		if other, ok := seen[got]; ok {
+			t.Errorf("%s has the revision of %s", name, other)
+		}
+		seen[got] = name
+	}
+	library, err := Library()
+	if err != nil {
+		t.Fatal(err)
+	}
+	shipped, err := Default()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if library.Revision() == shipped.Revision() {
+		t.Error("the default set and the whole library decide differently, but have one revision")
+	}
+}

@@ -1,0 +1,379 @@
+package policies_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/format"
+	"github.com/open-policy-agent/opa/v1/tester"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/v1alpha1"
+	"github.com/evictgate/evictgate/webhook/cluster"
+)
+
+// libraryDir is the library as files, beside the embedded copy.
+const libraryDir = "eviction"
+
+// testsPerPolicy is the least number of Rego tests: admits, refuses, the boundary, optional parts
+// missing, two violations at once.
+const testsPerPolicy = 5
+
+func TestLibraryPoliciesAreComplete(t *testing.T) {
+	entries, err := os.ReadDir(libraryDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		id := e.Name()
+		t.Run(id, func(t *testing.T) {
+			dir := filepath.Join(libraryDir, id)
+			for _, part := range []string{id + ".rego", id + "_test.rego", "suite.yaml", "samples/*.yaml"} {
+				if found, err := filepath.Glob(filepath.Join(dir, part)); err != nil || len(found) == 0 {
+					t.Errorf("%s is missing (%v)", filepath.Join(dir, part), err)
+				}
+			}
+			module := parseRego(t, filepath.Join(dir, id+".rego"))
+			if got, want := module.Package.Path.String(), "data.eviction."+id; got != want {
+				t.Errorf("package is %s, the folder wants %s", got, want)
+			}
+			checkMetadata(t, id, module)
+		})
+	}
+}
+
+func checkMetadata(t *testing.T, id string, module *ast.Module) {
+	t.Helper()
+	at := slices.IndexFunc(module.Annotations, func(a *ast.Annotations) bool { return a.Scope == "package" })
+	if at < 0 {
+		t.Fatal("no METADATA above the package")
+	}
+	meta := module.Annotations[at]
+	if meta.Title == "" || meta.Description == "" || len(meta.RelatedResources) == 0 {
+		t.Error("METADATA: title, description or related_resources is missing")
+	}
+	if meta.Custom["id"] != id {
+		t.Errorf("METADATA: custom.id is %v, the folder wants %s", meta.Custom["id"], id)
+	}
+	if e, _ := meta.Custom["enforcement"].(string); !slices.Contains([]string{"enforce", "warn", "audit"}, e) {
+		t.Errorf("METADATA: custom.enforcement is %v; expected enforce, warn or audit", meta.Custom["enforcement"])
+	}
+}
+
+func TestLibraryIsFormatted(t *testing.T) {
+	for _, file := range regoFiles(t) {
+		src, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		formatted, err := format.Source(file, src)
+		if err != nil {
+			t.Errorf("%s: %v", file, err)
+		} else if string(formatted) != string(src) {
+			t.Errorf("%s is not formatted; run opa fmt -w on it", file)
+		}
+	}
+}
+
+// TestLibraryRego runs every *_test.rego. A builtin that errs fails its test, as it would fail the
+// policy.
+func TestLibraryRego(t *testing.T) {
+	modules := map[string]*ast.Module{}
+	for _, file := range regoFiles(t) {
+		modules[file] = parseRego(t, file)
+	}
+	schemas := ast.NewSchemaSet()
+	schemas.Put(ast.SchemaRootRef, policies.InputSchema())
+	compiler := ast.NewCompiler().
+		WithCapabilities(policies.Capabilities()).
+		WithStrict(true).
+		WithSchemas(schemas).
+		WithUseTypeCheckAnnotations(true).
+		WithDefaultRegoVersion(ast.RegoV1)
+	results, err := tester.NewRunner().
+		SetCompiler(compiler).
+		SetDefaultRegoVersion(ast.RegoV1).
+		SetModules(modules).
+		RaiseBuiltinErrors(true).
+		SetTimeout(10*time.Second).
+		RunTests(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := map[string]int{}
+	for r := range results {
+		id := path.Base(filepath.Dir(r.Location.File))
+		count[id]++
+		t.Run(id+"/"+r.Name, func(t *testing.T) { reportRego(t, r) })
+	}
+	for _, id := range policies.LibraryIDs() {
+		if count[id] < testsPerPolicy {
+			t.Errorf("%s has %d Rego tests; a policy wants %d: admits, refuses, the boundary, optional parts missing, two violations at once", id, count[id], testsPerPolicy)
+		}
+	}
+}
+
+func reportRego(t *testing.T, r *tester.Result) {
+	t.Helper()
+	if r.Pass() {
+		return
+	}
+	t.Errorf("%v: failed %v (error: %v)", r.Location, r.FailedAt, r.Error)
+	for name, sub := range r.SubResults.Iter {
+		if sub.Fail {
+			t.Errorf("case %v failed", name)
+		}
+	}
+}
+
+func regoFiles(t *testing.T) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(libraryDir, "*", "*.rego"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no policies in %s: %v", libraryDir, err)
+	}
+	return files
+}
+
+func parseRego(t *testing.T, file string) *ast.Module {
+	t.Helper()
+	src, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	module, err := ast.ParseModuleWithOpts(file, string(src), ast.ParserOptions{ProcessAnnotation: true, RegoVersion: ast.RegoV1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return module
+}
+
+// TestLibrarySuites runs every suite.yaml through the whole decision path.
+func TestLibrarySuites(t *testing.T) {
+	for _, id := range policies.LibraryIDs() {
+		t.Run(id, func(t *testing.T) {
+			suite, err := policies.LoadSuite(filepath.Join(libraryDir, id))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range suite.Run(t.Context(), cluster.GatherSample) {
+				t.Run(r.Case, func(t *testing.T) {
+					for _, failure := range r.Failures {
+						t.Error(failure)
+					}
+				})
+			}
+		})
+	}
+}
+
+// TestLibraryNeverFails binds every policy with parameters of every shape and gives it pods that lack
+// what may be lacking: a policy that fails would leave every eviction undecided.
+func TestLibraryNeverFails(t *testing.T) {
+	const bindings = 50
+	r := rand.New(rand.NewPCG(1, 2))
+	var docs []string
+	for _, id := range policies.LibraryIDs() {
+		for i := range bindings {
+			var p v1alpha1.EvictionPolicy
+			p.APIVersion, p.Kind = v1alpha1.APIVersion, v1alpha1.Kind
+			p.Name, p.Spec.Library = fmt.Sprintf("%s-%d", id, i), id
+			p.Spec.Parameters = anyParameters(r)
+			doc, err := json.Marshal(p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			docs = append(docs, string(doc))
+		}
+	}
+	set, err := policies.Compile([]policies.File{{Name: "any.yaml", Data: []byte(strings.Join(docs, "\n---\n"))}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, in := range anyInputs(r) {
+		if d := set.Evaluate(t.Context(), in, policies.Options{}); len(d.Failures) > 0 {
+			raw, _ := set.InputJSON(in)
+			t.Fatalf("%v\n%s", d.Failures[0], raw)
+		}
+	}
+}
+
+// words are values that the library's parameters and annotations know, and near misses.
+var words = strings.Fields(`delay deny warn true false shop shop* kube-system user tier critical Mon Sunday Funday
+	00:00 22:00 24:00 24:01 99:99 UTC Europe/Berlin Europe/Berln Local ../etc 2026-11-23T00:00:00Z
+	2026-02-30T00:00:00Z 2027-01-01T00:00:00+23:59 2199-12-31T23:59:59.999999999-23:59 9999-12-31T00:00:00Z 4h -4h
+	1h30m 9999999999h 0s h 99999h9999999m999999999s 1.5h 1..5h 0 3 100% 067% % é`)
+
+func anyWord(r *rand.Rand) string { return words[r.IntN(len(words))] }
+
+// anyParameters has each of the library's parameters or not, often of the type it should have.
+func anyParameters(r *rand.Rand) map[string]any {
+	m := map[string]any{}
+	for _, name := range []string{"effect", "min_ready", "min_priority", "namespaces", "namespace_prefixes", "namespace_labels"} {
+		if r.IntN(2) == 0 {
+			m[name] = anyValue(r, 2)
+		}
+	}
+	windows := make([]any, r.IntN(4))
+	for i := range windows {
+		windows[i] = anyWindow(r)
+	}
+	m["windows"] = windows
+	if r.IntN(10) == 0 {
+		m["windows"] = anyValue(r, 3)
+	}
+	return m
+}
+
+func anyWindow(r *rand.Rand) any {
+	window := map[string]any{}
+	for _, key := range []struct {
+		name    string
+		fitting any
+	}{
+		{"from", "00:00"}, {"from", "2026-01-01T00:00:00Z"}, {"to", "06:00"}, {"until", "2027-01-01T00:00:00Z"},
+		{"weekdays", []string{"Mon"}}, {"time_zone", "Asia/Tokyo"}, {"evictors", []string{"user"}}, {"namespaces", []string{"*"}},
+	} {
+		switch r.IntN(8) {
+		case 0, 1:
+			window[key.name] = key.fitting
+		case 2:
+			window[key.name] = anyWord(r)
+		case 3:
+			window[key.name] = anyValue(r, 2)
+		}
+	}
+	return window
+}
+
+func anyValue(r *rand.Rand, depth int) any {
+	kinds := 6
+	if depth <= 0 {
+		kinds = 4
+	}
+	switch r.IntN(kinds) {
+	case 0:
+		return nil
+	case 1:
+		return r.IntN(2) == 0
+	case 2:
+		return []any{0, 1, -1, 1.5, 1e30, 1 << 40}[r.IntN(6)]
+	case 4:
+		return map[string]any{anyWord(r): anyValue(r, depth-1), anyWord(r): anyValue(r, depth-1)}
+	case 5:
+		return []any{anyValue(r, depth-1), anyWord(r)}[:r.IntN(3)]
+	}
+	return anyWord(r)
+}
+
+func anyInputs(r *rand.Rand) []*policies.Input {
+	now := metav1.NewTime(time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC))
+	starts := []*metav1.Time{nil, {}, &now, {Time: now.AddDate(9000, 0, 0)}, {Time: now.AddDate(-1900, 0, 0)}}
+	inputs := []*policies.Input{{Now: now, Pod: &corev1.Pod{}}}
+	for range 30 {
+		pod := &corev1.Pod{Status: corev1.PodStatus{Phase: corev1.PodRunning, StartTime: starts[r.IntN(len(starts))]}}
+		for _, key := range []string{"karpenter.sh/do-not-disrupt", "evictgate.dev/do-not-disrupt", "cluster-autoscaler.kubernetes.io/safe-to-evict", "descheduler.alpha.kubernetes.io/prefer-no-eviction"} {
+			metav1.SetMetaDataAnnotation(&pod.ObjectMeta, key, anyWord(r))
+		}
+		limit := anyWord(r)
+		inputs = append(inputs, &policies.Input{
+			Now: now, Pod: pod, Request: policies.Request{Namespace: anyWord(r), Evictor: anyWord(r)},
+			Namespace: &policies.Namespace{Labels: map[string]string{anyWord(r): anyWord(r)}},
+			Owner:     &policies.Owner{Kind: "Rollout", Name: "web"},
+			Budgets:   []policies.Budget{{Name: "a", MinAvailable: &limit}, {Name: "b", MaxUnavailable: &limit, Selector: &metav1.LabelSelector{}, ExpectedPods: 3}},
+		})
+	}
+	return inputs
+}
+
+// TestFreezeWindowKnowsTimeZones holds the list in the policy to the time zones that Go has: a name
+// that cannot be loaded would fail the policy.
+func TestFreezeWindowKnowsTimeZones(t *testing.T) {
+	src, err := os.ReadFile(filepath.Join(libraryDir, "freeze_window", "freeze_window.rego"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, list, _ := strings.Cut(string(src), "_zones := `")
+	names := strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == '\n' || r == '`' })
+	if len(names) < 500 {
+		t.Fatalf("only %d time zones in the policy", len(names))
+	}
+	for _, name := range names {
+		if _, err := time.LoadLocation(name); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// BenchmarkLibrary is the decision about an ordinary pod of a healthy workload with a budget, which no
+// policy holds.
+func BenchmarkLibrary(b *testing.B) {
+	defaults, err := policies.Default()
+	if err != nil {
+		b.Fatal(err)
+	}
+	all, err := policies.Compile(policies.LibraryFiles())
+	if err != nil {
+		b.Fatal(err)
+	}
+	bench := func(name string, set *policies.Set) {
+		b.Run(name, func(b *testing.B) { benchmarkAdmitted(b, set) })
+	}
+	bench("default", defaults)
+	bench("all", all)
+	for _, f := range policies.LibraryFiles() {
+		set, err := policies.Compile([]policies.File{f})
+		if err != nil {
+			b.Fatal(err)
+		}
+		bench(strings.TrimSuffix(path.Base(f.Name), ".rego"), set)
+	}
+}
+
+func benchmarkAdmitted(b *testing.B, set *policies.Set) {
+	in := ordinaryInput()
+	if d := set.Evaluate(b.Context(), in, policies.Options{}); d.Outcome != policies.Admitted || len(d.Warnings) > 0 {
+		b.Fatalf("the ordinary pod is not admitted in silence: %+v", d)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		set.Evaluate(b.Context(), in, policies.Options{})
+	}
+}
+
+func ordinaryInput() *policies.Input {
+	start := metav1.NewTime(time.Date(2026, 11, 2, 8, 0, 0, 0, time.UTC))
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "shop", Name: "web-6d4cf56db6-x7k2p",
+			Labels:      map[string]string{"app": "web", "pod-template-hash": "6d4cf56db6"},
+			Annotations: map[string]string{"prometheus.io/scrape": "true", "prometheus.io/port": "9102"},
+		},
+		Spec:   corev1.PodSpec{NodeName: "node-1", Priority: new(int32(0))},
+		Status: corev1.PodStatus{Phase: corev1.PodRunning, StartTime: &start},
+	}
+	for _, c := range []corev1.PodConditionType{corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.PodReady, corev1.ContainersReady, corev1.PodScheduled} {
+		pod.Status.Conditions = append(pod.Status.Conditions, corev1.PodCondition{Type: c, Status: corev1.ConditionTrue, LastTransitionTime: start})
+	}
+	return &policies.Input{
+		Now:     metav1.NewTime(time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)),
+		Request: policies.Request{Namespace: "shop", Name: pod.Name, User: policies.User{Username: "admin"}, Evictor: "user"},
+		Pod:     pod,
+		Owner:   &policies.Owner{Kind: "Deployment", Name: "web", Replicas: new(int32(3)), ReadyReplicas: new(int32(3)), MissingReplicas: new(int32(0))},
+		Budgets: []policies.Budget{{
+			Name: "web", MinAvailable: new("2"), Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}},
+			CurrentHealthy: 3, DesiredHealthy: 2, ExpectedPods: 3, DisruptionsAllowed: 1, Generation: 1, ObservedGeneration: 1,
+		}},
+	}
+}

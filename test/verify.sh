@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Holds the tree to its own rules: formatting, vet, lint, generated files, go.mod. Nothing is changed;
+# what differs is printed.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+golangci=v2.15.0
+failed=0
+
+check() { # check NAME COMMAND...: the command's output, if any, is what is wrong
+  local name=$1 out
+  shift
+  if ! out=$("$@" 2>&1) || [ -n "$out" ]; then
+    printf 'verify: %s\n%s\n' "$name" "$out"
+    failed=1
+  else
+    printf 'verify: %s ok\n' "$name"
+  fi
+}
+
+lint() {
+  local tool=bin/golangci-lint-$golangci
+  if [ ! -x "$tool" ]; then
+    GOBIN="$PWD/bin" CGO_ENABLED=0 GOFLAGS=-buildvcs=false go install "github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$golangci" >/dev/null 2>&1 || {
+      echo "golangci-lint $golangci could not be built"
+      return 1
+    }
+    mv bin/golangci-lint "$tool"
+  fi
+  "$tool" run ./... | { grep -v '^0 issues' || true; }
+}
+
+# The generated files are made again in a copy, and compared.
+generated() {
+  local copy
+  copy=$(mktemp -d)
+  git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$copy"
+  (cd "$copy" && make --no-print-directory generate >/dev/null 2>&1) || { echo "make generate fails"; rm -rf "$copy"; return 1; }
+  local file
+  for file in policies/schema/input.json docs/commands.md; do
+    diff -u "$file" "$copy/$file" || true
+  done
+  rm -rf "$copy"
+}
+
+tidy() {
+  go mod tidy -diff
+  (cd test/controlplane && go mod tidy -diff)
+}
+
+check formatting gofmt -l certs cmd policies test webhook
+check vet go vet ./...
+check lint lint
+check generated generated
+check go.mod tidy
+exit $failed
