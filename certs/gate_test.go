@@ -233,7 +233,7 @@ func TestGateLetsGo(t *testing.T) {
 				g.Authority = c.inner
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
-				go g.Run(ctx)
+				go func() { _ = g.Run(ctx) }()
 				key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 				_, err := g.Sign(&x509.Certificate{PublicKey: key.Public()})
 				if !errors.Is(err, c.want) {

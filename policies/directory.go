@@ -77,8 +77,10 @@ func (d *Directories) Start(ctx context.Context) error {
 			return nil
 		case <-watcher.Events:
 			changed()
-		case <-watcher.Errors:
-			changed()
+		case err := <-watcher.Errors:
+			if err != nil { // events were lost: read everything again
+				changed()
+			}
 		case <-quiet.C:
 			d.watch(watcher)
 			d.reload()

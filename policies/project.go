@@ -280,8 +280,8 @@ type structFields struct {
 
 // project appends the field's pair, unless its tag leaves it out.
 func (f field) project(v reflect.Value, n *Needs, key *ast.Term, pairs *[][2]*ast.Term) error {
-	at, err := v.FieldByIndexErr(f.index)
-	if err != nil || f.omits(at) {
+	at := v.FieldByIndex(f.index) // no type of the Input embeds a pointer
+	if f.omits(at) {
 		return nil
 	}
 	value, err := n.projectOurs(at, f.optional())

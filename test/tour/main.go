@@ -136,7 +136,8 @@ func (s *server) stop() {
 	if s.command.ProcessState == nil {
 		_ = s.command.Process.Signal(syscall.SIGTERM)
 	}
-	<-s.exited
+	err := <-s.exited
+	s.exited <- err // wait may ask, too
 }
 
 func (s *server) wait(ctx context.Context) error {
