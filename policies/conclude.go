@@ -140,6 +140,9 @@ func (d *Decision) explain(in *Input) {
 		for _, b := range in.Disruption.Blockers {
 			d.warn(b.text())
 		}
+		if len(in.Disruption.Cures) > 0 {
+			d.warn(cureText(in.Disruption.Cures))
+		}
 	}
 	for _, v := range d.Violations {
 		switch {
@@ -168,10 +171,28 @@ func (d *Decision) warn(lines ...string) {
 func (v Violation) text() string { return fmt.Sprintf("%s (policy %s)", v.Reason, v.Policy) }
 
 func (b Blocker) text() string {
-	if b.Since == nil {
-		return fmt.Sprintf("pod %s: %s", b.Name, b.Why)
+	parts := []string{fmt.Sprintf("pod %s: %s", b.Name, b.Why)}
+	if b.Since != nil {
+		parts = append(parts, "since "+at(*b.Since))
 	}
-	return fmt.Sprintf("pod %s: %s since %s", b.Name, b.Why, b.Since.UTC().Format("2006-01-02T15:04:05Z"))
+	if b.Until != nil {
+		parts = append(parts, "with a grace period until "+at(*b.Until))
+	}
+	if b.Detail != "" {
+		parts = append(parts, "("+b.Detail+")")
+	}
+	return strings.Join(parts, " ")
+}
+
+func at(t metav1.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }
+
+// cureText numbers the cures on one line.
+func cureText(cures []string) string {
+	numbered := make([]string, len(cures))
+	for i, c := range cures {
+		numbered[i] = fmt.Sprintf("%d. %s", i+1, c)
+	}
+	return "to unblock: " + strings.Join(numbered, "; ")
 }
 
 // UndecidedBy is the decision when something other than a policy failed; what names it.

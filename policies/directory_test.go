@@ -34,7 +34,7 @@ func follow(t *testing.T, paths ...string) (*Directories, <-chan string) {
 		must(t, <-ended)
 		goleak.VerifyNone(t)
 	})
-	time.Sleep(settle / 2) // let it watch
+	time.Sleep(2 * settle) // past the first look, so that only watching tells
 	return d, told
 }
 

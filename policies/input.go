@@ -133,6 +133,8 @@ type Disruption struct {
 	Budgets []string `json:"budgets"`
 	// Blockers are the pods that the budget waits for, sorted by name.
 	Blockers []Blocker `json:"blockers"`
+	// Cures says what unblocks it, in the order a person would try.
+	Cures []string `json:"cures"`
 }
 
 // Blocker is a pod that keeps a budget from allowing a disruption.
@@ -140,8 +142,13 @@ type Blocker struct {
 	Name string `json:"name"`
 	// Why is the reason in Kubernetes' own word, for example CrashLoopBackOff or Terminating.
 	Why string `json:"why"`
+	// Detail is what Kubernetes says about it, for example the scheduler's message or the finalizers
+	// that hold a terminating pod.
+	Detail string `json:"detail"`
 	// Since is when that began; null when it is not known.
 	Since *metav1.Time `json:"since"`
+	// Until is when the grace period of a terminating pod ends; null for others.
+	Until *metav1.Time `json:"until"`
 }
 
 // History lists recent evictions that share something with this one, newest first.

@@ -111,7 +111,10 @@ func TestTheWholeAnswerOfADelay(t *testing.T) {
 			}},
 		},
 		AuditAnnotations: map[string]string{"outcome": "delayed", "review-uid": "uid-api-7d4b9c6f5-4c8tr", "revision": set.Revision(), "budget": "api"},
-		Warnings:         []string{"pod api-7d4b9c6f5-zz9pf: CrashLoopBackOff since 2026-11-02T07:41:00Z"},
+		Warnings: []string{
+			"pod api-7d4b9c6f5-zz9pf: CrashLoopBackOff since 2026-11-02T07:41:00Z (back-off 5m0s restarting failed container)",
+			"to unblock: 1. mend or wait for api-7d4b9c6f5-zz9pf (CrashLoopBackOff); 2. stop or pause what retries the eviction, and look into the workload before it goes on; 3. as a last resort delete the pod directly with kubectl delete pod: this asks no budget and no policy, and takes the pod away below what the budget keeps",
+		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("answer differs (-want +got):\n%s", diff)

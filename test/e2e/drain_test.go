@@ -127,7 +127,7 @@ func TestDrainMeetsTwoBudgets(t *testing.T) {
 		t.Fatalf("the drain succeeded:\n%s", d.text())
 	}
 	contains(t, d.text(), "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
-		namespace+"/ledger-a and "+namespace+"/ledger-b")
+		namespace+"/ledger-a (app=ledger) and "+namespace+"/ledger-b (app=ledger)")
 	if s := status(t, evict(t.Context(), namespace, pods[0].Name, nil)); s.Code != 500 {
 		t.Errorf("code is %d, expected 500: %+v", s.Code, s)
 	}

@@ -24,19 +24,31 @@ const namedInMessage = 3
 func Explain(a Answer, matching []*policyv1.PodDisruptionBudget, pods []*corev1.Pod) *policies.Disruption {
 	d := &policies.Disruption{
 		Allowed: a.Allowed(), Code: a.Code, Reason: string(a.Reason), Message: a.Message, Cause: a.Cause(),
-		Budgets: names(matching), Blockers: []policies.Blocker{},
+		Budgets: names(matching), Blockers: []policies.Blocker{}, Cures: []string{},
 	}
 	switch {
 	case a.Allowed():
 		return d
 	case a.Case == Multiple:
 		d.Detail = fmt.Sprintf("%s It is selected by %s; change the selectors or delete all but one of these budgets, retrying does not help.",
-			multipleBudgets, strings.Join(qualified(matching), " and "))
+			multipleBudgets, strings.Join(selecting(matching), " and "))
+		d.Cures = cures("change the selectors until one budget selects the pod, or delete the others")
 		return d
 	}
 	d.Blockers = Blockers(pods)
-	d.Detail = refusal(a, matching[0], len(pods), d.Blockers)
+	why := refusal(a, matching[0], len(pods), d.Blockers)
+	d.Detail = why.sentence()
+	d.Cures = cures(why.cure)
 	return d
+}
+
+// cures puts the cure of the case before what helps with any refusal that lasts.
+func cures(first string) []string {
+	return []string{
+		first,
+		"stop or pause what retries the eviction, and look into the workload before it goes on",
+		"as a last resort delete the pod directly with kubectl delete pod: this asks no budget and no policy, and takes the pod away below what the budget keeps",
+	}
 }
 
 func names(pdbs []*policyv1.PodDisruptionBudget) []string {
@@ -47,50 +59,86 @@ func names(pdbs []*policyv1.PodDisruptionBudget) []string {
 	return list
 }
 
-func qualified(pdbs []*policyv1.PodDisruptionBudget) []string {
+// selecting names budgets with the selector by which each selects the pod.
+func selecting(pdbs []*policyv1.PodDisruptionBudget) []string {
 	list := make([]string, len(pdbs))
 	for i, p := range pdbs {
-		list[i] = p.Namespace + "/" + p.Name
+		selector := metav1.FormatLabelSelector(p.Spec.Selector)
+		if selector == "<none>" {
+			selector = "every pod"
+		}
+		list[i] = fmt.Sprintf("%s/%s (%s)", p.Namespace, p.Name, selector)
 	}
 	return list
 }
 
-// refusal says what one budget needs and has, who blocks, and what unblocks it.
-func refusal(a Answer, pdb *policyv1.PodDisruptionBudget, pods int, blockers []policies.Blocker) string {
-	name := fmt.Sprintf("Budget %s/%s", pdb.Namespace, pdb.Name)
-	s := &pdb.Status
-	switch a.Case {
-	case Processing:
-		return stillProcessing(name, pdb)
-	case Negative:
-		return a.Message + "; something other than the disruption controller writes its status"
-	case Unconfirmed:
-		return a.Message + "; see whether kube-controller-manager runs"
-	}
-	if c := failedSync(pdb); c != nil {
-		return fmt.Sprintf("%s failed to sync (%s); mend the budget, retrying does not help until then", name, c.Message)
-	}
-	needs := fmt.Sprintf("%s needs %d healthy of %d expected pods and has %d", name, s.DesiredHealthy, s.ExpectedPods, s.CurrentHealthy)
-	switch {
-	case s.ExpectedPods == 0 && pods > 0:
-		return needs + ": its pods have no controller with a scale, so a percentage or maxUnavailable allows none; use a minAvailable number"
-	case s.DesiredHealthy >= s.ExpectedPods:
-		return fmt.Sprintf("%s: with %s it can never allow a disruption; %s%s", needs, limit(pdb), cureOf(pdb), also(blockers))
-	case len(blockers) > 0:
-		return fmt.Sprintf("%s; waiting for %s; it allows the next eviction once %s", needs, list(blockers), more(s))
-	case missing(s, pods) > 0:
-		return fmt.Sprintf("%s; %d of the expected pods do not exist; see why their controller does not create them; it allows the next eviction once %s", needs, missing(s, pods), more(s))
-	case len(s.DisruptedPods) > 0:
-		return needs + "; the last admitted evictions are still under way; it allows the next one when their replacements are ready"
-	}
-	return fmt.Sprintf("%s; it allows the next eviction once %s", needs, more(s))
+// reasoning is why a budget refuses: the state, who or what blocks, and what unblocks it.
+type reasoning struct {
+	state, because, until, cure string
 }
 
-func stillProcessing(name string, pdb *policyv1.PodDisruptionBudget) string {
-	if c := failedSync(pdb); c != nil {
-		return fmt.Sprintf("%s could never be synced (%s); mend the budget, retrying does not help until then", name, c.Message)
+// sentence is the reasoning on one line.
+func (r reasoning) sentence() string {
+	var text strings.Builder
+	text.WriteString(r.state)
+	for _, part := range []string{r.because, r.until} {
+		if part != "" {
+			text.WriteString("; ")
+			text.WriteString(part)
+		}
 	}
-	return name + " is still being processed: the disruption controller has not seen its newest spec; retry in some seconds, and if this lasts see whether kube-controller-manager runs"
+	return text.String()
+}
+
+// refusal says what one budget needs and has, who blocks, and what unblocks it.
+func refusal(a Answer, pdb *policyv1.PodDisruptionBudget, pods int, blockers []policies.Blocker) reasoning {
+	name := fmt.Sprintf("Budget %s/%s", pdb.Namespace, pdb.Name)
+	s := &pdb.Status
+	sync := failedSync(pdb)
+	switch {
+	case a.Case == Negative:
+		return reasoning{state: a.Message, because: "something other than the disruption controller writes its status", cure: "find out what writes the budget's status"}
+	case a.Case == Unconfirmed:
+		return reasoning{state: a.Message, because: "see whether kube-controller-manager runs", cure: "see whether kube-controller-manager runs"}
+	case sync != nil && a.Case == Processing:
+		return reasoning{state: fmt.Sprintf("%s could never be synced (%s)", name, sync.Message), because: "mend the budget, retrying does not help until then", cure: "mend the budget"}
+	case sync != nil:
+		return reasoning{state: fmt.Sprintf("%s failed to sync (%s)", name, sync.Message), because: "mend the budget, retrying does not help until then", cure: "mend the budget"}
+	case a.Case == Processing:
+		return reasoning{
+			state: name + " is still being processed: the disruption controller has not seen its newest spec",
+			until: "retry in some seconds, and if this lasts see whether kube-controller-manager runs",
+			cure:  "wait some seconds; if this lasts see whether kube-controller-manager runs",
+		}
+	}
+	r := reasoning{state: fmt.Sprintf("%s needs %d healthy of %d expected pods and has %d", name, s.DesiredHealthy, s.ExpectedPods, s.CurrentHealthy)}
+	r.until = "it allows the next eviction once " + more(s)
+	never := Never(pdb, pods)
+	switch {
+	case never != "":
+		r.because, r.until, r.cure = "it can never allow a disruption: "+never, "", "change the budget: "+never
+		if len(blockers) > 0 {
+			r.because += "; also not ready: " + list(blockers)
+		}
+	case len(blockers) > 0:
+		r.because, r.cure = "waiting for "+list(blockers), "mend or wait for "+list(blockers)
+	case int(s.ExpectedPods) > pods:
+		r.because = missing(int(s.ExpectedPods)-pods) + "; see why their controller creates none"
+		r.cure = "see why the controller of the missing pods creates none (quota, admission, a paused rollout)"
+	case len(s.DisruptedPods) > 0:
+		r.because, r.until = "the last admitted evictions are still under way", "it allows the next one when their replacements are ready"
+		r.cure = "wait until the replacements are ready"
+	default:
+		r.cure = "wait until more pods are ready"
+	}
+	return r
+}
+
+func missing(n int) string {
+	if n == 1 {
+		return "1 of the expected pods does not exist"
+	}
+	return fmt.Sprintf("%d of the expected pods do not exist", n)
 }
 
 func failedSync(pdb *policyv1.PodDisruptionBudget) *metav1.Condition {
@@ -110,8 +158,6 @@ func more(s *policyv1.PodDisruptionBudgetStatus) string {
 	return fmt.Sprintf("%d more pods are ready", n)
 }
 
-func missing(s *policyv1.PodDisruptionBudgetStatus, pods int) int { return int(s.ExpectedPods) - pods }
-
 // limit is the field of the spec that sets the budget, as written.
 func limit(pdb *policyv1.PodDisruptionBudget) string {
 	switch {
@@ -128,13 +174,6 @@ func cureOf(pdb *policyv1.PodDisruptionBudget) string {
 		return "lower minAvailable or add replicas"
 	}
 	return "raise maxUnavailable"
-}
-
-func also(blockers []policies.Blocker) string {
-	if len(blockers) == 0 {
-		return ""
-	}
-	return "; also not ready: " + list(blockers)
 }
 
 // list names at most namedInMessage blockers.
@@ -169,7 +208,10 @@ func blocker(p *corev1.Pod) (policies.Blocker, bool) {
 	case p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed:
 		return b, false
 	case p.DeletionTimestamp != nil:
-		b.Why, b.Since = "Terminating", terminatingSince(p)
+		b.Why, b.Since, b.Until = "Terminating", terminatingSince(p), p.DeletionTimestamp
+		if len(p.Finalizers) > 0 {
+			b.Detail = "held by " + strings.Join(p.Finalizers, ", ")
+		}
 		return b, true
 	case ready != nil && ready.Status == corev1.ConditionTrue:
 		return b, false
@@ -178,13 +220,24 @@ func blocker(p *corev1.Pod) (policies.Blocker, bool) {
 		b.Since = &ready.LastTransitionTime
 	}
 	if s := condition(p, corev1.PodScheduled); s != nil && s.Status == corev1.ConditionFalse {
-		if b.Why = cmp.Or(s.Reason, "not scheduled"); !s.LastTransitionTime.IsZero() {
+		b.Why, b.Detail = cmp.Or(s.Reason, "not scheduled"), brief(s.Message)
+		if !s.LastTransitionTime.IsZero() {
 			b.Since = &s.LastTransitionTime
 		}
 		return b, true
 	}
-	b.Why = whyNotReady(p, ready)
+	b.Why, b.Detail = whyNotReady(p, ready)
+	b.Detail = brief(b.Detail)
 	return b, true
+}
+
+// brief keeps what fits beside others in a warning.
+func brief(s string) string {
+	const longest = 200
+	if runes := []rune(s); len(runes) > longest {
+		return string(runes[:longest]) + "…"
+	}
+	return s
 }
 
 // terminatingSince is when the deletion was asked for: the deletion timestamp is its end.
@@ -198,31 +251,31 @@ func terminatingSince(p *corev1.Pod) *metav1.Time {
 }
 
 // whyNotReady prefers what a container says of itself to the pod's condition.
-func whyNotReady(p *corev1.Pod, ready *corev1.PodCondition) string {
+func whyNotReady(p *corev1.Pod, ready *corev1.PodCondition) (why, detail string) {
 	for _, statuses := range [][]corev1.ContainerStatus{p.Status.InitContainerStatuses, p.Status.ContainerStatuses} {
 		for i := range statuses {
-			if why := containerTrouble(&statuses[i].State); why != "" {
-				return why
+			if why, detail := containerTrouble(&statuses[i].State); why != "" {
+				return why, detail
 			}
 		}
 	}
 	if ready != nil && ready.Reason != "" && ready.Reason != "ContainersNotReady" {
-		return ready.Reason
+		return ready.Reason, ready.Message
 	}
 	if p.Status.Phase == corev1.PodRunning {
-		return "readiness probe failing"
+		return "readiness probe failing", ""
 	}
-	return cmp.Or(string(p.Status.Phase), "not ready")
+	return cmp.Or(string(p.Status.Phase), "not ready"), ""
 }
 
-func containerTrouble(s *corev1.ContainerState) string {
+func containerTrouble(s *corev1.ContainerState) (why, detail string) {
 	switch {
 	case s.Waiting != nil && s.Waiting.Reason != "" && s.Waiting.Reason != "PodInitializing":
-		return s.Waiting.Reason
+		return s.Waiting.Reason, s.Waiting.Message
 	case s.Terminated != nil && s.Terminated.ExitCode != 0:
-		return cmp.Or(s.Terminated.Reason, "Error")
+		return cmp.Or(s.Terminated.Reason, "Error"), fmt.Sprintf("exit code %d", s.Terminated.ExitCode)
 	}
-	return ""
+	return "", ""
 }
 
 func condition(p *corev1.Pod, t corev1.PodConditionType) *corev1.PodCondition {

@@ -64,8 +64,8 @@ func TestBlockers(t *testing.T) {
 		"a readiness gate":               {named("p", func(p *corev1.Pod) { p.Status.Conditions[0].Reason = "ReadinessGatesNotReady" }), []policies.Blocker{{Name: "p", Why: "ReadinessGatesNotReady", Since: &since}}},
 		"a container that ended badly": {named("p", func(p *corev1.Pod) {
 			p.Status.ContainerStatuses = []corev1.ContainerStatus{ended(0, "Completed"), ended(137, "OOMKilled")}
-		}), []policies.Blocker{{Name: "p", Why: "OOMKilled", Since: &since}}},
-		"a bad end without a reason": {named("p", func(p *corev1.Pod) { p.Status.ContainerStatuses = []corev1.ContainerStatus{ended(1, "")} }), []policies.Blocker{{Name: "p", Why: "Error", Since: &since}}},
+		}), []policies.Blocker{{Name: "p", Why: "OOMKilled", Detail: "exit code 137", Since: &since}}},
+		"a bad end without a reason": {named("p", func(p *corev1.Pod) { p.Status.ContainerStatuses = []corev1.ContainerStatus{ended(1, "")} }), []policies.Blocker{{Name: "p", Why: "Error", Detail: "exit code 1", Since: &since}}},
 		"an init container that crashes": {named("p", pending, waits("PodInitializing"), func(p *corev1.Pod) {
 			p.Status.InitContainerStatuses = []corev1.ContainerStatus{ended(0, "Completed"), {State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}}}}
 		}), []policies.Blocker{{Name: "p", Why: "CrashLoopBackOff", Since: &since}}},
@@ -79,9 +79,18 @@ func TestBlockers(t *testing.T) {
 		"a terminating pod, since its deletion was asked for": {named("p", ready, func(p *corev1.Pod) {
 			grace := int64(60)
 			p.DeletionTimestamp, p.DeletionGracePeriodSeconds = &later, &grace
-		}), []policies.Blocker{{Name: "p", Why: "Terminating", Since: &since}}},
-		"a terminating pod without a grace period": {named("p", func(p *corev1.Pod) { p.DeletionTimestamp = &later }), []policies.Blocker{{Name: "p", Why: "Terminating", Since: &later}}},
-		"a pod without a status":                   {&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p"}}, []policies.Blocker{{Name: "p", Why: "not ready"}}},
+		}), []policies.Blocker{{Name: "p", Why: "Terminating", Since: &since, Until: &later}}},
+		"a terminating pod without a grace period": {named("p", func(p *corev1.Pod) { p.DeletionTimestamp = &later }), []policies.Blocker{{Name: "p", Why: "Terminating", Since: &later, Until: &later}}},
+		"a terminating pod that a finalizer holds": {named("p", func(p *corev1.Pod) {
+			p.DeletionTimestamp, p.Finalizers = &later, []string{"example.com/a", "example.com/b"}
+		}), []policies.Blocker{{Name: "p", Why: "Terminating", Detail: "held by example.com/a, example.com/b", Since: &later, Until: &later}}},
+		"what the scheduler says, cut short": {named("p", pending, func(p *corev1.Pod) {
+			p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: "Unschedulable", Message: strings.Repeat("ä", 300), LastTransitionTime: later}}
+		}), []policies.Blocker{{Name: "p", Why: "Unschedulable", Detail: strings.Repeat("ä", 200) + "…", Since: &later}}},
+		"what the kubelet says of a container": {named("p", func(p *corev1.Pod) {
+			p.Status.ContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ErrImagePull", Message: "no such image"}}}}
+		}), []policies.Blocker{{Name: "p", Why: "ErrImagePull", Detail: "no such image", Since: &since}}},
+		"a pod without a status": {&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p"}}, []policies.Blocker{{Name: "p", Why: "not ready"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if diff := cmp.Diff(tt.want, Blockers([]*corev1.Pod{tt.pod})); diff != "" {
@@ -110,80 +119,106 @@ func TestExplain(t *testing.T) {
 		budgets budgets
 		pods    pods
 		detail  string
+		cure    string
 	}{
 		"one pod that blocks": {
 			budgets{pdb(health(2, 2, 3))}, pods{healthy, named("web-3", ready), crashing},
 			"Budget shop/b needs 2 healthy of 3 expected pods and has 2; waiting for web-2 (CrashLoopBackOff); it allows the next eviction once 1 more pod is ready",
+			"mend or wait for web-2 (CrashLoopBackOff)",
 		},
 		"several pods must become ready": {
 			budgets{pdb(health(0, 2, 3))}, pods{crashing, named("web-1", waits("ImagePullBackOff")), named("web-3")},
 			"Budget shop/b needs 2 healthy of 3 expected pods and has 0; waiting for web-1 (ImagePullBackOff), web-2 (CrashLoopBackOff), web-3 (readiness probe failing); it allows the next eviction once 3 more pods are ready",
+			"mend or wait for web-1 (ImagePullBackOff), web-2 (CrashLoopBackOff), web-3 (readiness probe failing)",
 		},
 		"more than three pods that block": {
 			budgets{pdb(health(3, 5, 8))}, pods{named("e"), named("d"), named("c"), named("b"), named("a", waits("CrashLoopBackOff"))},
 			"Budget shop/b needs 5 healthy of 8 expected pods and has 3; waiting for a (CrashLoopBackOff), b (readiness probe failing), c (readiness probe failing) and 2 more; it allows the next eviction once 3 more pods are ready",
+			"mend or wait for a (CrashLoopBackOff), b (readiness probe failing), c (readiness probe failing) and 2 more",
 		},
 		"pods that do not exist": {
 			budgets{pdb(health(2, 2, 3))}, pods{healthy, named("web-3", ready)},
-			"Budget shop/b needs 2 healthy of 3 expected pods and has 2; 1 of the expected pods do not exist; see why their controller does not create them; it allows the next eviction once 1 more pod is ready",
+			"Budget shop/b needs 2 healthy of 3 expected pods and has 2; 1 of the expected pods does not exist; see why their controller creates none; it allows the next eviction once 1 more pod is ready",
+			"see why the controller of the missing pods creates none (quota, admission, a paused rollout)",
 		},
 		"evictions under way": {
 			budgets{pdb(health(2, 2, 2+1), disrupted(1))}, pods{healthy, named("web-2", ready), named("web-3", ready)},
 			"Budget shop/b needs 2 healthy of 3 expected pods and has 2; the last admitted evictions are still under way; it allows the next one when their replacements are ready",
+			"wait until the replacements are ready",
 		},
 		"nothing to be seen": {
 			budgets{pdb()}, pods{healthy, named("web-2", ready), named("web-3", ready)},
 			"Budget shop/b needs 2 healthy of 3 expected pods and has 2; it allows the next eviction once 1 more pod is ready",
+			"wait until more pods are ready",
 		},
 		"minAvailable of all pods": {
 			budgets{pdb(minimum("100%"), health(3, 3, 3))}, pods{healthy},
-			"Budget shop/b needs 3 healthy of 3 expected pods and has 3: with minAvailable 100% it can never allow a disruption; lower minAvailable or add replicas",
+			"Budget shop/b needs 3 healthy of 3 expected pods and has 3; it can never allow a disruption: with minAvailable 100% all 3 pods must stay healthy; lower minAvailable or add replicas",
+			"change the budget: with minAvailable 100% all 3 pods must stay healthy; lower minAvailable or add replicas",
+		},
+		"a percentage that rounds up to all pods": {
+			budgets{pdb(minimum("90%"), health(5, 5, 5))}, pods{healthy},
+			"Budget shop/b needs 5 healthy of 5 expected pods and has 5; it can never allow a disruption: minAvailable 90% of 5 pods is 4.5, rounded up to 5, which is all of them; lower minAvailable or add replicas",
+			"change the budget: minAvailable 90% of 5 pods is 4.5, rounded up to 5, which is all of them; lower minAvailable or add replicas",
+		},
+		"two pods that do not exist": {
+			budgets{pdb(health(2, 2, 4))}, pods{healthy, named("web-3", ready)},
+			"Budget shop/b needs 2 healthy of 4 expected pods and has 2; 2 of the expected pods do not exist; see why their controller creates none; it allows the next eviction once 1 more pod is ready",
+			"see why the controller of the missing pods creates none (quota, admission, a paused rollout)",
 		},
 		"maxUnavailable 0, and a pod that is not ready": {
 			budgets{pdb(maximum("0"), health(2, 3, 3))}, pods{healthy, crashing},
-			"Budget shop/b needs 3 healthy of 3 expected pods and has 2: with maxUnavailable 0 it can never allow a disruption; raise maxUnavailable; also not ready: web-2 (CrashLoopBackOff)",
+			"Budget shop/b needs 3 healthy of 3 expected pods and has 2; it can never allow a disruption: with maxUnavailable 0 all 3 pods must stay healthy; raise maxUnavailable; also not ready: web-2 (CrashLoopBackOff)",
+			"change the budget: with maxUnavailable 0 all 3 pods must stay healthy; raise maxUnavailable",
 		},
 		"pods without a controller under a percentage": {
 			budgets{pdb(maximum("50%"), health(1, 0, 0))}, pods{healthy},
-			"Budget shop/b needs 0 healthy of 0 expected pods and has 1: its pods have no controller with a scale, so a percentage or maxUnavailable allows none; use a minAvailable number",
+			"Budget shop/b needs 0 healthy of 0 expected pods and has 1; it can never allow a disruption: maxUnavailable 50% counts pods by their controller's scale, and these have none, so it expects 0 and allows none; use a minAvailable number below the number of pods",
+			"change the budget: maxUnavailable 50% counts pods by their controller's scale, and these have none, so it expects 0 and allows none; use a minAvailable number below the number of pods",
 		},
 		"a failed sync": {
 			budgets{pdb(conditionIs("False", "SyncFailed", "no scale"))}, pods{healthy},
 			"Budget shop/b failed to sync (no scale); mend the budget, retrying does not help until then",
+			"mend the budget",
 		},
 		"a budget that could never be synced": {
 			budgets{pdb(unseen, conditionIs("False", "SyncFailed", "no scale"))}, pods{healthy},
 			"Budget shop/b could never be synced (no scale); mend the budget, retrying does not help until then",
+			"mend the budget",
 		},
 		"a budget that is being processed": {
 			budgets{pdb(unseen)}, pods{healthy},
 			"Budget shop/b is still being processed: the disruption controller has not seen its newest spec; retry in some seconds, and if this lasts see whether kube-controller-manager runs",
+			"wait some seconds; if this lasts see whether kube-controller-manager runs",
 		},
 		"a negative number": {
 			budgets{pdb(allows(-1))}, pods{healthy},
 			`poddisruptionbudget.policy "b" is forbidden: pdb disruptions allowed is negative; something other than the disruption controller writes its status`,
+			"find out what writes the budget's status",
 		},
 		"too many unconfirmed evictions": {
 			budgets{pdb(allows(1), disrupted(2001))}, pods{healthy},
 			`poddisruptionbudget.policy "b" is forbidden: DisruptedPods map too big - too many evictions not confirmed by PDB controller; see whether kube-controller-manager runs`,
+			"see whether kube-controller-manager runs",
 		},
 		"two budgets": {
 			budgets{pdb(), pdb(func(b *policyv1.PodDisruptionBudget) { b.Name = "c" })}, nil,
-			"This pod has more than one PodDisruptionBudget, which the eviction subresource does not support. It is selected by shop/b and shop/c; change the selectors or delete all but one of these budgets, retrying does not help.",
+			"This pod has more than one PodDisruptionBudget, which the eviction subresource does not support. It is selected by shop/b (every pod) and shop/c (every pod); change the selectors or delete all but one of these budgets, retrying does not help.",
+			"change the selectors until one budget selects the pod, or delete the others",
 		},
-		"nothing to explain when it is allowed": {budgets{pdb(allows(1))}, pods{crashing}, ""},
+		"nothing to explain when it is allowed": {budgets{pdb(allows(1))}, pods{crashing}, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := Check(running(corev1.ConditionTrue), tt.budgets)
 			want := &policies.Disruption{
 				Allowed: a.Allowed(), Code: a.Code, Reason: string(a.Reason), Message: a.Message, Cause: a.Cause(),
-				Detail: tt.detail, Budgets: []string{"b"}, Blockers: Blockers(tt.pods),
+				Detail: tt.detail, Budgets: []string{"b"}, Blockers: Blockers(tt.pods), Cures: cures(tt.cure),
 			}
 			if len(tt.budgets) > 1 {
 				want.Budgets = []string{"b", "c"}
 			}
 			if a.Allowed() {
-				want.Blockers = []policies.Blocker{}
+				want.Blockers, want.Cures = []policies.Blocker{}, []string{}
 			}
 			if diff := cmp.Diff(want, Explain(a, tt.budgets, tt.pods)); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
