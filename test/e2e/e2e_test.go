@@ -238,3 +238,14 @@ func contains(t *testing.T, text string, parts ...string) {
 		}
 	}
 }
+
+// previewOf runs evictgate preview against the control plane and expects a refusal.
+func previewOf(t *testing.T, out *strings.Builder, target string, args ...string) {
+	t.Helper()
+	command := exec.Command(shared.binary, append([]string{"preview", "--kubeconfig", shared.Kubeconfig, target}, args...)...)
+	command.Stdout, command.Stderr = out, out
+	var exit *exec.ExitError
+	if err := command.Run(); !errors.As(err, &exit) || exit.ExitCode() != 1 {
+		t.Errorf("evictgate preview %s: %v\n%s", target, err, out)
+	}
+}

@@ -1,7 +1,7 @@
 package audit
 
 import (
-	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -72,32 +72,44 @@ func (w *Writer) lose(why string) {
 
 func (w *Writer) run(out io.Writer) {
 	defer close(w.done)
-	buffered := bufio.NewWriterSize(out, 64<<10)
-	unflushed := 0
+	b := batch{out: out}
 	flush := func() {
-		if err := buffered.Flush(); err != nil {
-			// bufio keeps its error for ever; records written from now on may succeed again.
-			buffered.Reset(out)
-			for range unflushed {
-				w.lose(err.Error())
-			}
+		lost, err := b.flush()
+		for range lost {
+			w.lose(err.Error())
 		}
-		unflushed = 0
 	}
 	for make := range w.queue {
-		if err := writeRecord(buffered, make); err != nil {
+		if err := b.add(make); err != nil {
 			w.lose(err.Error())
-		} else {
-			unflushed++
 		}
-		if len(w.queue) == 0 || buffered.Buffered() > 32<<10 {
+		if len(w.queue) == 0 || len(b.lines) > batchSize {
 			flush()
 		}
 	}
 	flush()
 }
 
-func writeRecord(out io.Writer, make func() (Record, error)) error {
+// batchSize is from how many bytes on records are written though more of them wait.
+const batchSize = 32 << 10
+
+// batch collects records that are written in one go.
+type batch struct {
+	out     io.Writer
+	lines   []byte
+	records int
+	// torn says that the output ends in the middle of a line.
+	torn bool
+}
+
+// add makes a record and appends its line. A panic in making it is an error, too: it must not end the
+// process after the decision is made.
+func (b *batch) add(make func() (Record, error)) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("make record: panic: %v", r)
+		}
+	}()
 	record, err := make()
 	if err != nil {
 		return fmt.Errorf("make record: %w", err)
@@ -106,6 +118,31 @@ func writeRecord(out io.Writer, make func() (Record, error)) error {
 	if err != nil {
 		return fmt.Errorf("encode record: %w", err)
 	}
-	_, err = out.Write(append(line, '\n'))
-	return err
+	b.lines = append(append(b.lines, line...), '\n')
+	b.records++
+	return nil
+}
+
+// flush writes the lines, and says how many records of them are lost: all that were not written to
+// their end.
+func (b *batch) flush() (lost int, err error) {
+	if b.records == 0 {
+		return 0, nil
+	}
+	n := 0
+	if b.torn { // what is left of a lost record must not swallow the next one
+		if _, err = b.out.Write([]byte("\n")); err == nil {
+			b.torn = false
+		}
+	}
+	if err == nil {
+		n, err = b.out.Write(b.lines)
+	}
+	if err != nil {
+		// A record that lacks only its newline is whole.
+		lost = b.records - bytes.Count(b.lines[:min(n+1, len(b.lines))], []byte("\n"))
+		b.torn = b.torn || (n > 0 && b.lines[n-1] != '\n')
+	}
+	b.lines, b.records = b.lines[:0], 0
+	return lost, err
 }

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/v1alpha1"
+)
+
+// writePolicies binds the whole library, enforcing. It returns how many policies that are.
+func writePolicies(dir string) (int, error) {
+	ids := policies.LibraryIDs()
+	for _, id := range ids {
+		var p v1alpha1.EvictionPolicy
+		p.APIVersion, p.Kind, p.Name = v1alpha1.APIVersion, v1alpha1.Kind, id
+		p.Spec.Library, p.Spec.Enforcement = id, v1alpha1.EnforcementEnforce
+		p.Spec.Parameters = parameters(id)
+		raw, err := yaml.Marshal(p)
+		if err != nil {
+			return 0, fmt.Errorf("encode the policy %s: %w", id, err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, id+".yaml"), raw, 0o600); err != nil {
+			return 0, err
+		}
+	}
+	return len(ids), nil
+}
+
+// parameters are such as a cluster has them, and let the evictions of this benchmark pass: the policies
+// have to look at everything and find nothing.
+func parameters(id string) map[string]any {
+	switch id {
+	case "do_not_disrupt":
+		return map[string]any{"effect": "delay"}
+	case "freeze_window":
+		quiet := time.Now().UTC().AddDate(0, 0, 3).Weekday().String()
+		return map[string]any{"windows": []any{
+			map[string]any{"name": "end of quarter", "from": "2026-06-28T00:00:00Z", "until": "2026-07-02T00:00:00Z"},
+			map[string]any{"name": "weekly release", "weekdays": []any{quiet}, "from": "08:00", "to": "18:00", "time_zone": "Europe/Berlin"},
+			map[string]any{"name": "nights", "from": "22:00", "to": "06:00", "evictors": []any{"descheduler", "vpa-updater"}, "namespaces": []any{"shop-*"}},
+		}}
+	case "impossible_budget":
+		return map[string]any{"effect": "deny"}
+	case "last_ready_replica":
+		return map[string]any{"min_ready": 1}
+	case "protected_namespaces":
+		return map[string]any{
+			"namespaces":         []any{"kube-system", "kube-public", "kube-node-lease", "monitoring"},
+			"namespace_prefixes": []any{"openshift-", "istio-"},
+			"namespace_labels":   map[string]any{"evictgate.dev/protected": "true"},
+			"min_priority":       2000000000,
+		}
+	}
+	return nil
+}
