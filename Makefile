@@ -26,10 +26,22 @@ demo: build controlplane ## a real control plane, a budget, a policy, and a kube
 controlplane: ## build etcd, Kubernetes 1.37 and kwok into bin/ (10 to 15 minutes once, then cached)
 	@test/controlplane/build.sh
 
+# The race detector needs a C compiler; without one the same tests run without it.
+RACE := $(if $(shell command -v $${CC:-gcc} 2>/dev/null),CGO_ENABLED=1 $(GO) test -race,$(GO) test)
+
 .PHONY: test
 test: build controlplane ## run all tests, those on a real control plane included
-	$(GO) test ./...
-	CGO_ENABLED=1 $(GO) test -race ./policies/... ./webhook/... ./certs/...
+	$(if $(findstring -race,$(RACE)),,@echo "no C compiler found: the tests run without the race detector; install gcc to have it")
+	$(GO) test -timeout 20m ./cmd/... ./test/...
+	$(RACE) -timeout 20m ./policies/... ./webhook/... ./certs/...
+
+.PHONY: conformance
+conformance: controlplane ## compare 100,000 predicted answers with a real API server's (about 20 minutes)
+	$(GO) test ./test/conformance -v -run TestPredict -cases 100000 -timeout 80m
+
+.PHONY: fuzz
+fuzz: ## fuzz the handler for a minute
+	cd webhook && $(GO) test -run '^$$' -fuzz FuzzFront -fuzztime 60s -fuzzminimizetime 10x .
 
 .PHONY: bench
 bench: build ## measure against a no-op webhook, as ratios in one run, beside the bars

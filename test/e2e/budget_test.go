@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
@@ -77,7 +78,7 @@ func TestReplacementsThatNeverBecomeReady(t *testing.T) {
 	pods := deploy(t, namespace, "web", 3, "", nil)
 	createBudget(t, kube.Budget(namespace, "web", intstr.FromInt32(3)))
 	// A rollout whose new pods fit on no node, as in the page's stuck case: the old ones are still there.
-	scale(t, namespace, "web", 4, map[string]string{"no": "such-node"})
+	scale(t, namespace, "web", 3, map[string]string{"no": "such-node"})
 	stuck := pendingPod(t, namespace, "web")
 	told(t, g, namespace, pods[0].Name, http.StatusTooManyRequests, "waiting for "+stuck)
 	if s := status(t, evict(t.Context(), namespace, pods[0].Name, nil)); !strings.Contains(s.Message, stuck+" (Unschedulable)") {
@@ -232,8 +233,35 @@ func TestACustomWorkloadWithAScale(t *testing.T) {
 		phase(t, namespace, name, corev1.PodRunning)
 	}
 	createBudget(t, kube.Budget(namespace, "boats", intstr.FromString("100%")))
+	waitForCache(t, namespace, "boat-1", "Budget "+namespace+"/boats ")
+	// The disruption controller learns of a new kind within half a minute, and looks at a budget again
+	// when it changes.
+	err = kube.Wait(t.Context(), "the disruption controller to know Fleets", func(ctx context.Context) (bool, error) {
+		patch := fmt.Sprintf(`{"metadata":{"annotations":{"try":"%d"}}}`, time.Now().UnixNano())
+		pdb, err := shared.Client.PolicyV1().PodDisruptionBudgets(namespace).Patch(ctx, "boats", types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+		time.Sleep(time.Second)
+		return err == nil && pdb.Status.ExpectedPods == 2, err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	told(t, g, namespace, "boat-1", http.StatusTooManyRequests,
 		"Budget "+namespace+"/boats needs 2 healthy of 2 expected pods and has 2; it can never allow a disruption: with minAvailable 100% all 2 pods must stay healthy")
+}
+
+func TestABudgetThatFailsToSync(t *testing.T) {
+	g, namespace := start(t, gate.Options{})
+	// The owner's kind has no scale subresource, so the controller cannot count.
+	cm, err := shared.Client.CoreV1().ConfigMaps(namespace).Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "owner"}}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bare(t, namespace, "web", func(p *corev1.Pod) {
+		p.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(cm, schema.GroupVersionKind{Version: "v1", Kind: "ConfigMap"})}
+	})
+	phase(t, namespace, "web", corev1.PodRunning)
+	createBudget(t, kube.Budget(namespace, "web", intstr.FromString("50%")))
+	told(t, g, namespace, "web", http.StatusTooManyRequests, "Budget "+namespace+"/web could never be synced (")
 }
 
 func TestParallelEvictionsUnderTwoDisruptions(t *testing.T) {

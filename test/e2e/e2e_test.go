@@ -19,6 +19,8 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 
 	"github.com/evictgate/evictgate/test/gate"
 	"github.com/evictgate/evictgate/test/kube"
@@ -58,6 +60,12 @@ func runAll(m *testing.M) int {
 		return fail(err)
 	}
 	defer func() { _ = shared.Stop() }()
+	// Refusals carry warnings, which client-go would print; tests that want them collect them.
+	quiet := *shared.Config
+	quiet.WarningHandler = rest.NoWarnings{}
+	if shared.Client, err = kubernetes.NewForConfig(&quiet); err != nil {
+		return fail(err)
+	}
 	return m.Run()
 }
 
