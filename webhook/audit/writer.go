@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // queueLength bounds the records that wait to be written. A record is about 2 KiB.
@@ -19,8 +20,12 @@ type Writer struct {
 	queue chan func() (Record, error)
 	done  chan struct{}
 	lost  atomic.Int64
-	log   *slog.Logger
-	close sync.Once
+	// waiting counts the records that are queued, or made and not yet written.
+	waiting atomic.Int64
+	log     *slog.Logger
+	close   sync.Once
+	// patience is closeTimeout; tests shorten it.
+	patience time.Duration
 
 	mu     sync.RWMutex
 	closed bool
@@ -28,7 +33,7 @@ type Writer struct {
 
 // NewWriter starts writing to out. Close ends it.
 func NewWriter(out io.Writer, log *slog.Logger) *Writer {
-	w := &Writer{queue: make(chan func() (Record, error), queueLength), done: make(chan struct{}), log: log}
+	w := &Writer{queue: make(chan func() (Record, error), queueLength), done: make(chan struct{}), log: log, patience: closeTimeout}
 	go w.run(out)
 	return w
 }
@@ -44,6 +49,7 @@ func (w *Writer) Write(make func() (Record, error)) {
 	}
 	select {
 	case w.queue <- make:
+		w.waiting.Add(1)
 	default:
 		w.lose("the queue is full")
 	}
@@ -52,15 +58,25 @@ func (w *Writer) Write(make func() (Record, error)) {
 // Lost is the number of records lost so far.
 func (w *Writer) Lost() int64 { return w.lost.Load() }
 
-// Close writes what is queued and returns when it is written.
+// closeTimeout bounds how long Close waits for an output that does not take the records.
+const closeTimeout = 10 * time.Second
+
+// Close writes what is queued and returns when it is written. When the output blocks, what waits is
+// lost after ten seconds: the process must be able to end.
 func (w *Writer) Close() {
 	w.close.Do(func() {
 		w.mu.Lock()
 		w.closed = true
 		w.mu.Unlock()
 		close(w.queue)
+		select {
+		case <-w.done:
+		case <-time.After(w.patience):
+			for range w.waiting.Load() {
+				w.lose("the output takes no more")
+			}
+		}
 	})
-	<-w.done
 }
 
 // lose counts, and tells the first loss and every thousandth.
@@ -74,13 +90,16 @@ func (w *Writer) run(out io.Writer) {
 	defer close(w.done)
 	b := batch{out: out}
 	flush := func() {
+		records := b.records
 		lost, err := b.flush()
+		w.waiting.Add(-int64(records))
 		for range lost {
 			w.lose(err.Error())
 		}
 	}
 	for make := range w.queue {
 		if err := b.add(make); err != nil {
+			w.waiting.Add(-1)
 			w.lose(err.Error())
 		}
 		if len(w.queue) == 0 || len(b.lines) > batchSize {

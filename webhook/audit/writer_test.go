@@ -102,6 +102,22 @@ func TestWriteNeverBlocks(t *testing.T) {
 	}
 }
 
+// The process must be able to end when its output does not.
+func TestCloseGivesUpOnABlockedOutput(t *testing.T) {
+	g := &gate{open: make(chan struct{})}
+	w := NewWriter(g, quiet)
+	w.patience = 50 * time.Millisecond
+	for i := range 10 {
+		w.Write(numbered(i, 0))
+	}
+	w.Close()
+	if w.Lost() != 10 {
+		t.Errorf("%d lost of the 10 that waited", w.Lost())
+	}
+	close(g.open)
+	<-w.done
+}
+
 // An idle writer writes at once: a record does not wait for the next one.
 func TestARecordIsWrittenAtOnce(t *testing.T) {
 	r, out := io.Pipe()
