@@ -9,9 +9,9 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/dependencies"
-	"github.com/open-policy-agent/opa/v1/rego"
-	"github.com/open-policy-agent/opa/v1/storage"
+	"github.com/open-policy-agent/opa/v1/metrics"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
+	"github.com/open-policy-agent/opa/v1/topdown"
 )
 
 // Set is a compiled, immutable set of bound policies: one revision. It is safe for concurrent use.
@@ -19,6 +19,8 @@ type Set struct {
 	revision string
 	bound    []*boundPolicy
 	needs    *Needs
+	refs     []string
+	project  projector // of an Input, for what it needs
 	compiler *ast.Compiler
 }
 
@@ -27,9 +29,14 @@ type boundPolicy struct {
 	binding
 	meta           Metadata
 	parametersTerm *ast.Term
-	readsParams    bool
-	effects        []Effect
-	query          rego.PreparedEvalQuery
+	// parametrised says that the policy reads parameters, and is given some.
+	parametrised bool
+	effects      []Effect
+	// query is complete but for what changes with each review, and copied then. It goes around package
+	// rego, which costs as much again as a small policy.
+	query *topdown.Query
+	// constants are the values of the rules that depend on the parameters alone; nil when one failed.
+	constants topdown.VirtualCache
 }
 
 // Metadata is what the METADATA block above a policy's package says.
@@ -132,14 +139,13 @@ func compile(s sources, bindBare func(Metadata) bool) (*Set, error) {
 }
 
 func (s *Set) bind(bindings []binding, metas map[string]Metadata) (*Set, error) {
-	store := inmem.NewFromObjectWithOpts(map[string]any{}, inmem.OptRoundTripOnWrite(false), inmem.OptReturnASTValuesOnRead(true))
 	var refs []ast.Ref
 	for _, b := range bindings {
 		meta := metas[b.policy]
 		if b.enforcement == "" {
 			b.enforcement = meta.Enforcement
 		}
-		p, read, err := s.prepare(b, meta, store)
+		p, read, err := s.prepare(b, meta)
 		if err != nil {
 			return nil, problemsOf(err, b.file)
 		}
@@ -150,12 +156,14 @@ func (s *Set) bind(bindings []binding, metas map[string]Metadata) (*Set, error) 
 		}
 	}
 	s.needs = newNeeds(refs)
+	s.refs = s.needs.Refs()
+	s.project = s.needs.projector(reflect.TypeFor[Input]())
 	return s, nil
 }
 
 // prepare compiles the one query of a policy: its effect sets by name, never the package as a
 // whole, which would evaluate every helper, too.
-func (s *Set) prepare(b binding, meta Metadata, store storage.Store) (*boundPolicy, []ast.Ref, error) {
+func (s *Set) prepare(b binding, meta Metadata) (*boundPolicy, []ast.Ref, error) {
 	p := &boundPolicy{binding: b, meta: meta}
 	var terms []string
 	for _, effect := range []Effect{Deny, Delay, Warning} {
@@ -165,12 +173,12 @@ func (s *Set) prepare(b binding, meta Metadata, store storage.Store) (*boundPoli
 			terms = append(terms, fmt.Sprintf("%s = %s", effect, ref))
 		}
 	}
-	query := strings.Join(terms, "; ")
-	refs, err := dependencies.Base(s.compiler, ast.MustParseBody(query))
+	body := ast.MustParseBody(strings.Join(terms, "; "))
+	refs, err := dependencies.Base(s.compiler, body)
 	if err != nil {
 		return nil, nil, fmt.Errorf("find what policy %s reads: %w", b.policy, err)
 	}
-	p.readsParams = newNeeds(refs).Reads("parameters")
+	p.parametrised = len(b.parameters) > 0 && newNeeds(refs).Reads("parameters")
 	params := b.parameters
 	if params == nil {
 		params = map[string]any{}
@@ -181,11 +189,29 @@ func (s *Set) prepare(b binding, meta Metadata, store storage.Store) (*boundPoli
 		return nil, nil, fmt.Errorf("parameters of %s: %w", b.name, err)
 	}
 	p.parametersTerm = ast.NewTerm(value)
-	p.query, err = rego.New(
-		rego.Compiler(s.compiler), rego.Store(store), rego.Query(query),
-		rego.StrictBuiltinErrors(true), rego.SetRegoVersion(ast.RegoV1),
-	).PrepareForEval(context.Background())
-	return p, refs, err
+	if p.query, err = s.query(body); err != nil {
+		return nil, nil, fmt.Errorf("prepare policy %s: %w", b.policy, err)
+	}
+	p.constants = s.constants(p)
+	return p, refs, nil
+}
+
+// query prepares a query over the set's modules; beside them there is no data.
+func (s *Set) query(body ast.Body) (*topdown.Query, error) {
+	ctx := context.Background()
+	store := inmem.NewFromObjectWithOpts(map[string]any{}, inmem.OptRoundTripOnWrite(false), inmem.OptReturnASTValuesOnRead(true))
+	transaction, err := store.NewTransaction(ctx)
+	if err != nil {
+		return nil, err
+	}
+	compiler := s.compiler.QueryCompiler()
+	compiled, err := compiler.Compile(body)
+	if err != nil {
+		return nil, err
+	}
+	return topdown.NewQuery(compiled).WithQueryCompiler(compiler).WithCompiler(s.compiler).
+		WithStore(store).WithTransaction(transaction).
+		WithMetrics(metrics.NoOp()).WithStrictBuiltinErrors(true), nil
 }
 
 // Revision identifies the set by its content: equal sources have equal revisions everywhere.
@@ -204,7 +230,7 @@ func (s *Set) Policies() []BoundPolicy {
 }
 
 // Refs lists the input paths that the set reads, sorted.
-func (s *Set) Refs() []string { return s.needs.Refs() }
+func (s *Set) Refs() []string { return slices.Clone(s.refs) }
 
 func parseModules(files []File) ([]*ast.Module, Problems) {
 	var modules []*ast.Module

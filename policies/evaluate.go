@@ -12,8 +12,6 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/metrics"
-	"github.com/open-policy-agent/opa/v1/rego"
 	"github.com/open-policy-agent/opa/v1/topdown"
 )
 
@@ -63,36 +61,61 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
+// Reading is one Input as the policies of a set are given it: reduced to what they read.
+type Reading struct {
+	set   *Set
+	input *Input
+	value *ast.Term
+	err   error
+}
+
+// Read converts what the set's policies read of the Input: once, for all of them and for the record.
+func (s *Set) Read(in *Input) *Reading {
+	r := &Reading{set: s, input: in}
+	own := *in
+	own.Parameters = nil // a policy is given those of its binding
+	r.value, r.err = s.project(reflect.ValueOf(&own).Elem())
+	return r
+}
+
+// JSON is the reading as JSON: the input of a record.
+func (r *Reading) JSON() ([]byte, error) {
+	if r.err != nil {
+		return nil, r.err
+	}
+	return appendJSON(make([]byte, 0, 1024), r.value.Value), nil
+}
+
+// Refs lists the input paths that the reading holds, sorted.
+func (r *Reading) Refs() []string { return r.set.Refs() }
+
+// Evaluate decides one eviction: see Reading.Evaluate.
+func (s *Set) Evaluate(ctx context.Context, in *Input, o Options) *Decision {
+	return s.Read(in).Evaluate(ctx, o)
+}
+
 // Evaluate decides one eviction: every bound policy that matches is asked, whatever the others say,
 // and their violations are weighed with the budgets' answer. It never fails: a policy that cannot be
 // evaluated is a Failure in the decision.
-func (s *Set) Evaluate(ctx context.Context, in *Input, o Options) *Decision {
+func (r *Reading) Evaluate(ctx context.Context, o Options) *Decision {
 	o = o.withDefaults()
 	start := time.Now()
-	d := &Decision{Disruption: in.Disruption, Revision: s.revision}
-	if in.Pod != nil && !BudgetIgnored(in.Pod) {
-		s.ask(ctx, in, o.PolicyTimeout, d)
+	d := &Decision{Disruption: r.input.Disruption, Revision: r.set.revision}
+	if r.input.Pod != nil && !BudgetIgnored(r.input.Pod) {
+		r.ask(ctx, o.PolicyTimeout, d)
 	}
-	conclude(d, in, o)
+	conclude(d, r.input, o)
 	d.Duration = time.Since(start)
 	return d
 }
 
 // ask evaluates every policy and adds violations and failures to d.
-func (s *Set) ask(ctx context.Context, in *Input, limit time.Duration, d *Decision) {
-	var base [][2]*ast.Term
-	for _, p := range s.bound {
-		if !p.match.matches(in) {
+func (r *Reading) ask(ctx context.Context, limit time.Duration, d *Decision) {
+	for _, p := range r.set.bound {
+		if !p.match.matches(r.input) {
 			continue
 		}
-		var err error
-		if base == nil {
-			if base, err = s.project(in); err != nil {
-				d.Failures = append(d.Failures, Failure{Policy: p.name, Enforcement: p.enforcement, Error: err.Error()})
-				continue
-			}
-		}
-		violations, err := p.evaluate(ctx, p.input(base), in.Now.Time, limit)
+		violations, err := p.evaluate(ctx, r, limit)
 		if err != nil {
 			d.Failures = append(d.Failures, Failure{Policy: p.name, Enforcement: p.enforcement, Error: err.Error()})
 		}
@@ -100,59 +123,79 @@ func (s *Set) ask(ctx context.Context, in *Input, limit time.Duration, d *Decisi
 	}
 }
 
-// project converts what the set reads of the Input, once for all policies.
-func (s *Set) project(in *Input) ([][2]*ast.Term, error) {
-	value, err := s.needs.project(reflect.ValueOf(in))
-	if err != nil {
-		return nil, err
-	}
-	pairs := make([][2]*ast.Term, 0, len(s.needs.names)+1)
-	err = value.(ast.Object).Iter(func(k, v *ast.Term) error {
-		if !k.Equal(parametersKey) {
-			pairs = append(pairs, [2]*ast.Term{k, v})
-		}
-		return nil
-	})
-	return pairs, err
-}
-
 var parametersKey = ast.StringTerm("parameters")
 
-// input is the policy's own input: what all share, and its binding's parameters.
-func (p *boundPolicy) input(base [][2]*ast.Term) ast.Value {
-	if p.readsParams {
-		base = append(base[:len(base):len(base)], [2]*ast.Term{parametersKey, p.parametersTerm})
-	}
-	return ast.NewObject(base...)
+// with is the reading with the parameters of a binding.
+func (r *Reading) with(parameters *ast.Term) *ast.Term {
+	pairs := make([][2]*ast.Term, 0, len(r.set.needs.names))
+	r.value.Value.(ast.Object).Foreach(func(k, v *ast.Term) {
+		if k.Equal(parametersKey) {
+			v = parameters
+		}
+		pairs = append(pairs, [2]*ast.Term{k, v})
+	})
+	return ast.ObjectTerm(pairs...)
 }
 
-func (p *boundPolicy) evaluate(ctx context.Context, input ast.Value, now time.Time, limit time.Duration) (violations []Violation, err error) {
+func (p *boundPolicy) evaluate(ctx context.Context, r *Reading, limit time.Duration) (violations []Violation, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			violations, err = nil, fmt.Errorf("panic: %v\n%s", r, debug.Stack())
 		}
 	}()
-	cancel := topdown.NewCancel()
-	timer := time.AfterFunc(limit, cancel.Cancel)
-	defer timer.Stop()
-	// EvalExternalCancel watches cancel alone, which saves OPA a goroutine for the context.
-	defer context.AfterFunc(ctx, cancel.Cancel)()
-
-	results, err := p.query.Eval(ctx,
-		rego.EvalParsedInput(input),
-		rego.EvalTime(now),
-		rego.EvalMetrics(metrics.NoOp()),
-		rego.EvalExternalCancel(cancel),
-	)
+	if r.err != nil {
+		return nil, r.err
+	}
+	query := *p.query
+	query.WithInput(r.value).WithTime(r.input.Now.Time).WithCancel(&deadline{ctx: ctx, end: time.Now().Add(limit)})
+	if p.parametrised {
+		query.WithInput(r.with(p.parametersTerm))
+	}
+	if p.constants != nil {
+		query.WithVirtualCache(&seededCache{VirtualCache: topdown.NewVirtualCache(), constants: p.constants})
+	}
+	answers := 0
+	var bad error // of members that cannot be read; the others count
+	err = query.Iter(ctx, func(sets topdown.QueryResult) error {
+		answers++
+		violations, bad = p.violations(sets)
+		return nil
+	})
 	switch {
 	case topdown.IsCancel(err):
 		return nil, p.timeoutError(ctx, err, limit)
 	case err != nil:
 		return nil, describe(err)
-	case len(results) != 1:
-		return nil, fmt.Errorf("%s: the policy has no single answer but %d; do its rules conflict?", p.file, len(results))
+	case answers != 1:
+		return nil, fmt.Errorf("%s: the policy has no single answer but %d; do its rules conflict?", p.file, answers)
 	}
-	return p.violations(results[0].Bindings)
+	return violations, bad
+}
+
+// deadline stops the evaluation of one policy when its time is over, or the review's. OPA asks it at
+// every step, in the goroutine of the evaluation; it looks at the clock at some of them, which is far
+// cheaper than a timer for each policy.
+type deadline struct {
+	ctx   context.Context
+	end   time.Time
+	steps int
+	over  bool
+}
+
+// stepsPerLook is how many steps are taken between two looks at the clock. A step is usually well under
+// a microsecond.
+const stepsPerLook = 16
+
+// Cancel is part of topdown.Cancel.
+func (d *deadline) Cancel() { d.over = true }
+
+// Cancelled reports whether the time is over.
+func (d *deadline) Cancelled() bool {
+	if d.steps%stepsPerLook == 0 && !d.over {
+		d.over = d.ctx.Err() != nil || time.Now().After(d.end)
+	}
+	d.steps++
+	return d.over
 }
 
 // timeoutError names the place at which the evaluation was stopped.
@@ -177,12 +220,19 @@ func describe(err error) error {
 	return errors.New(oneLine(err.Error()))
 }
 
-// violations reads the policy's sets. A member that is a plain string is its own reason. A member that
-// cannot be read is an error, and the others count.
-func (p *boundPolicy) violations(sets map[string]any) (list []Violation, bad error) {
+// violations reads the policy's sets, which are empty most of the time. A member that is a plain string
+// is its own reason. A member that cannot be read is an error, and the others count.
+func (p *boundPolicy) violations(sets topdown.QueryResult) (list []Violation, bad error) {
 	for _, effect := range p.effects {
-		members, _ := sets[string(effect)].([]any)
-		for _, member := range members {
+		set, ok := sets[ast.Var(effect)].Value.(ast.Set)
+		if !ok || set.Len() == 0 {
+			continue
+		}
+		members, err := ast.JSON(set)
+		if err != nil {
+			return nil, fmt.Errorf("%s: read %s: %w", p.file, effect, err)
+		}
+		for _, member := range members.([]any) {
 			v, err := p.violation(effect, member)
 			if err != nil {
 				bad = cmp.Or(bad, err)
@@ -209,15 +259,6 @@ func (p *boundPolicy) violation(effect Effect, member any) (Violation, error) {
 		return v, fmt.Errorf("%s: a member of %s has no reason: %v; write {\"reason\": \"…\", \"detail\": {…}}", p.file, effect, member)
 	}
 	return v, nil
-}
-
-// InputJSON is what the set's policies read of the Input, as JSON: the input of a record.
-func (s *Set) InputJSON(in *Input) ([]byte, error) {
-	value, err := s.needs.project(reflect.ValueOf(in))
-	if err != nil {
-		return nil, err
-	}
-	return appendJSON(nil, value), nil
 }
 
 // oneLine makes text fit for a message or a warning: no control characters, no outer space. The API

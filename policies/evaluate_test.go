@@ -299,6 +299,7 @@ func TestAPrunedAndAFullInputDecideAlike(t *testing.T) {
 	for _, set := range librarySets(t) {
 		full := *set
 		full.needs = EverythingNeeded()
+		full.project = full.needs.projector(reflect.TypeFor[Input]())
 		rapid.Check(t, func(t *rapid.T) {
 			in := anyEvictable().Draw(t, "input")
 			if diff := cmp.Diff(full.Evaluate(context.Background(), in, patient), set.Evaluate(context.Background(), in, patient), decisionOnly); diff != "" {

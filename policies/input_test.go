@@ -153,6 +153,13 @@ func total(v reflect.Value) {
 	}
 }
 
+func emptyOf(v reflect.Value) reflect.Value {
+	if v.Kind() == reflect.Map {
+		return reflect.MakeMap(v.Type())
+	}
+	return reflect.MakeSlice(v.Type(), 0, 0)
+}
+
 func optionalTag(tag string) bool {
 	return len(tag) > 0 && (contains(tag, "omitempty") || contains(tag, "omitzero"))
 }

@@ -203,7 +203,7 @@ func TestLibraryNeverFails(t *testing.T) {
 	}
 	for _, in := range anyInputs(r) {
 		if d := set.Evaluate(t.Context(), in, policies.Options{}); len(d.Failures) > 0 {
-			raw, _ := set.InputJSON(in)
+			raw, _ := set.Read(in).JSON()
 			t.Fatalf("%v\n%s", d.Failures[0], raw)
 		}
 	}

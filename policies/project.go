@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
+	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,13 +20,12 @@ type Needs struct {
 	// whole means that everything below is read.
 	whole bool
 	keys  map[string]*Needs
-	// names are the keys sorted, each with its term, made once and shared by all evaluations.
+	// names are the keys, sorted.
 	names []needKey
 }
 
 type needKey struct {
 	name string
-	term *ast.Term
 	need *Needs
 }
 
@@ -74,7 +73,7 @@ func (n *Needs) seal() {
 	}
 	for key, c := range n.keys {
 		c.seal()
-		n.names = append(n.names, needKey{name: key, term: ast.StringTerm(key), need: c})
+		n.names = append(n.names, needKey{name: key, need: c})
 	}
 	slices.SortFunc(n.names, func(a, b needKey) int { return strings.Compare(a.name, b.name) })
 }
@@ -121,35 +120,38 @@ func isIdentifier(s string) bool {
 	}) < 0
 }
 
-// project converts what n needs of a Go value into OPA's representation, following the json tags
-// as encoding/json does. There is no JSON in between: on the hot path that would cost more than the
-// evaluation itself.
-func (n *Needs) project(v reflect.Value) (ast.Value, error) {
-	for v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
-		if v.IsNil() {
-			return ast.NullValue, nil
-		}
-		v = v.Elem()
+// projector converts a value of one Go type into OPA's representation.
+type projector func(reflect.Value) (*ast.Term, error)
+
+// projector makes the projector of a type, for what n needs of it: the json tags are followed once, as
+// encoding/json does, not at every review. There is no JSON in between: on the hot path that would cost
+// more than the evaluation itself.
+func (n *Needs) projector(t reflect.Type) projector {
+	switch {
+	case t == timeType:
+		return projectTime
+	case t.Kind() == reflect.Struct && reflect.PointerTo(t).Implements(marshalerType):
+		return projectViaJSON
 	}
-	t := v.Type()
-	if value, ok, err := projectSpecial(v, t); ok {
-		return value, err
-	}
-	switch v.Kind() {
+	switch t.Kind() {
+	case reflect.Pointer:
+		return orNull(n.projector(t.Elem()))
+	case reflect.Interface:
+		return orNull(func(v reflect.Value) (*ast.Term, error) { return n.projector(v.Type())(v) })
 	case reflect.Struct:
-		return n.projectStruct(v, t)
+		return n.structProjector(t)
 	case reflect.Map:
-		return n.projectMap(v)
+		return n.mapProjector(t)
 	case reflect.Slice, reflect.Array:
-		return n.projectList(v)
+		return listProjector(t)
 	case reflect.String:
-		return ast.String(v.String()), nil
+		return func(v reflect.Value) (*ast.Term, error) { return ast.StringTerm(v.String()), nil }
 	case reflect.Bool:
-		return ast.InternedTerm(v.Bool()).Value, nil
+		return func(v reflect.Value) (*ast.Term, error) { return ast.InternedTerm(v.Bool()), nil }
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
-		return ast.Number(json.Number(strconv.FormatInt(v.Int(), 10))), nil
+		return func(v reflect.Value) (*ast.Term, error) { return ast.InternedTerm(v.Int()), nil }
 	default:
-		return viaJSON(v)
+		return projectViaJSON
 	}
 }
 
@@ -159,23 +161,21 @@ var (
 	marshalerType = reflect.TypeFor[json.Marshaler]()
 )
 
-// projectSpecial handles types that write their own JSON.
-func projectSpecial(v reflect.Value, t reflect.Type) (ast.Value, bool, error) {
-	if t == timeType {
-		at := v.Interface().(metav1.Time)
-		if at.IsZero() {
-			return ast.NullValue, true, nil
-		}
-		return ast.String(at.UTC().Format("2006-01-02T15:04:05Z07:00")), true, nil
+func projectTime(v reflect.Value) (*ast.Term, error) {
+	at, _ := reflect.TypeAssert[metav1.Time](v)
+	if at.IsZero() {
+		return ast.InternedNullTerm, nil
 	}
-	if v.Kind() == reflect.Struct && reflect.PointerTo(t).Implements(marshalerType) {
-		value, err := viaJSON(v)
-		return value, true, err
-	}
-	return nil, false, nil
+	return ast.StringTerm(at.UTC().Format(time.RFC3339)), nil
 }
 
-// viaJSON is the slow and general way, for the few types that need it (quantities, int-or-strings).
+// projectViaJSON is the slow and general way, for the few types that need it (quantities,
+// int-or-strings).
+func projectViaJSON(v reflect.Value) (*ast.Term, error) {
+	value, err := viaJSON(v)
+	return ast.NewTerm(value), err
+}
+
 func viaJSON(v reflect.Value) (ast.Value, error) {
 	if v.CanAddr() {
 		v = v.Addr()
@@ -187,80 +187,145 @@ func viaJSON(v reflect.Value) (ast.Value, error) {
 	return ast.ValueFromReader(bytes.NewReader(raw))
 }
 
-func (n *Needs) projectStruct(v reflect.Value, t reflect.Type) (ast.Value, error) {
-	fields := fieldsOf(t)
-	var pairs [][2]*ast.Term
-	if n.whole {
-		pairs = make([][2]*ast.Term, 0, len(fields.list))
-		for _, f := range fields.list {
-			if err := f.project(v, n, f.term, &pairs); err != nil {
-				return nil, err
-			}
+// orNull projects what a pointer or an interface holds.
+func orNull(project projector) projector {
+	return func(v reflect.Value) (*ast.Term, error) {
+		if v.IsNil() {
+			return ast.InternedNullTerm, nil
 		}
-		return ast.NewObject(pairs...), nil
+		return project(v.Elem())
 	}
-	pairs = make([][2]*ast.Term, 0, len(n.names))
-	for _, k := range n.names {
-		f, ok := fields.byName[k.name]
-		if !ok {
-			continue
-		}
-		if err := f.project(v, k.need, k.term, &pairs); err != nil {
-			return nil, err
-		}
-	}
-	return ast.NewObject(pairs...), nil
 }
 
-func (n *Needs) projectMap(v reflect.Value) (ast.Value, error) {
-	if n.whole {
-		pairs := make([][2]*ast.Term, 0, v.Len())
-		for it := v.MapRange(); it.Next(); {
-			value, err := n.project(it.Value())
+func (n *Needs) structProjector(t reflect.Type) projector {
+	members := n.members(t)
+	return func(v reflect.Value) (*ast.Term, error) {
+		pairs := make([][2]*ast.Term, 0, len(members))
+		for _, m := range members {
+			at := v.FieldByIndex(m.index) // no type of the Input embeds a pointer
+			if m.omits(at) {
+				continue
+			}
+			value, err := m.project(at)
 			if err != nil {
 				return nil, err
 			}
-			pairs = append(pairs, [2]*ast.Term{ast.StringTerm(it.Key().String()), ast.NewTerm(value)})
+			pairs = append(pairs, [2]*ast.Term{m.key, value})
 		}
-		return ast.NewObject(pairs...), nil
+		return ast.ObjectTerm(pairs...), nil
 	}
-	pairs := make([][2]*ast.Term, 0, len(n.names))
-	for _, k := range n.names {
-		at := v.MapIndex(reflect.ValueOf(k.name).Convert(v.Type().Key()))
-		if !at.IsValid() {
-			continue
-		}
-		value, err := k.need.project(at)
-		if err != nil {
-			return nil, err
-		}
-		pairs = append(pairs, [2]*ast.Term{k.term, ast.NewTerm(value)})
-	}
-	return ast.NewObject(pairs...), nil
 }
 
-// projectList converts a list. A key below a list cannot be known before evaluation, so a list that
-// is read at all is read whole.
-func (n *Needs) projectList(v reflect.Value) (ast.Value, error) {
-	if v.Type().Elem().Kind() == reflect.Uint8 {
-		return viaJSON(v)
-	}
-	whole := EverythingNeeded()
-	terms := make([]*ast.Term, v.Len())
-	for i := range terms {
-		value, err := whole.project(v.Index(i))
-		if err != nil {
-			return nil, err
+// member is a field with its projector.
+type member struct {
+	field
+	key     *ast.Term
+	project projector
+}
+
+// members are the fields of a struct that n needs.
+func (n *Needs) members(t reflect.Type) []member {
+	var list []member
+	for _, f := range fieldsOf(t) {
+		need := n
+		if !n.whole {
+			need = n.keys[f.name]
 		}
-		terms[i] = ast.NewTerm(value)
+		if need == nil {
+			continue
+		}
+		list = append(list, member{field: f, key: ast.StringTerm(f.name), project: need.memberProjector(f, t.FieldByIndex(f.index).Type)})
 	}
-	return ast.NewArray(terms...), nil
+	return list
+}
+
+// memberProjector makes a nil list or map empty instead of null where the key is always there: this is
+// what keeps `some x in input.peers` and `input.namespace.labels.x` from needing a null check.
+func (n *Needs) memberProjector(f field, t reflect.Type) projector {
+	project := n.projector(t)
+	if f.optional() || (t.Kind() != reflect.Map && t.Kind() != reflect.Slice) {
+		return project
+	}
+	empty := ast.InternedEmptyArray
+	if t.Kind() == reflect.Map {
+		empty = ast.InternedEmptyObject
+	}
+	return func(v reflect.Value) (*ast.Term, error) {
+		if v.IsNil() {
+			return empty, nil
+		}
+		return project(v)
+	}
+}
+
+func (n *Needs) mapProjector(t reflect.Type) projector {
+	if !n.whole {
+		return n.keysProjector(t)
+	}
+	value := n.projector(t.Elem())
+	return func(v reflect.Value) (*ast.Term, error) {
+		pairs := make([][2]*ast.Term, 0, v.Len())
+		for it := v.MapRange(); it.Next(); {
+			term, err := value(it.Value())
+			if err != nil {
+				return nil, err
+			}
+			pairs = append(pairs, [2]*ast.Term{ast.StringTerm(it.Key().String()), term})
+		}
+		return ast.ObjectTerm(pairs...), nil
+	}
+}
+
+// keysProjector looks up the keys of a map that n needs.
+func (n *Needs) keysProjector(t reflect.Type) projector {
+	type entry struct {
+		name    reflect.Value
+		key     *ast.Term
+		project projector
+	}
+	entries := make([]entry, len(n.names))
+	for i, k := range n.names {
+		entries[i] = entry{reflect.ValueOf(k.name).Convert(t.Key()), ast.StringTerm(k.name), k.need.projector(t.Elem())}
+	}
+	return func(v reflect.Value) (*ast.Term, error) {
+		pairs := make([][2]*ast.Term, 0, len(entries))
+		for _, e := range entries {
+			at := v.MapIndex(e.name)
+			if !at.IsValid() {
+				continue
+			}
+			value, err := e.project(at)
+			if err != nil {
+				return nil, err
+			}
+			pairs = append(pairs, [2]*ast.Term{e.key, value})
+		}
+		return ast.ObjectTerm(pairs...), nil
+	}
+}
+
+// listProjector converts a list. A key below a list cannot be known before evaluation, so a list that
+// is read at all is read whole.
+func listProjector(t reflect.Type) projector {
+	if t.Elem().Kind() == reflect.Uint8 {
+		return projectViaJSON
+	}
+	project := EverythingNeeded().projector(t.Elem())
+	return func(v reflect.Value) (*ast.Term, error) {
+		terms := make([]*ast.Term, v.Len())
+		for i := range terms {
+			var err error
+			if terms[i], err = project(v.Index(i)); err != nil {
+				return nil, err
+			}
+		}
+		return ast.ArrayTerm(terms...), nil
+	}
 }
 
 // field is one JSON member of a struct.
 type field struct {
 	name                string
-	term                *ast.Term
 	index               []int
 	omitEmpty, omitZero bool
 }
@@ -271,41 +336,6 @@ func (f field) optional() bool { return f.omitEmpty || f.omitZero }
 // omits reports whether encoding/json leaves the value out: omitempty never leaves out a struct.
 func (f field) omits(v reflect.Value) bool {
 	return (f.omitEmpty && isEmpty(v)) || (f.omitZero && isZero(v))
-}
-
-type structFields struct {
-	list   []field
-	byName map[string]field
-}
-
-// project appends the field's pair, unless its tag leaves it out.
-func (f field) project(v reflect.Value, n *Needs, key *ast.Term, pairs *[][2]*ast.Term) error {
-	at := v.FieldByIndex(f.index) // no type of the Input embeds a pointer
-	if f.omits(at) {
-		return nil
-	}
-	value, err := n.projectOurs(at, f.optional())
-	if err != nil {
-		return err
-	}
-	*pairs = append(*pairs, [2]*ast.Term{key, ast.NewTerm(value)})
-	return nil
-}
-
-// projectOurs makes a nil list or map empty instead of null where the key is always there: this is
-// what keeps `some x in input.peers` and `input.namespace.labels.x` from needing a null check.
-func (n *Needs) projectOurs(v reflect.Value, optional bool) (ast.Value, error) {
-	if !optional && (v.Kind() == reflect.Map || v.Kind() == reflect.Slice) && v.IsNil() {
-		v = emptyOf(v)
-	}
-	return n.project(v)
-}
-
-func emptyOf(v reflect.Value) reflect.Value {
-	if v.Kind() == reflect.Map {
-		return reflect.MakeMap(v.Type())
-	}
-	return reflect.MakeSlice(v.Type(), 0, 0)
 }
 
 func isEmpty(v reflect.Value) bool {
@@ -320,30 +350,19 @@ func isEmpty(v reflect.Value) bool {
 
 // isZero asks a time itself: a zero time in UTC is not Go's zero value.
 func isZero(v reflect.Value) bool {
-	if v.Type() == timeType {
-		at := v.Interface().(metav1.Time)
+	if at, ok := reflect.TypeAssert[metav1.Time](v); ok {
 		return at.IsZero()
 	}
 	return v.IsZero()
 }
 
-// fieldCache maps reflect.Type to structFields; it only ever grows by the types of the Input.
-var fieldCache sync.Map
-
-func fieldsOf(t reflect.Type) structFields {
-	if cached, ok := fieldCache.Load(t); ok {
-		return cached.(structFields)
-	}
-	fields := structFields{byName: map[string]field{}}
+func fieldsOf(t reflect.Type) []field {
+	var fields []field
 	for _, sf := range reflect.VisibleFields(t) {
-		f, ok := fieldOf(t, sf)
-		if !ok {
-			continue
+		if f, ok := fieldOf(t, sf); ok {
+			fields = append(fields, f)
 		}
-		fields.list = append(fields.list, f)
-		fields.byName[f.name] = f
 	}
-	fieldCache.Store(t, fields)
 	return fields
 }
 
@@ -359,7 +378,6 @@ func fieldOf(t reflect.Type, sf reflect.StructField) (field, bool) {
 	}
 	return field{
 		name:      name,
-		term:      ast.StringTerm(name),
 		index:     sf.Index,
 		omitEmpty: strings.Contains(options, "omitempty"),
 		omitZero:  strings.Contains(options, "omitzero"),

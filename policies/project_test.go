@@ -16,11 +16,16 @@ func contains(s, part string) bool { return strings.Contains(s, part) }
 
 // appendProjection is the whole projection as JSON.
 func appendProjection(in *Input) ([]byte, error) {
-	value, err := EverythingNeeded().project(reflect.ValueOf(in))
+	return projected(EverythingNeeded(), in)
+}
+
+// projected is what n needs of the Input, as JSON.
+func projected(n *Needs, in *Input) ([]byte, error) {
+	term, err := n.projector(reflect.TypeFor[*Input]())(reflect.ValueOf(in))
 	if err != nil {
 		return nil, err
 	}
-	return appendJSON(nil, value), nil
+	return appendJSON(nil, term.Value), nil
 }
 
 func TestTheProjectionIsTheJSONOfTheInput(t *testing.T) {
@@ -85,14 +90,14 @@ func TestAPrunedProjectionIsTheFullOneCut(t *testing.T) {
 		// A type with its own JSON cannot be cut, and no policy can read below it.
 		in.Parameters = nil
 		needs := needsOf(t, parsed(t, full))
-		value, err := needs.project(reflect.ValueOf(in))
+		pruned, err := projected(needs, in)
 		if err != nil {
 			t.Fatalf("project: %v", err)
 		}
 		if full, err = appendProjection(in); err != nil {
 			t.Fatalf("project: %v", err)
 		}
-		if diff := cmp.Diff(cut(parsed(t, full), needs), parsed(t, appendJSON(nil, value))); diff != "" {
+		if diff := cmp.Diff(cut(parsed(t, full), needs), parsed(t, pruned)); diff != "" {
 			t.Fatalf("needs %q -cut +pruned:\n%s", needs.Refs(), diff)
 		}
 	})
@@ -186,7 +191,7 @@ _unused := input.history
 		t.Errorf("refs -want +got:\n%s", diff)
 	}
 	in := inputFor(func(in *Input) { in.Pod.Labels["other"] = "x"; in.Peers = []Peer{{Name: "web-1"}} })
-	raw, err := set.InputJSON(in)
+	raw, err := set.Read(in).JSON()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +206,7 @@ _unused := input.history
 func TestFieldsFollowTheirTags(t *testing.T) {
 	fields := fieldsOf(reflect.TypeFor[corev1.Pod]())
 	var names []string
-	for _, f := range fields.list {
+	for _, f := range fields {
 		names = append(names, f.name)
 	}
 	if diff := cmp.Diff([]string{"kind", "apiVersion", "metadata", "spec", "status"}, names); diff != "" {

@@ -69,7 +69,7 @@ func nullable(schema map[string]any) map[string]any {
 func structSchema(t reflect.Type) map[string]any {
 	properties := map[string]any{}
 	var required []any
-	for _, f := range fieldsOf(t).list {
+	for _, f := range fieldsOf(t) {
 		properties[f.name] = schemaOf(t.FieldByIndex(f.index).Type)
 		if !f.optional() {
 			required = append(required, f.name)

@@ -3,14 +3,15 @@
 // Somebody posts an Eviction to pods/NAME/eviction. The API server authenticates and authorises them,
 // checks the names, and then, before it looks at the pod or at any budget, sends an AdmissionReview to
 // Front. Front refuses what cannot be a review, and gives the review a deadline shorter than the one
-// the API server stated in ?timeout=. Gate.Handle then does, in this order:
+// the API server stated in ?timeout=. Gate then does, in this order:
 //
-//	review      parse checks that this is the CREATE of a policy Eviction on pods/eviction, and reduces
-//	            it to a policies.Request
+//	review      decode reads the AdmissionReview; request checks that it is the CREATE of a policy
+//	            Eviction on pods/eviction, and reduces it to a policies.Request
 //	input       cluster.Gatherer finds the pod, its budgets, owner, node and namespace; a refusal by a
 //	            budget that the cache sees is confirmed by a live read
-//	decision    policies.Set.Evaluate asks every bound policy and weighs their violations with the
-//	            budgets' answer
+//	reading     policies.Set.Read converts what the policies read of the input, for them and the record
+//	decision    Reading.Evaluate asks every bound policy and weighs their violations with the budgets'
+//	            answer
 //	answer      respond makes the AdmissionResponse; the record, the metrics and the log line come from
 //	            the same Decision, each once
 //

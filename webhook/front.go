@@ -24,9 +24,9 @@ const (
 	reserve = 500 * time.Millisecond
 )
 
-// Front stands before the admission handler. It answers what cannot be a review with 4xx and a
-// sentence, and sets the deadline: controller-runtime sets none, and a review that outlives the API
-// server's patience costs the client its explanation.
+// Front stands before the Gate. It answers what cannot be a review with 4xx and a sentence, and sets the
+// deadline: controller-runtime's server sets none, and a review that outlives the API server's patience
+// costs the client its explanation.
 type Front struct {
 	Next http.Handler
 
@@ -51,7 +51,6 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), patience(r))
 	defer cancel()
 	r = r.WithContext(ctx)
-	r.Header["Content-Type"] = []string{"application/json"}
 	r.Body = struct {
 		io.Reader
 		io.Closer

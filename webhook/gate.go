@@ -2,19 +2,22 @@ package webhook
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"runtime/debug"
 	"time"
 
-	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+	admissionv1 "k8s.io/api/admission/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/cluster"
 )
 
-// Gate decides evictions. It is the admission handler, and safe for concurrent use.
+// Gate decides evictions. It is an http.Handler, and safe for concurrent use.
 type Gate struct {
 	Cluster *cluster.Gatherer
 	// Policies returns the revision that serves now; never nil.
@@ -31,37 +34,70 @@ type Gate struct {
 	Now func() time.Time
 }
 
-// Handle decides one review. See the package comment for its steps.
-func (g *Gate) Handle(ctx context.Context, r admission.Request) admission.Response {
-	start := time.Now()
-	request, err := parse(&r)
+// ServeHTTP answers one AdmissionReview. It stands behind Front.
+func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	review, err := decode(r.Body, r.ContentLength)
+	answer := admissionv1.AdmissionReview{TypeMeta: review.TypeMeta}
 	if err != nil {
-		g.Metrics.badRequests.Inc()
-		return badRequest(err)
+		answer.SetGroupVersionKind(admissionv1.SchemeGroupVersion.WithKind("AdmissionReview"))
+		answer.Response = g.refuse(err)
+	} else {
+		answer.Response = g.answer(r.Context(), &review)
+	}
+	answer.Response.UID = review.Request.UID
+	if err := json.NewEncoder(w).Encode(answer); err != nil {
+		g.Log.Error("answer not written", "error", err)
+	}
+}
+
+// answer decides one review; a panic on the way is answered, too. See the package comment for its steps.
+func (g *Gate) answer(ctx context.Context, review *incoming) (response *admissionv1.AdmissionResponse) {
+	start := time.Now()
+	defer func() {
+		if r := recover(); r != nil {
+			g.panicked(r)
+			response = failure(http.StatusInternalServerError, metav1.StatusReasonInternalError, fmt.Sprintf("panic: %v", r))
+		}
+	}()
+	request, err := review.request()
+	if err != nil {
+		return g.refuse(err)
 	}
 	set := g.Policies()
-	in, d := g.decide(ctx, request, set)
+	in, reading, d := g.decide(ctx, request, set)
 	g.Metrics.observe(&request, d, time.Since(start))
 	g.log(&request, d)
 	g.Events.Refused(in, d)
-	g.Records.Write(func() (audit.Record, error) { return audit.NewRecord(in, set, d, g.Labels) })
+	g.Records.Write(func() (audit.Record, error) { return audit.NewRecord(in, reading, d, g.Labels) })
 	return respond(&request, d)
 }
 
+// refuse answers what is not a review of an eviction.
+func (g *Gate) refuse(err error) *admissionv1.AdmissionResponse {
+	g.Metrics.badRequests.Inc()
+	return failure(http.StatusBadRequest, metav1.StatusReasonBadRequest, err.Error())
+}
+
+func (g *Gate) panicked(r any) {
+	g.Metrics.panics.Inc()
+	g.Log.Error("panic while deciding", "panic", r, "stack", string(debug.Stack()))
+}
+
 // decide gathers and evaluates. A panic on the way leaves the review undecided instead of losing it.
-func (g *Gate) decide(ctx context.Context, request policies.Request, set *policies.Set) (in *policies.Input, d *policies.Decision) {
+func (g *Gate) decide(ctx context.Context, request policies.Request, set *policies.Set) (in *policies.Input, reading *policies.Reading, d *policies.Decision) {
 	defer func() {
 		if r := recover(); r != nil {
-			g.Metrics.panics.Inc()
-			g.Log.Error("panic while deciding", "panic", r, "stack", string(debug.Stack()))
+			g.panicked(r)
 			in = &policies.Input{Request: request}
 			in.Now.Time = g.Now().UTC()
+			reading = set.Read(in)
 			d = policies.UndecidedBy("evictgate", fmt.Sprintf("panic: %v", r), set.Revision(), g.Options)
 		}
 	}()
 	in, confirmation := g.Cluster.Gather(ctx, request, set.Needs(), g.Now())
 	g.Metrics.confirmed(confirmation)
-	return in, set.Evaluate(ctx, in, g.Options)
+	reading = set.Read(in)
+	return in, reading, reading.Evaluate(ctx, g.Options)
 }
 
 // log tells a policy that fails, loudly, since somebody must mend it; all else stands in the record.

@@ -2,13 +2,11 @@ package webhook
 
 import (
 	"fmt"
-	"net/http"
 	"strings"
 	"unicode/utf8"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/evictgate/evictgate/policies"
 )
@@ -19,8 +17,8 @@ const maxWarningRunes = 4000
 
 // respond makes the answer of a decision, a fresh one each time. It never sets retryAfterSeconds:
 // client-go would then retry silently and hide the message.
-func respond(r *policies.Request, d *policies.Decision) admission.Response {
-	response := admissionv1.AdmissionResponse{
+func respond(r *policies.Request, d *policies.Decision) *admissionv1.AdmissionResponse {
+	response := &admissionv1.AdmissionResponse{
 		Allowed:          d.Allowed(),
 		Warnings:         bounded(d.Warnings, maxWarningRunes),
 		AuditAnnotations: auditAnnotations(r, d),
@@ -35,7 +33,7 @@ func respond(r *policies.Request, d *policies.Decision) admission.Response {
 			Details: &metav1.StatusDetails{Name: r.Name, Kind: "pods", Causes: causes(d)},
 		}
 	}
-	return admission.Response{AdmissionResponse: response}
+	return response
 }
 
 func causes(d *policies.Decision) []metav1.StatusCause {
@@ -86,9 +84,7 @@ func bounded(warnings []string, limit int) []string {
 	return warnings
 }
 
-// badRequest answers a review that is not about an eviction.
-func badRequest(err error) admission.Response {
-	response := admission.Errored(http.StatusBadRequest, fmt.Errorf("evictgate: %w", err))
-	response.Result.Reason = metav1.StatusReasonBadRequest
-	return response
+// failure answers when there is no decision.
+func failure(code int32, reason metav1.StatusReason, message string) *admissionv1.AdmissionResponse {
+	return &admissionv1.AdmissionResponse{Result: &metav1.Status{Status: metav1.StatusFailure, Code: code, Reason: reason, Message: "evictgate: " + message}}
 }

@@ -20,7 +20,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	ctrlwebhook "sigs.k8s.io/controller-runtime/pkg/webhook"
-	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 )
 
 // Certificates is where the serving certificate comes from.
@@ -100,17 +99,11 @@ func NewServer(o ServerOptions) (*Server, error) {
 		return nil, fmt.Errorf("set up the manager: %w", err)
 	}
 	s := &Server{options: o, manager: m}
-	return s, s.assemble(options.Logger)
+	return s, s.assemble()
 }
 
-func (s *Server) assemble(log logr.Logger) error {
-	recoverPanics := true
-	s.front = &Front{Next: &admission.Webhook{
-		Handler:      s.options.Gate,
-		RecoverPanic: &recoverPanics,
-		// The default makes a logger for every review.
-		LogConstructor: func(logr.Logger, *admission.Request) logr.Logger { return log },
-	}}
+func (s *Server) assemble() error {
+	s.front = &Front{Next: s.options.Gate}
 	hooks := s.manager.GetWebhookServer()
 	hooks.Register(Path, s.front)
 	runnables := append([]manager.Runnable{s.options.Certificates}, s.options.Runnables...)

@@ -22,7 +22,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/webhook/audit"
@@ -56,7 +55,7 @@ func newGate(t testing.TB, out io.Writer) *Gate {
 	}
 }
 
-func front(g *Gate) *Front { return &Front{Next: &admission.Webhook{Handler: g}} }
+func front(g *Gate) *Front { return &Front{Next: g} }
 
 // review is what the API server sends; change makes it wrong.
 func review(pod string, change func(*admissionv1.AdmissionReview)) []byte {
@@ -144,7 +143,7 @@ func TestBadRequestsAreRefusedWithASentence(t *testing.T) {
 		code int32
 		text string
 	}{
-		"not JSON":        {[]byte("hello"), 400, "couldn't get version/kind"},
+		"not JSON":        {[]byte("hello"), 400, "not an AdmissionReview"},
 		"another kind":    {[]byte(`{"apiVersion":"v1","kind":"Pod"}`), 400, "not an AdmissionReview"},
 		"no request":      {[]byte(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}`), 400, "not an AdmissionReview"},
 		"another object":  {review("web", func(r *admissionv1.AdmissionReview) { r.Request.Kind.Kind = "Pod" }), 400, `got kind "Pod"`},
@@ -271,6 +270,39 @@ func TestAPanicLeavesTheReviewUndecided(t *testing.T) {
 	}
 }
 
+func TestAPanicInTheAnswerIsAFailure(t *testing.T) {
+	g := newGate(t, io.Discard)
+	g.Policies = func() *policies.Set { panic("a bug") }
+	got := answer(t, post(front(g), Path, review("web", nil)))
+	want := &admissionv1.AdmissionResponse{UID: "uid-web", Result: &metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Reason: metav1.StatusReasonInternalError, Message: "evictgate: panic: a bug",
+	}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("answer differs (-want +got):\n%s", diff)
+	}
+	if n := testutil.ToFloat64(g.Metrics.panics); n != 1 {
+		t.Errorf("%v panics counted", n)
+	}
+}
+
+func TestAReviewIsAnsweredInItsVersion(t *testing.T) {
+	f := front(newGate(t, io.Discard))
+	for version, ok := range map[string]bool{"admission.k8s.io/v1": true, "admission.k8s.io/v1beta1": true, "admission.k8s.io/v2": false, "policy/v1": false, "": false} {
+		w := post(f, Path, review("none", func(r *admissionv1.AdmissionReview) { r.APIVersion = version }))
+		var got admissionv1.AdmissionReview
+		if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
+			t.Fatal(err)
+		}
+		want := version
+		if !ok {
+			want = "admission.k8s.io/v1"
+		}
+		if got.APIVersion != want || got.Kind != "AdmissionReview" || got.Response.Allowed != ok {
+			t.Errorf("%q is answered %s %s, allowed: %v (%v)", version, got.APIVersion, got.Kind, got.Response.Allowed, got.Response.Result)
+		}
+	}
+}
+
 func TestConcurrentReviewsAreAnsweredLikeSequentialOnes(t *testing.T) {
 	g := newGate(t, io.Discard)
 	f := front(g)
@@ -347,7 +379,7 @@ func TestTheRecordOfADecision(t *testing.T) {
 	if diff := cmp.Diff(want, r); diff != "" {
 		t.Errorf("record differs (-want +got):\n%s", diff)
 	}
-	if d.Outcome != policies.Delayed || len(d.Violations) != 1 || d.Violations[0].Policy != "do_not_disrupt" {
+	if d.Outcome != policies.Delayed || len(d.Violations) != 2 || d.Violations[0].Policy != "do_not_disrupt" || d.Violations[1].Policy != "require_budget" {
 		t.Errorf("result is %+v", d)
 	}
 }
@@ -356,7 +388,7 @@ func TestTheRecordOfADecision(t *testing.T) {
 // its code says so.
 func FuzzFront(f *testing.F) {
 	gate := newGate(f, io.Discard)
-	handler := &Front{Next: &admission.Webhook{Handler: gate}}
+	handler := &Front{Next: gate}
 	f.Add(review("web-7d4b9c6f5-2xkqv", nil))
 	f.Add(review("cart-7d4b9c6f5-5hj2n", nil))
 	f.Add(review("ledger-7d4b9c6f5-c3f6k", nil))

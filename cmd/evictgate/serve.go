@@ -135,6 +135,7 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 	if err != nil {
 		return err
 	}
+	spaceGC()
 	ctrl.SetLogger(logr.FromSlogHandler(log.Handler()))
 	klog.SetSlogLogger(log)
 	slog.SetDefault(log) // net/http tells failed handshakes to the standard logger

@@ -57,8 +57,8 @@ type Object struct {
 }
 
 // NewRecord describes a decision. The labels say which process decided.
-func NewRecord(in *policies.Input, set *policies.Set, d *policies.Decision, labels map[string]string) (Record, error) {
-	input, err := set.InputJSON(in)
+func NewRecord(in *policies.Input, reading *policies.Reading, d *policies.Decision, labels map[string]string) (Record, error) {
+	input, err := reading.JSON()
 	r := Record{
 		RecordVersion: RecordVersion,
 		DecisionID:    in.Request.UID,
@@ -72,7 +72,7 @@ func NewRecord(in *policies.Input, set *policies.Set, d *policies.Decision, labe
 			Evictor: in.Request.Evictor, DryRun: in.Request.DryRun, Annotations: in.Request.Annotations,
 		},
 		Input:     input,
-		InputRefs: set.Refs(),
+		InputRefs: reading.Refs(),
 		Result:    d,
 		Metrics:   map[string]int64{"timer_rego_query_eval_ns": d.Duration.Nanoseconds()},
 	}

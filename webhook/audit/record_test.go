@@ -48,9 +48,10 @@ func TestNewRecord(t *testing.T) {
 	}
 	check := func(name string) {
 		t.Helper()
-		d := s.Evaluate(t.Context(), in, policies.Options{PolicyTimeout: time.Minute})
+		reading := s.Read(in)
+		d := reading.Evaluate(t.Context(), policies.Options{PolicyTimeout: time.Minute})
 		d.Duration = 5
-		got, err := NewRecord(in, s, d, want.Labels)
+		got, err := NewRecord(in, reading, d, want.Labels)
 		if err != nil {
 			t.Fatal(err)
 		}

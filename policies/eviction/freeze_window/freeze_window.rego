@@ -29,12 +29,11 @@
 package eviction.freeze_window
 
 delay contains {"reason": reason, "detail": {"window": name, "open": when}} if {
-	some i, window in _windows
-	_understood(window)
+	some window in _calendar
 	_covers(window)
 	_open(window)
-	name := _name(window, i)
-	when := _when(window)
+	name := window.name
+	when := window.when
 	reason := $"freeze window {name} ({when}) holds evictions by {input.request.evictor} in namespace {input.request.namespace}; try again after it, or change parameter windows"
 }
 
@@ -52,6 +51,36 @@ warn contains {"reason": reason, "detail": {"parameter": "windows"}} if {
 }
 
 _windows := input.parameters.windows if is_array(input.parameters.windows)
+
+# The windows that can be read, with all that follows from the parameters alone: evictgate evaluates such
+# a rule once, not in every review.
+_calendar := [object.union_n([{"name": _name(window, i), "when": _when(window)}, _limits(window), _schedule(window)]) |
+	some i, window in _windows
+	_understood(window)
+]
+
+_limits(window) := object.filter(window, ["evictors", "namespaces"])
+
+_schedule(window) := {"begin": begin, "end": end} if {
+	_absolute(window)
+	begin := time.parse_rfc3339_ns(object.get(window, "from", "2000-01-01T00:00:00Z"))
+	end := time.parse_rfc3339_ns(object.get(window, "until", "2199-01-01T00:00:00Z"))
+}
+
+_schedule(window) := {"spans": _spans(_days(window), from, to), "time_zone": zone} if {
+	not _absolute(window)
+	[from, to] := _times(window)
+	zone := object.get(window, "time_zone", "UTC")
+}
+
+_spans(days, from, to) := [{"days": days, "from": from, "to": to}] if from < to
+
+# A window across midnight is one until it and one from it.
+_spans(days, from, to) := [evening, morning] if {
+	from >= to
+	evening := {"days": days, "from": from, "to": "24:00"}
+	morning := {"days": {_day_after[day] | some day in days}, "from": "00:00", "to": to}
+}
 
 _name(window, _) := window.name if _named(window)
 
@@ -141,7 +170,9 @@ _covers(window) if {
 	_namespace_covered(window)
 }
 
-_evictor_covered(window) if input.request.evictor in object.get(window, "evictors", [input.request.evictor])
+_evictor_covered(window) if not window.evictors
+
+_evictor_covered(window) if input.request.evictor in window.evictors
 
 _namespace_covered(window) if not window.namespaces
 
@@ -154,47 +185,22 @@ _namespace_covered(window) if {
 }
 
 _open(window) if {
-	_absolute(window)
-	time.parse_rfc3339_ns(object.get(window, "from", "2000-01-01T00:00:00Z")) <= time.now_ns()
-	time.now_ns() < time.parse_rfc3339_ns(object.get(window, "until", "2199-01-01T00:00:00Z"))
+	window.begin <= time.now_ns()
+	time.now_ns() < window.end
 }
 
-# A window within one day.
 _open(window) if {
-	not _absolute(window)
-	[from, to] := _times(window)
-	from < to
-	[today, clock] := _local(window)
-	today in _days(window)
-	from <= clock
-	clock < to
+	[today, clock] := _local(window.time_zone)
+	some span in window.spans
+	span.from <= clock
+	clock < span.to
+	today in span.days
 }
 
-# A window across midnight, on its first day.
-_open(window) if {
-	not _absolute(window)
-	[from, to] := _times(window)
-	from >= to
-	[today, clock] := _local(window)
-	today in _days(window)
-	from <= clock
-}
-
-# A window across midnight, on the day after.
-_open(window) if {
-	not _absolute(window)
-	[from, to] := _times(window)
-	from >= to
-	[today, clock] := _local(window)
-	_day_before[today] in _days(window)
-	clock < to
-}
-
-# Times of one form compare as strings.
 _times(window) := [object.get(window, "from", "00:00"), object.get(window, "to", "24:00")]
 
-_local(window) := [_short(time.weekday(at)), sprintf("%02d:%02d", [hour, minute])] if {
-	at := [time.now_ns(), object.get(window, "time_zone", "UTC")]
+_local(zone) := [substring(time.weekday(at), 0, 3), sprintf("%02d:%02d", [hour, minute])] if {
+	at := [time.now_ns(), zone]
 	[hour, minute, _] := time.clock(at)
 }
 
@@ -202,9 +208,9 @@ _days(window) := {_short(day) | some day in object.get(window, "weekdays", _week
 
 _week := ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
 
-_day_before := {
-	"Mon": "Sun", "Tue": "Mon", "Wed": "Tue", "Thu": "Wed",
-	"Fri": "Thu", "Sat": "Fri", "Sun": "Sat",
+_day_after := {
+	"Mon": "Tue", "Tue": "Wed", "Wed": "Thu", "Thu": "Fri",
+	"Fri": "Sat", "Sat": "Sun", "Sun": "Mon",
 }
 
 _short(day) := short if {
