@@ -51,7 +51,9 @@ func newGate(t testing.TB, out io.Writer) *Gate {
 	return &Gate{
 		Cluster: &cluster.Gatherer{Store: snapshot.Store}, Policies: func() *policies.Set { return set },
 		Records: records, Metrics: metrics, Log: log, Labels: map[string]string{"id": "test"},
-		Now: func() time.Time { return time.Date(2026, 11, 2, 8, 0, 0, 0, time.UTC) },
+		// A busy machine must not leave a review undecided.
+		Options: policies.Options{PolicyTimeout: 10 * time.Second},
+		Now:     func() time.Time { return time.Date(2026, 11, 2, 8, 0, 0, 0, time.UTC) },
 	}
 }
 

@@ -22,7 +22,6 @@ type previewFlags struct {
 	kubeconfig string
 	snapshots  []string
 	policies   []string
-	budgets    string
 	user       string
 	groups     []string
 	readyAfter time.Duration
@@ -37,9 +36,11 @@ func newPreview(p printer) *cobra.Command {
 		Use:   "preview node/NAME | pod/NAMESPACE/NAME | deployment/NAMESPACE/NAME | --all",
 		Short: "Say what evictions would meet, without evicting; exit 1 when one would be refused",
 		Long: `Preview decides, for each pod, what an eviction would be answered now, by budgets and policies, and
-plays a drain forward: each admitted eviction uses up its budget, its replacement is ready after
---ready-after when a node takes it, and what is refused is tried again. It says when each pod goes and
-which pods end stuck. Replacements are placed by node selector, affinity and taints, not by resources.
+plays kubectl drain forward: each admitted eviction uses up its budget, its replacement is ready after
+--ready-after when a node takes it, and what is refused with 429 is tried again every 5 s. It says when
+each pod goes, which end stuck and which are given up. Replacements are placed by node selector, node
+affinity and taints, not by resources. A real drain tries the pods of a node beside each other, so
+which of them get the last disruptions of a budget may differ.
 
 With --all it decides for every pod of the cluster, and lists the budgets that can never let a drain
 finish.`,
@@ -65,7 +66,6 @@ finish.`,
 	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "reach the cluster by this kubeconfig; default: the pod's service account")
 	flags.StringSliceVar(&f.snapshots, "snapshot", nil, "look at these files instead of a cluster; - is stdin")
 	flags.StringSliceVar(&f.policies, "policies", nil, "directories of policies; default: the embedded library's default set")
-	flags.StringVar(&f.budgets, "budgets", "answer", "as for serve: answer or advise")
 	flags.StringVar(&f.user, "as", "kubernetes-admin", "the user who would evict")
 	flags.StringSliceVar(&f.groups, "as-group", []string{"system:masters", "system:authenticated"}, "the groups of that user")
 	flags.DurationVar(&f.readyAfter, "ready-after", 30*time.Second, "how long a replacement takes to become ready")
@@ -126,16 +126,15 @@ func (f *previewFlags) run(ctx context.Context, args []string, p printer) (previ
 func (f *previewFlags) options(progress io.Writer) (preview.Options, error) {
 	o := preview.Options{
 		User: f.user, Groups: f.groups, ReadyAfter: f.readyAfter, Now: time.Now().UTC(),
-		Decision: policies.Options{Budgets: policies.BudgetMode(f.budgets)},
-	}
-	if f.budgets != "answer" && f.budgets != "advise" {
-		return o, fmt.Errorf("--budgets is %q; expected one of answer, advise", f.budgets)
 	}
 	var err error
 	if f.at != "" {
 		if o.Now, err = time.Parse(time.RFC3339, f.at); err != nil {
-			return o, fmt.Errorf("--at: %w", err)
+			return o, fmt.Errorf("--at is %q; expected a time as RFC 3339 has it, such as 2026-11-02T08:00:00Z", f.at)
 		}
+	}
+	if f.readyAfter < 0 {
+		return o, fmt.Errorf("--ready-after is %s; expected no less than 0s", f.readyAfter)
 	}
 	if len(f.policies) > 0 {
 		o.Policies, err = policies.Load(f.policies...)

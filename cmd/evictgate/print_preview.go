@@ -2,51 +2,61 @@ package main
 
 import (
 	"fmt"
-	"strings"
+	"net/http"
+	"slices"
 	"time"
 
-	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/webhook/preview"
 )
 
-// preview prints a report: a row per pod, then each reason once with how many pods it holds.
+// preview prints a report: a row per pod, then each reason once, under the number that the rows give it.
+// With wide, the reasons stand in the rows.
 func (p printer) preview(format string, r previewReport) error {
 	if done, err := p.structured(format, r); done {
 		return err
 	}
+	why := reasonsOf(r)
 	if len(r.Pods) == 0 {
 		p.printf("%s: no pods\n", r.Target)
-	} else if err := p.table(previewRows(r, format == "wide")); err != nil {
+	} else if err := p.table(previewRows(r, why, format == "wide")); err != nil {
 		return err
 	}
-	p.reasons(r)
+	if format != "wide" {
+		p.reasons(r, why)
+	}
 	if len(r.Budgets) > 0 {
 		p.printf("\nBudgets that can never let a drain finish:\n")
 		for _, b := range r.Budgets {
-			p.printf("  %s/%s (%d pods): %s\n", b.Namespace, b.Name, b.Pods, b.Why)
+			p.printf("  %s/%s (%d %s): %s\n", b.Namespace, b.Name, b.Pods, plural("pod", b.Pods), b.Why)
 		}
 	}
 	p.printf("\n%s\n", summary(r))
 	return nil
 }
 
-func previewRows(r previewReport, wide bool) ([]string, [][]string) {
+func previewRows(r previewReport, why []string, wide bool) ([]string, [][]string) {
 	header := []string{"NAMESPACE", "POD", "OWNER", "NOW"}
+	if wide {
+		header = slices.Insert(header, 2, "NODE")
+	}
 	if r.drained {
 		header = append(header, "DRAIN")
 	}
-	if wide {
-		header = append(header, "NODE", "MESSAGE")
-	}
+	header = append(header, "WHY")
 	rows := make([][]string, len(r.Pods))
 	for i, pod := range r.Pods {
 		rows[i] = []string{pod.Namespace, pod.Pod, orDash(pod.Owner), nowCell(pod)}
+		if wide {
+			rows[i] = slices.Insert(rows[i], 2, orDash(pod.Node))
+		}
 		if r.drained {
 			rows[i] = append(rows[i], drainCell(pod))
 		}
-		if wide {
-			rows[i] = append(rows[i], orDash(pod.Node), orDash(decisionOf(pod).Message))
+		reason := reasonOf(pod)
+		if n := slices.Index(why, reason); n >= 0 && !wide {
+			reason = fmt.Sprintf("[%d]", n+1)
 		}
+		rows[i] = append(rows[i], orDash(reason))
 	}
 	return header, rows
 }
@@ -58,15 +68,26 @@ func orDash(s string) string {
 	return s
 }
 
-// decisionOf is the decision to explain: how a drain ends, or what holds now.
-func decisionOf(r preview.Result) *policies.Decision {
+// reasonOf is what there is to say of a pod: why a drain leaves it, or why it is refused now.
+func reasonOf(r preview.Result) string {
 	switch {
 	case r.Stuck != nil:
-		return r.Stuck
+		return r.Stuck.Message
 	case r.Now != nil:
-		return r.Now
+		return r.Now.Message
 	}
-	return &policies.Decision{}
+	return r.Skipped
+}
+
+// reasonsOf lists every distinct reason once, in the order of the pods.
+func reasonsOf(r previewReport) []string {
+	var list []string
+	for _, pod := range r.Pods {
+		if reason := reasonOf(pod); reason != "" && !slices.Contains(list, reason) {
+			list = append(list, reason)
+		}
+	}
+	return list
 }
 
 func nowCell(r preview.Result) string {
@@ -83,75 +104,61 @@ func drainCell(r preview.Result) string {
 	switch {
 	case r.Now == nil:
 		return "-"
+	case r.Evicted != nil && *r.Evicted == 0:
+		return "at once"
 	case r.Evicted != nil:
-		return "after " + (time.Duration(*r.Evicted * float64(time.Second))).String()
+		return "after " + seconds(*r.Evicted)
+	case r.Stuck.Code == http.StatusTooManyRequests:
+		return "stuck"
 	}
-	return "stuck"
+	return "given up"
 }
 
-// reasons prints every distinct message once: those that hold at the end first.
-func (p printer) reasons(r previewReport) {
-	var skipped []string
-	var messages []string
-	count := map[string]int{}
-	add := func(message string) {
-		if message != "" {
-			if count[message]++; count[message] == 1 {
-				messages = append(messages, message)
-			}
-		}
-	}
-	for _, pod := range r.Pods {
-		if pod.Skipped != "" {
-			skipped = append(skipped, pod.Skipped)
-			continue
-		}
-		add(decisionOf(pod).Message)
-	}
-	if len(messages) > 0 {
+func seconds(s float64) string { return time.Duration(s * float64(time.Second)).String() }
+
+func (p printer) reasons(r previewReport, why []string) {
+	if len(why) > 0 {
 		p.printf("\nWhy:\n")
 	}
-	for _, m := range messages {
-		p.printf("  %d %s: %s\n", count[m], plural("pod", count[m]), m)
-	}
-	if len(skipped) > 0 {
-		p.printf("\nSkipped: %d (%s)\n", len(skipped), strings.Join(unique(skipped), "; "))
-	}
-}
-
-func unique(list []string) []string {
-	seen := map[string]bool{}
-	var kept []string
-	for _, s := range list {
-		if !seen[s] {
-			seen[s] = true
-			kept = append(kept, s)
+	for i, reason := range why {
+		n := 0
+		for _, pod := range r.Pods {
+			if reasonOf(pod) == reason {
+				n++
+			}
 		}
+		p.printf("  [%d] %d %s: %s\n", i+1, n, plural("pod", n), reason)
 	}
-	return kept
 }
 
 func summary(r previewReport) string {
-	var refused, stuck, evicted int
+	var refused, left, evicted, skipped int
 	var last float64
 	for _, pod := range r.Pods {
+		switch {
+		case pod.Skipped != "":
+			skipped++
+		case pod.Evicted != nil:
+			evicted++
+			last = max(last, *pod.Evicted)
+		case pod.Stuck != nil:
+			left++
+		}
 		if pod.Refused() {
 			refused++
 		}
-		if pod.Stuck != nil {
-			stuck++
-		}
-		if pod.Evicted != nil {
-			evicted++
-			last = max(last, *pod.Evicted)
-		}
 	}
 	text := fmt.Sprintf("%d of %d %s refused now", refused, len(r.Pods), plural("pod", len(r.Pods)))
-	if !r.drained {
+	if skipped > 0 {
+		text += fmt.Sprintf(", %d skipped", skipped)
+	}
+	switch {
+	case !r.drained || evicted+left == 0:
 		return text
+	case left > 0:
+		return fmt.Sprintf("%s; a drain evicts %d and leaves %d", text, evicted, left)
+	case last == 0:
+		return text + "; a drain evicts all at once"
 	}
-	if stuck > 0 {
-		return fmt.Sprintf("%s; a drain evicts %d and does not finish: %d stuck", text, evicted, stuck)
-	}
-	return fmt.Sprintf("%s; a drain finishes: the last pod goes after %s", text, time.Duration(last*float64(time.Second)))
+	return fmt.Sprintf("%s; a drain evicts all, the last after %s", text, seconds(last))
 }

@@ -48,6 +48,8 @@ func parameters(id string) map[string]any {
 		return map[string]any{"effect": "deny"}
 	case "last_ready_replica":
 		return map[string]any{"min_ready": 1}
+	case "require_budget":
+		return map[string]any{"min_replicas": 2}
 	case "protected_namespaces":
 		return map[string]any{
 			"namespaces":         []any{"kube-system", "kube-public", "kube-node-lease", "monitoring"},

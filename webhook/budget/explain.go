@@ -19,9 +19,9 @@ import (
 const namedInMessage = 3
 
 // Explain turns an answer into what policies and people see. The pods are those that the refusing
-// budget selects; they are looked at only when the answer is a refusal. The detail is the same for
+// budget selects, and wanted is how many of them their controllers want; both are looked at only when the answer is a refusal. The detail is the same for
 // every pod of the workload: it holds no time and does not depend on which pod is evicted.
-func Explain(a Answer, matching []*policyv1.PodDisruptionBudget, pods []*corev1.Pod) *policies.Disruption {
+func Explain(a Answer, matching []*policyv1.PodDisruptionBudget, pods []*corev1.Pod, wanted int) *policies.Disruption {
 	d := &policies.Disruption{
 		Allowed: a.Allowed(), Code: a.Code, Reason: string(a.Reason), Message: a.Message, Cause: a.Cause(),
 		Budgets: names(matching), Blockers: []policies.Blocker{}, Cures: []string{},
@@ -36,7 +36,7 @@ func Explain(a Answer, matching []*policyv1.PodDisruptionBudget, pods []*corev1.
 		return d
 	}
 	d.Blockers = Blockers(pods)
-	why := refusal(a, matching[0], len(pods), d.Blockers)
+	why := refusal(a, matching[0], Pods{Existing: len(pods), Wanted: wanted}, d.Blockers)
 	d.Detail = why.sentence()
 	d.Cures = cures(why.cure)
 	return d
@@ -91,7 +91,7 @@ func (r reasoning) sentence() string {
 }
 
 // refusal says what one budget needs and has, who blocks, and what unblocks it.
-func refusal(a Answer, pdb *policyv1.PodDisruptionBudget, pods int, blockers []policies.Blocker) reasoning {
+func refusal(a Answer, pdb *policyv1.PodDisruptionBudget, pods Pods, blockers []policies.Blocker) reasoning {
 	name := fmt.Sprintf("Budget %s/%s", pdb.Namespace, pdb.Name)
 	s := &pdb.Status
 	sync := failedSync(pdb)
@@ -122,8 +122,8 @@ func refusal(a Answer, pdb *policyv1.PodDisruptionBudget, pods int, blockers []p
 		}
 	case len(blockers) > 0:
 		r.because, r.cure = "waiting for "+list(blockers), "mend or wait for "+list(blockers)
-	case int(s.ExpectedPods) > pods:
-		r.because = missing(int(s.ExpectedPods)-pods) + "; see why their controller creates none"
+	case pods.expected(pdb) > pods.Existing:
+		r.because = missing(pods.expected(pdb)-pods.Existing) + "; see why their controller creates none"
 		r.cure = "see why the controller of the missing pods creates none (quota, admission, a paused rollout)"
 	case len(s.DisruptedPods) > 0:
 		r.because, r.until = "the last admitted evictions are still under way", "it allows the next one when their replacements are ready"

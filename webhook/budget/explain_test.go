@@ -113,6 +113,8 @@ func TestExplain(t *testing.T) {
 	}
 	healthy := named("web-1", ready)
 	crashing := named("web-2", waits("CrashLoopBackOff"))
+	// How many pods the controllers want, where that is more than there are.
+	wanted := map[string]int{"a number that all existing pods must meet, while more are wanted": 5}
 	type budgets = []*policyv1.PodDisruptionBudget
 	type pods = []*corev1.Pod
 	for name, tt := range map[string]struct {
@@ -160,6 +162,11 @@ func TestExplain(t *testing.T) {
 			budgets{pdb(minimum("90%"), health(5, 5, 5))}, pods{healthy},
 			"Budget shop/b needs 5 healthy of 5 expected pods and has 5; it can never allow a disruption: minAvailable 90% of 5 pods is 4.5, rounded up to 5, which is all of them; lower minAvailable or add replicas",
 			"change the budget: minAvailable 90% of 5 pods is 4.5, rounded up to 5, which is all of them; lower minAvailable or add replicas",
+		},
+		"a number that all existing pods must meet, while more are wanted": {
+			budgets{pdb(minimum("3"), health(3, 3, 3))}, pods{healthy, named("web-2", ready), named("web-3", ready)},
+			"Budget shop/b needs 3 healthy of 3 expected pods and has 3; 2 of the expected pods do not exist; see why their controller creates none; it allows the next eviction once 1 more pod is ready",
+			"see why the controller of the missing pods creates none (quota, admission, a paused rollout)",
 		},
 		"two pods that do not exist": {
 			budgets{pdb(health(2, 2, 4))}, pods{healthy, named("web-3", ready)},
@@ -220,7 +227,7 @@ func TestExplain(t *testing.T) {
 			if a.Allowed() {
 				want.Blockers, want.Cures = []policies.Blocker{}, []string{}
 			}
-			if diff := cmp.Diff(want, Explain(a, tt.budgets, tt.pods)); diff != "" {
+			if diff := cmp.Diff(want, Explain(a, tt.budgets, tt.pods, wanted[name])); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 		})
@@ -241,7 +248,7 @@ func TestTheDetailDoesNotDependOnThePodNorOnTheirOrder(t *testing.T) {
 		details := map[Case]string{}
 		for _, pod := range pods {
 			a := Check(pod, budgets)
-			d := Explain(a, budgets, rapid.Permutation(pods).Draw(t, "order"))
+			d := Explain(a, budgets, rapid.Permutation(pods).Draw(t, "order"), len(pods))
 			if first, ok := details[a.Case]; ok && first != d.Detail {
 				t.Fatalf("%s: %q and %q", a.Case, first, d.Detail)
 			}

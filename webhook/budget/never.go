@@ -10,18 +10,33 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
+// Pods are those that a budget selects.
+type Pods struct {
+	// Existing is how many there are, Wanted how many their controllers want.
+	Existing, Wanted int
+}
+
+// expected is how many pods the budget will count once all that are wanted exist. With a minAvailable
+// number the API counts only those that exist, so that a missing pod looks like one nobody wants.
+func (p Pods) expected(pdb *policyv1.PodDisruptionBudget) int {
+	if m := pdb.Spec.MinAvailable; m != nil && m.Type == intstr.Int {
+		return max(int(pdb.Status.ExpectedPods), p.Wanted)
+	}
+	return int(pdb.Status.ExpectedPods)
+}
+
 // Never says why a budget can never allow a disruption, whatever becomes ready, with the arithmetic and
-// the cure; empty when it can. pods is how many it selects.
-func Never(pdb *policyv1.PodDisruptionBudget, pods int) string {
+// the cure; empty when it can.
+func Never(pdb *policyv1.PodDisruptionBudget, pods Pods) string {
 	s := &pdb.Status
 	switch {
 	case failedSync(pdb) != nil:
 		return fmt.Sprintf("it failed to sync (%s); mend the budget", failedSync(pdb).Message)
 	case s.ObservedGeneration < pdb.Generation:
 		return ""
-	case s.ExpectedPods == 0 && pods > 0:
+	case s.ExpectedPods == 0 && pods.Existing > 0:
 		return limit(pdb) + " counts pods by their controller's scale, and these have none, so it expects 0 and allows none; use a minAvailable number below the number of pods"
-	case s.ExpectedPods > 0 && s.DesiredHealthy >= s.ExpectedPods:
+	case s.ExpectedPods > 0 && int(s.DesiredHealthy) >= pods.expected(pdb):
 		return arithmetic(pdb) + "; " + cureOf(pdb)
 	}
 	return ""

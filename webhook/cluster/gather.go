@@ -116,11 +116,34 @@ func (g *Gatherer) addBudgets(ctx context.Context, in *policies.Input) Confirmat
 	if !answer.Allowed() && answer.Case != budget.Multiple {
 		pods = g.selected(matching[0])
 	}
-	in.Disruption = budget.Explain(answer, matching, pods)
+	in.Disruption = budget.Explain(answer, matching, pods, g.Wanted(pods))
 	for _, b := range matching {
 		in.Budgets = append(in.Budgets, budgetOf(b))
 	}
 	return confirmation
+}
+
+// Wanted is how many pods the controllers of these want in all; where a number is not known, those that
+// exist count.
+func (g *Gatherer) Wanted(pods []*corev1.Pod) int {
+	owners := map[string]*int32{}
+	existing := map[string]int{}
+	for _, pod := range pods {
+		uid := string(pod.UID)
+		if owner, _ := g.owner(pod); owner != nil {
+			uid = owner.UID
+			owners[uid] = owner.Replicas
+		}
+		existing[uid]++
+	}
+	total := 0
+	for uid, n := range existing {
+		if wanted := owners[uid]; wanted != nil {
+			n = int(*wanted)
+		}
+		total += n
+	}
+	return total
 }
 
 // readLive reads the pod and its budgets anew; what is gone is left out.

@@ -467,3 +467,37 @@ func TestTheInputDoesNotDependOnTheOrderOfBudgetsAndPeers(t *testing.T) {
 		}
 	})
 }
+
+func TestWantedCountsWhatControllersWant(t *testing.T) {
+	five := int32(5)
+	s := newSnapshot()
+	pod := func(name, kind, owner string) *corev1.Pod {
+		p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, UID: types.UID(name)}}
+		if kind != "" {
+			yes := true
+			p.OwnerReferences = []metav1.OwnerReference{{Kind: kind, Name: owner, UID: types.UID(owner), Controller: &yes}}
+		}
+		return p
+	}
+	set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "db", UID: "db"}, Spec: appsv1.StatefulSetSpec{Replicas: &five}}
+	if err := s.Put(set); err != nil {
+		t.Fatal(err)
+	}
+	g := Gatherer{Store: s.Store}
+	for name, tt := range map[string]struct {
+		pods []*corev1.Pod
+		want int
+	}{
+		"none":                            {nil, 0},
+		"two of a StatefulSet of five":    {[]*corev1.Pod{pod("db-0", "StatefulSet", "db"), pod("db-1", "StatefulSet", "db")}, 5},
+		"bare pods count as they are":     {[]*corev1.Pod{pod("a", "", ""), pod("b", "", "")}, 2},
+		"an owner whose number is hidden": {[]*corev1.Pod{pod("a", "Fleet", "boats"), pod("b", "Fleet", "boats")}, 2},
+		"several owners":                  {[]*corev1.Pod{pod("db-0", "StatefulSet", "db"), pod("a", "Fleet", "boats"), pod("b", "", "")}, 7},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := g.Wanted(tt.pods); got != tt.want {
+				t.Errorf("%d are wanted, expected %d", got, tt.want)
+			}
+		})
+	}
+}

@@ -42,6 +42,17 @@ func newSnapshot() *Snapshot {
 	return &Snapshot{Store: s}
 }
 
+// SnapshotOf is a cluster of the objects, which it takes over.
+func SnapshotOf(objs ...runtime.Object) (*Snapshot, error) {
+	s := newSnapshot()
+	for _, obj := range objs {
+		if err := s.Put(obj); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
 // ReadSnapshot reads files as `kubectl get pods,pdb,nodes,deploy,rs,sts,ns -A -o yaml` prints them
 // (YAML or JSON, lists or single objects); "-" is stdin.
 func ReadSnapshot(files ...string) (*Snapshot, error) {

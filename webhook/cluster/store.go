@@ -182,6 +182,11 @@ func (s *Store) PodsOfDeployment(namespace, name string) ([]*corev1.Pod, bool) {
 	return sorted[*corev1.Pod](pods), true
 }
 
+// StatefulSet returns a StatefulSet as the store knows it.
+func (s *Store) StatefulSet(namespace, name string) (*appsv1.StatefulSet, bool) {
+	return get[*appsv1.StatefulSet](s.statefulSets, namespace, name)
+}
+
 // Budgets lists all budgets, sorted by namespace and name.
 func (s *Store) Budgets() []*policyv1.PodDisruptionBudget { return s.budgets.all() }
 

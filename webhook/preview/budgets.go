@@ -23,9 +23,10 @@ type ImpossibleBudget struct {
 // ImpossibleBudgets finds them, sorted by namespace and name.
 func ImpossibleBudgets(store *cluster.Store) []ImpossibleBudget {
 	list := []ImpossibleBudget{}
+	gatherer := cluster.Gatherer{Store: store}
 	for _, pdb := range store.Budgets() {
 		pods := store.Selected(pdb)
-		why := budget.Never(pdb, len(pods))
+		why := budget.Never(pdb, budget.Pods{Existing: len(pods), Wanted: gatherer.Wanted(pods)})
 		if why == "" {
 			why = shared(store, pdb.Name, pods)
 		}

@@ -6,6 +6,7 @@ package preview
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -57,7 +58,7 @@ const retryEvery = 5 * time.Second
 
 // Ask decides for each pod what an eviction would be answered now.
 func Ask(ctx context.Context, store *cluster.Store, pods []*corev1.Pod, o Options) ([]Result, error) {
-	p := player{gatherer: cluster.Gatherer{Store: store}, options: o}
+	p := newPlayer(store, o)
 	results := make([]Result, len(pods))
 	for i, pod := range pods {
 		if err := ctx.Err(); err != nil {
@@ -79,14 +80,25 @@ func Drain(ctx context.Context, world *cluster.Snapshot, pods []*corev1.Pod, o O
 	if err != nil {
 		return nil, err
 	}
-	p := player{gatherer: cluster.Gatherer{Store: world.Store}, options: o}
-	return results, p.play(ctx, &simulation{world: world, drained: o.Drain, readyAfter: o.ReadyAfter, now: o.Now}, pods, results)
+	sim := &simulation{world: world, readyAfter: o.ReadyAfter, now: o.Now}
+	if o.Drain != "" {
+		if err := sim.cordon(o.Drain); err != nil {
+			return nil, fmt.Errorf("play the cordon of %s: %w", o.Drain, err)
+		}
+	}
+	return results, newPlayer(world.Store, o).play(ctx, sim, pods, results)
 }
 
 type player struct {
 	gatherer cluster.Gatherer
 	options  Options
 	decided  int
+}
+
+// newPlayer lets budgets answer in every mode: with advise it is the API server that refuses.
+func newPlayer(store *cluster.Store, o Options) *player {
+	o.Decision.Budgets = policies.AnswerBudgets
+	return &player{gatherer: cluster.Gatherer{Store: store}, options: o}
 }
 
 func (p *player) result(pod *corev1.Pod) Result {
@@ -103,7 +115,7 @@ func skipped(pod *corev1.Pod) string {
 	if _, ok := pod.Annotations[corev1.MirrorPodAnnotationKey]; ok {
 		return "mirror pod: the kubelet runs it from a file"
 	}
-	if ref := metav1.GetControllerOfNoCopy(pod); ref != nil && ref.Kind == "DaemonSet" {
+	if ref := metav1.GetControllerOfNoCopy(pod); ref != nil && ref.Kind == "DaemonSet" && !finished(pod) {
 		return "DaemonSet pod: it would come back at once"
 	}
 	return ""
@@ -128,9 +140,9 @@ func (p *player) decide(ctx context.Context, pod *corev1.Pod, now time.Time) *po
 	return d
 }
 
-// play tries the pods round by round, as kubectl drain does: a denied pod is given up, a delayed one is
-// tried again. When a round changes nothing, the clock goes on to the next replacement that becomes
-// ready; when there is none, what is left is stuck.
+// play tries the pods round by round, as kubectl drain does: a pod refused with 429 is tried again, one
+// refused otherwise is given up. When a round changes nothing, the clock goes on to the next replacement
+// that becomes ready; when there is none, what is left is stuck.
 func (p *player) play(ctx context.Context, sim *simulation, pods []*corev1.Pod, results []Result) error {
 	left := make([]bool, len(pods))
 	for i := range pods {
@@ -155,7 +167,7 @@ func (p *player) play(ctx context.Context, sim *simulation, pods []*corev1.Pod, 
 				after := sim.now.Sub(p.options.Now).Seconds()
 				results[i].Evicted, results[i].Stuck, left[i] = &after, nil, false
 				moved = true
-			case d.Outcome == policies.Denied:
+			case d.Code != http.StatusTooManyRequests:
 				left[i] = false
 			}
 		}
