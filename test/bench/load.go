@@ -170,6 +170,7 @@ func (c *http1Sender) send(body []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer func() { _ = response.Body.Close() }()
 	return read(&c.answer, response)
 }
 
@@ -193,6 +194,7 @@ func (c *http2Sender) send(body []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer func() { _ = response.Body.Close() }()
 	if !strings.HasPrefix(response.Proto, "HTTP/2") {
 		return nil, fmt.Errorf("asked for HTTP/2, answered %s", response.Proto)
 	}
@@ -201,7 +203,6 @@ func (c *http2Sender) send(body []byte) ([]byte, error) {
 
 // read takes the whole body, so that the connection can be used again.
 func read(into *bytes.Buffer, response *http.Response) ([]byte, error) {
-	defer func() { _ = response.Body.Close() }()
 	into.Reset()
 	if _, err := io.Copy(into, response.Body); err != nil {
 		return nil, err
