@@ -110,6 +110,10 @@ func TestProblemsOfPolicies(t *testing.T) {
 			files: []File{policy("x", `deny contains "x" if { y := 1 }`)},
 			want:  []string{"x.rego:3:24: rego_compile_error: assigned var y unused"},
 		},
+		"an EvictionPolicy with the name of another policy": {
+			files: []File{policy("frozen", `deny contains "x"`), bind("frozen", "library: do_not_disrupt")},
+			want:  []string{"frozen.yaml: EvictionPolicy frozen has the name of the policy in frozen.rego, which it does not bind; give it another name"},
+		},
 		"a typo in a policy that an EvictionPolicy holds": {
 			files: []File{bind("a", inline("y", `deny contains input.bad`))},
 			want:  []string{`a.yaml (a spec.rego):3:15: rego_type_error: undefined ref: input.bad; input.bad; have: "bad"; want (one of): ["budgets" "disruption" "history" "namespace" "node" "now" "owner" "parameters" "peers" "pod" "request"]`},
