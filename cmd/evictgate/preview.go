@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/kubernetes"
 
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/webhook/cluster"
@@ -158,13 +157,9 @@ func (f *previewFlags) world(ctx context.Context) (*cluster.Snapshot, error) {
 	if len(f.snapshots) > 0 {
 		return cluster.ReadSnapshot(f.snapshots...)
 	}
-	config, err := restConfig(serveFlags{kubeconfig: f.kubeconfig})
+	_, client, err := connect(f.kubeconfig)
 	if err != nil {
 		return nil, err
-	}
-	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return nil, fmt.Errorf("make a client: %w", err)
 	}
 	return cluster.ReadLive(ctx, client)
 }

@@ -140,9 +140,13 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 	klog.SetSlogLogger(log)
 	slog.SetDefault(log) // net/http tells failed handshakes to the standard logger
 
-	config, err := restConfig(f)
-	if err != nil {
-		return err
+	// Over a snapshot there is neither configuration nor client.
+	var config *rest.Config
+	var client *kubernetes.Clientset
+	if len(f.snapshots) == 0 {
+		if config, client, err = connect(f.kubeconfig); err != nil {
+			return err
+		}
 	}
 	o := webhook.ServerOptions{
 		RESTConfig: config, Log: log, ShutdownDelay: f.shutdownDelay, Checks: map[string]healthz.Checker{},
@@ -151,7 +155,7 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 	if o.Certificates, err = certificates(f, config, log); err != nil {
 		return err
 	}
-	gatherer, err := addCluster(&o, f, config, log)
+	gatherer, err := addCluster(&o, f, client, log)
 	if err != nil {
 		return err
 	}
@@ -173,8 +177,9 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 			Budgets: policies.BudgetMode(f.budgets), OnError: policies.OnError(f.onError), PolicyTimeout: f.policyTimeout,
 		},
 	}
-	if err := addEvents(&o, config, m); err != nil {
-		return err
+	if client != nil { // over a snapshot there is nobody to tell
+		o.Gate.Events = webhook.NewEvents(client, m.EventDropped)
+		o.Runnables = append(o.Runnables, o.Gate.Events)
 	}
 	server, err := webhook.NewServer(o)
 	if err != nil {
@@ -189,34 +194,31 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 	return err
 }
 
-// restConfig reaches the cluster; nil over a snapshot.
-func restConfig(f serveFlags) (*rest.Config, error) {
-	if len(f.snapshots) > 0 {
-		return nil, nil
-	}
-	config, err := clientcmd.BuildConfigFromFlags("", f.kubeconfig)
+// connect reaches the cluster by a kubeconfig, or as the pod's service account without one.
+func connect(kubeconfig string) (*rest.Config, *kubernetes.Clientset, error) {
+	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {
-		return nil, fmt.Errorf("find the cluster: %w; give --kubeconfig, or --snapshot to serve without one", err)
+		return nil, nil, fmt.Errorf("find the cluster: %w; give --kubeconfig, or --snapshot to serve without one", err)
 	}
 	// The API server's priority and fairness limits us; a limit of our own would delay decisions.
 	config.QPS = -1
 	config.UserAgent = "evictgate/" + currentVersion().Version
-	return config, nil
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a client: %w", err)
+	}
+	return config, client, nil
 }
 
 // addCluster adds what is known of the cluster.
-func addCluster(o *webhook.ServerOptions, f serveFlags, config *rest.Config, log *slog.Logger) (*cluster.Gatherer, error) {
-	if config == nil {
+func addCluster(o *webhook.ServerOptions, f serveFlags, client *kubernetes.Clientset, log *slog.Logger) (*cluster.Gatherer, error) {
+	if client == nil {
 		snapshot, err := cluster.ReadSnapshot(f.snapshots...)
 		if err != nil {
 			return nil, err
 		}
 		log.Info("read the snapshot", "objects", snapshot.Objects, "skipped", snapshot.Skipped)
 		return &cluster.Gatherer{Store: snapshot.Store}, nil
-	}
-	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return nil, fmt.Errorf("make a client: %w", err)
 	}
 	informed, err := cluster.Watch(client)
 	if err != nil {
@@ -225,20 +227,6 @@ func addCluster(o *webhook.ServerOptions, f serveFlags, config *rest.Config, log
 	o.Runnables = append(o.Runnables, informed)
 	o.Checks["cluster"] = informed.Ready
 	return &cluster.Gatherer{Store: informed.Store, Live: cluster.Client{Interface: client}}, nil
-}
-
-// addEvents tells refusals as Kubernetes Events; over a snapshot there is nobody to tell.
-func addEvents(o *webhook.ServerOptions, config *rest.Config, m *webhook.Metrics) error {
-	if config == nil {
-		return nil
-	}
-	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return fmt.Errorf("make a client: %w", err)
-	}
-	o.Gate.Events = webhook.NewEvents(client, m.EventDropped)
-	o.Runnables = append(o.Runnables, o.Gate.Events)
-	return nil
 }
 
 // addPolicies adds the source of policies and returns what gives its current revision.

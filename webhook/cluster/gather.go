@@ -113,10 +113,12 @@ func (g *Gatherer) addBudgets(ctx context.Context, in *policies.Input) Confirmat
 		}
 	}
 	var pods []*corev1.Pod
+	wanted := 0
 	if !answer.Allowed() && answer.Case != budget.Multiple {
 		pods = g.selected(matching[0])
+		wanted = g.Wanted(pods)
 	}
-	in.Disruption = budget.Explain(answer, matching, pods, g.Wanted(pods))
+	in.Disruption = budget.Explain(answer, matching, pods, wanted)
 	for _, b := range matching {
 		in.Budgets = append(in.Budgets, budgetOf(b))
 	}

@@ -148,50 +148,26 @@ func (s *Snapshot) Remove(pod *corev1.Pod) error { return s.pods.Delete(pod) }
 // ReadLive lists what decisions read from a cluster, once.
 func ReadLive(ctx context.Context, client kubernetes.Interface) (*Snapshot, error) {
 	s := newSnapshot()
-	list := func(what string, next func(context.Context, metav1.ListOptions) (runtime.Object, error)) error {
-		p := pager.New(next)
-		return wrap(what, p.EachListItem(ctx, metav1.ListOptions{}, s.Put))
-	}
 	core, apps, batch := client.CoreV1(), client.AppsV1(), client.BatchV1()
 	return s, errors.Join(
-		list("pods", func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			return core.Pods("").List(ctx, o)
-		}),
-		list("nodes", func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			return core.Nodes().List(ctx, o)
-		}),
-		list("namespaces", func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			return core.Namespaces().List(ctx, o)
-		}),
-		list("replicationcontrollers", func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			return core.ReplicationControllers("").List(ctx, o)
-		}),
-		list("replicasets", func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			return apps.ReplicaSets("").List(ctx, o)
-		}),
-		list("deployments", func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			return apps.Deployments("").List(ctx, o)
-		}),
-		list("statefulsets", func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			return apps.StatefulSets("").List(ctx, o)
-		}),
-		list("daemonsets", func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			return apps.DaemonSets("").List(ctx, o)
-		}),
-		list("jobs", func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			return batch.Jobs("").List(ctx, o)
-		}),
-		list("cronjobs", func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			return batch.CronJobs("").List(ctx, o)
-		}),
-		list("poddisruptionbudgets", func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			return client.PolicyV1().PodDisruptionBudgets("").List(ctx, o)
-		}),
+		list(ctx, s, "pods", core.Pods("").List),
+		list(ctx, s, "nodes", core.Nodes().List),
+		list(ctx, s, "namespaces", core.Namespaces().List),
+		list(ctx, s, "replicationcontrollers", core.ReplicationControllers("").List),
+		list(ctx, s, "replicasets", apps.ReplicaSets("").List),
+		list(ctx, s, "deployments", apps.Deployments("").List),
+		list(ctx, s, "statefulsets", apps.StatefulSets("").List),
+		list(ctx, s, "daemonsets", apps.DaemonSets("").List),
+		list(ctx, s, "jobs", batch.Jobs("").List),
+		list(ctx, s, "cronjobs", batch.CronJobs("").List),
+		list(ctx, s, "poddisruptionbudgets", client.PolicyV1().PodDisruptionBudgets("").List),
 	)
 }
 
-func wrap(what string, err error) error {
-	if err != nil {
+// list puts all objects of one kind into the snapshot, page by page.
+func list[L runtime.Object](ctx context.Context, s *Snapshot, what string, page func(context.Context, metav1.ListOptions) (L, error)) error {
+	pages := pager.New(func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return page(ctx, o) })
+	if err := pages.EachListItem(ctx, metav1.ListOptions{}, s.Put); err != nil {
 		return fmt.Errorf("list %s: %w", what, err)
 	}
 	return nil

@@ -64,9 +64,10 @@ func Ask(ctx context.Context, store *cluster.Store, pods []*corev1.Pod, o Option
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		results[i] = p.result(pod)
+		in := p.gather(ctx, pod, o.Now)
+		results[i] = result(pod, in)
 		if results[i].Skipped == "" {
-			results[i].Now = p.decide(ctx, pod, o.Now)
+			results[i].Now = p.decide(ctx, in)
 		}
 	}
 	return results, nil
@@ -101,9 +102,8 @@ func newPlayer(store *cluster.Store, o Options) *player {
 	return &player{gatherer: cluster.Gatherer{Store: store}, options: o}
 }
 
-func (p *player) result(pod *corev1.Pod) Result {
+func result(pod *corev1.Pod, in *policies.Input) Result {
 	r := Result{Namespace: pod.Namespace, Pod: pod.Name, Node: pod.Spec.NodeName, Skipped: skipped(pod)}
-	in := p.gather(context.Background(), pod, p.options.Now)
 	if in.Owner != nil {
 		r.Owner = in.Owner.Kind + "/" + in.Owner.Name
 	}
@@ -131,8 +131,8 @@ func (p *player) gather(ctx context.Context, pod *corev1.Pod, now time.Time) *po
 	return in
 }
 
-func (p *player) decide(ctx context.Context, pod *corev1.Pod, now time.Time) *policies.Decision {
-	d := p.options.Policies.Evaluate(ctx, p.gather(ctx, pod, now), p.options.Decision)
+func (p *player) decide(ctx context.Context, in *policies.Input) *policies.Decision {
+	d := p.options.Policies.Evaluate(ctx, in, p.options.Decision)
 	p.decided++
 	if p.options.Progress != nil {
 		p.options.Progress(p.decided)
@@ -157,7 +157,7 @@ func (p *player) play(ctx context.Context, sim *simulation, pods []*corev1.Pod, 
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			d := p.decide(ctx, pod, sim.now)
+			d := p.decide(ctx, p.gather(ctx, pod, sim.now))
 			results[i].Stuck = d
 			switch {
 			case d.Allowed():
