@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/dependencies"
@@ -46,6 +47,8 @@ type Metadata struct {
 	Description      string
 	RelatedResources []string
 	Enforcement      Enforcement
+	// Parameters describes what the policy can be given; nil when it does not say.
+	Parameters *Parameters
 	// Default puts the policy into the set that serves when none is given.
 	Default bool
 }
@@ -59,6 +62,8 @@ type BoundPolicy struct {
 	// Default says that the policy belongs to the set that serves when none is given.
 	Default bool   `json:"default"`
 	File    string `json:"file"`
+	// Metadata is what the policy says of itself.
+	Metadata Metadata `json:"-"`
 }
 
 // Load compiles the policies of directories or files as one set. The error is of type Problems when the
@@ -143,20 +148,29 @@ func compile(s sources, bindBare func(Metadata) bool) (*Set, error) {
 
 func (s *Set) bind(bindings []binding, metas map[string]Metadata) (*Set, error) {
 	var refs []ast.Ref
+	var problems Problems
 	for _, b := range bindings {
 		meta := metas[b.policy]
 		if b.enforcement == "" {
 			b.enforcement = meta.Enforcement
 		}
+		if more := b.fill(meta); len(more) > 0 {
+			problems = append(problems, more...)
+			continue
+		}
 		p, read, err := s.prepare(b, meta)
 		if err != nil {
-			return nil, problemsOf(err, b.file)
+			problems = append(problems, problemsOf(err, b.file)...)
+			continue
 		}
 		s.bound = append(s.bound, p)
 		refs = append(refs, read...)
 		if b.match.readsNamespace() {
 			refs = append(refs, ast.MustParseRef("input.namespace.labels"))
 		}
+	}
+	if len(problems) > 0 {
+		return nil, problems
 	}
 	s.needs = newNeeds(refs)
 	s.refs = s.needs.Refs()
@@ -196,8 +210,67 @@ func (s *Set) prepare(b binding, meta Metadata) (*boundPolicy, []ast.Ref, error)
 		return nil, nil, fmt.Errorf("prepare policy %s: %w", b.policy, err)
 	}
 	p.constants = s.constants(p)
-	return p, refs, nil
+	return p, refs, s.acceptParameters(p)
 }
+
+// fill checks the binding's parameters against the policy's description, and adds the defaults.
+func (b *binding) fill(meta Metadata) Problems {
+	if meta.Parameters == nil {
+		return nil
+	}
+	var problems Problems
+	for _, wrong := range meta.Parameters.check(b.parameters) {
+		problems = append(problems, b.problem(wrong.name, wrong.message))
+	}
+	b.parameters = meta.Parameters.complete(b.parameters)
+	return problems
+}
+
+// problem is a finding about the binding's parameter of that name, or about all of them.
+func (b *binding) problem(parameter, message string) Problem {
+	path := []string{"spec", "parameters"}
+	if parameter != "" {
+		path = append(path, parameter)
+	}
+	p := Problem{File: b.file, Path: strings.Join(path, "."), Message: message}
+	p.Row, p.Col = b.place.of(path...)
+	return p
+}
+
+// acceptParameters asks the policy itself about its parameters: its rule invalid_parameters, if it has
+// one, is a set of sentences about what a schema cannot say.
+func (s *Set) acceptParameters(p *boundPolicy) error {
+	ref := ast.MustParseRef("data.eviction." + p.policy + "." + invalidParameters)
+	if len(s.compiler.GetRulesExact(ref)) == 0 {
+		return nil
+	}
+	query, err := s.query(ast.NewBody(ast.Equality.Expr(ast.VarTerm("x"), ast.NewTerm(ref))))
+	if err != nil {
+		return err
+	}
+	ctx := context.Background()
+	query.WithInput(ast.ObjectTerm([2]*ast.Term{parametersKey, p.parametersTerm})).
+		WithCancel(&deadline{ctx: ctx, end: time.Now().Add(DefaultPolicyTimeout)})
+	var problems Problems
+	err = query.Iter(ctx, func(answer topdown.QueryResult) error {
+		set, ok := answer[ast.Var("x")].Value.(ast.Set)
+		if !ok {
+			return fmt.Errorf("%s must be a set of sentences", invalidParameters)
+		}
+		return set.Iter(func(sentence *ast.Term) error {
+			text, _ := ast.JSON(sentence.Value)
+			problems = append(problems, p.problem("", oneLine(fmt.Sprint(text))))
+			return nil
+		})
+	})
+	if err == nil && len(problems) > 0 {
+		return problems
+	}
+	return err
+}
+
+// invalidParameters is the rule by which a policy refuses its parameters.
+const invalidParameters = "invalid_parameters"
 
 // query prepares a query over the set's modules; beside them there is no data.
 func (s *Set) query(body ast.Body) (*topdown.Query, error) {
@@ -227,7 +300,7 @@ func (s *Set) Needs() *Needs { return s.needs }
 func (s *Set) Policies() []BoundPolicy {
 	list := make([]BoundPolicy, len(s.bound))
 	for i, p := range s.bound {
-		list[i] = BoundPolicy{Name: p.name, Policy: p.policy, Title: p.meta.Title, Enforcement: p.enforcement, Default: p.meta.Default, File: p.file}
+		list[i] = BoundPolicy{Name: p.name, Policy: p.policy, Title: p.meta.Title, Enforcement: p.enforcement, Default: p.meta.Default, File: p.file, Metadata: p.meta}
 	}
 	return list
 }
@@ -391,6 +464,11 @@ func metadataOf(compiler *ast.Compiler, module *ast.Module) (Metadata, Problems)
 			meta.Enforcement = e
 		}
 	}
+	parameters, err := parametersOf(a)
+	if err != nil {
+		problems = append(problems, problem("%v", err))
+	}
+	meta.Parameters = parameters
 	meta.Default = a.Custom["default"] == true
 	return meta, problems
 }

@@ -28,7 +28,15 @@ type Input struct {
 	Budgets []Budget `json:"budgets"`
 	// Disruption is what the API server would answer by the budgets alone.
 	Disruption *Disruption `json:"disruption"`
-	// History holds recent evictions. It is null: this version keeps no history yet.
+	// Neighbours are the namespace's other pods, sorted by name. They are gathered from all pods of the
+	// namespace, so a policy should read them only when peers are not enough.
+	Neighbours []Neighbour `json:"neighbours"`
+	// Claims are the persistent volume claims that the pod mounts, in the order of its volumes.
+	Claims []Claim `json:"claims"`
+	// Cluster sums up the cluster's nodes.
+	Cluster *Cluster `json:"cluster"`
+	// History holds recent evictions as far as this replica has admitted them, and since when policies
+	// hold this pod; null over a snapshot.
 	History *History `json:"history"`
 	// Parameters are those of the policy's binding.
 	Parameters map[string]any `json:"parameters"`
@@ -151,13 +159,49 @@ type Blocker struct {
 	Until *metav1.Time `json:"until"`
 }
 
-// History lists recent evictions that share something with this one, newest first.
+// Neighbour is another pod of the pod's namespace, of whatever owner.
+type Neighbour struct {
+	Name   string            `json:"name"`
+	Labels map[string]string `json:"labels"`
+	Node   string            `json:"node"`
+	Zone   string            `json:"zone"`
+	// NodeUnschedulable is true when the neighbour's node is cordoned.
+	NodeUnschedulable bool   `json:"node_unschedulable"`
+	Ready             bool   `json:"ready"`
+	Phase             string `json:"phase"`
+	Terminating       bool   `json:"terminating"`
+}
+
+// Claim is a persistent volume claim that the pod mounts.
+type Claim struct {
+	Name string `json:"name"`
+	// Volume is the bound PersistentVolume; empty while the claim is not bound.
+	Volume       string `json:"volume"`
+	StorageClass string `json:"storage_class"`
+	// NodeLocal is true when the volume can be used on one node only: it is a local or hostPath volume,
+	// or its node affinity names a host.
+	NodeLocal bool `json:"node_local"`
+}
+
+// Cluster sums up the cluster's nodes.
+type Cluster struct {
+	Nodes      int32 `json:"nodes"`
+	ReadyNodes int32 `json:"ready_nodes"`
+	// NotReadyNodes names the first ten of those that are not ready, sorted.
+	NotReadyNodes []string `json:"not_ready_nodes"`
+}
+
+// History lists recent evictions that share something with this one, newest first. The pod's own are
+// left out: a client that tries again is not counted twice.
 type History struct {
 	Owner     []PastEviction `json:"owner"`
 	Node      []PastEviction `json:"node"`
 	Namespace []PastEviction `json:"namespace"`
 	Zone      []PastEviction `json:"zone"`
 	Cluster   []PastEviction `json:"cluster"`
+	// Holds says since when policies have refused this pod's eviction without a pause, by the name of
+	// the binding.
+	Holds map[string]metav1.Time `json:"holds"`
 }
 
 // PastEviction is one eviction that was admitted before.
@@ -165,6 +209,7 @@ type PastEviction struct {
 	At        metav1.Time `json:"at"`
 	Namespace string      `json:"namespace"`
 	Name      string      `json:"name"`
+	Evictor   string      `json:"evictor"`
 }
 
 // PodReady reports whether the pod's Ready condition is true; a pod without one is not ready, as

@@ -210,7 +210,7 @@ func TestAnEmptyInputHasEveryKey(t *testing.T) {
 	}
 	want := `{
 		"now": null, "pod": null, "namespace": null, "node": null, "owner": null, "peers": [], "budgets": [],
-		"disruption": null, "history": null, "parameters": {},
+		"disruption": null, "neighbours": [], "claims": [], "cluster": null, "history": null, "parameters": {},
 		"request": {"uid": "", "namespace": "", "name": "", "user": {"username": "", "groups": []}, "evictor": "",
 			"dry_run": false, "annotations": {}, "delete_options": {"preconditions": {"uid": "u"}}}
 	}`

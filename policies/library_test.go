@@ -17,6 +17,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/tester"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/policies/v1alpha1"
@@ -178,24 +179,21 @@ func TestLibrarySuites(t *testing.T) {
 	}
 }
 
-// TestLibraryNeverFails binds every policy with parameters of every shape and gives it pods that lack
-// what may be lacking: a policy that fails would leave every eviction undecided.
+// TestLibraryNeverFails binds every policy with parameters of every shape that it accepts, and gives it
+// pods that lack what may be lacking: a policy that fails would leave every eviction undecided.
 func TestLibraryNeverFails(t *testing.T) {
-	const bindings = 50
 	r := rand.New(rand.NewPCG(1, 2))
+	library, err := policies.Library()
+	if err != nil {
+		t.Fatal(err)
+	}
 	var docs []string
-	for _, id := range policies.LibraryIDs() {
-		for i := range bindings {
-			var p v1alpha1.EvictionPolicy
-			p.APIVersion, p.Kind = v1alpha1.APIVersion, v1alpha1.Kind
-			p.Name, p.Spec.Library = fmt.Sprintf("%s-%d", id, i), id
-			p.Spec.Parameters = anyParameters(r)
-			doc, err := json.Marshal(p)
-			if err != nil {
-				t.Fatal(err)
-			}
-			docs = append(docs, string(doc))
+	for _, p := range library.Policies() {
+		accepted := acceptedBindings(t, r, p)
+		if len(accepted) < 2 {
+			t.Errorf("%s accepts none of the random parameters", p.Policy)
 		}
+		docs = append(docs, accepted...)
 	}
 	set, err := policies.Compile([]policies.File{{Name: "any.yaml", Data: []byte(strings.Join(docs, "\n---\n"))}})
 	if err != nil {
@@ -209,6 +207,31 @@ func TestLibraryNeverFails(t *testing.T) {
 	}
 }
 
+// acceptedBindings are EvictionPolicies of one library policy with random parameters, but for those that
+// are refused.
+func acceptedBindings(t *testing.T, r *rand.Rand, of policies.BoundPolicy) []string {
+	t.Helper()
+	var docs []string
+	for i := range 40 {
+		raw, err := json.Marshal(anyParameters(r, of.Metadata.Parameters))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var p v1alpha1.EvictionPolicy
+		p.APIVersion, p.Kind = v1alpha1.APIVersion, v1alpha1.Kind
+		p.Name, p.Spec.Library = fmt.Sprintf("%s-%d", of.Policy, i), of.Policy
+		p.Spec.Parameters = &runtime.RawExtension{Raw: raw}
+		doc, err := json.Marshal(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := policies.Compile([]policies.File{{Name: "any.yaml", Data: doc}}); err == nil {
+			docs = append(docs, string(doc))
+		}
+	}
+	return docs
+}
+
 // words are values that the library's parameters and annotations know, and near misses.
 var words = strings.Fields(`delay deny warn true false shop shop* kube-system user tier critical Mon Sunday Funday
 	00:00 22:00 24:00 24:01 99:99 UTC Europe/Berlin Europe/Berln Local ../etc 2026-11-23T00:00:00Z
@@ -217,44 +240,55 @@ var words = strings.Fields(`delay deny warn true false shop shop* kube-system us
 
 func anyWord(r *rand.Rand) string { return words[r.IntN(len(words))] }
 
-// anyParameters has each of the library's parameters or not, often of the type it should have.
-func anyParameters(r *rand.Rand) map[string]any {
+// anyParameters has each of a policy's parameters or not, often with the default or an example's type.
+func anyParameters(r *rand.Rand, of *policies.Parameters) map[string]any {
 	m := map[string]any{}
-	for _, name := range []string{"effect", "min_ready", "min_priority", "namespaces", "namespace_prefixes", "namespace_labels"} {
-		if r.IntN(2) == 0 {
+	if of == nil {
+		return m
+	}
+	for _, name := range of.Names() {
+		switch schema, _ := of.Properties[name].(map[string]any); r.IntN(4) {
+		case 0:
+		case 1:
 			m[name] = anyValue(r, 2)
+		default:
+			m[name] = anyOfSchema(r, schema)
 		}
-	}
-	windows := make([]any, r.IntN(4))
-	for i := range windows {
-		windows[i] = anyWindow(r)
-	}
-	m["windows"] = windows
-	if r.IntN(10) == 0 {
-		m["windows"] = anyValue(r, 3)
 	}
 	return m
 }
 
-func anyWindow(r *rand.Rand) any {
-	window := map[string]any{}
-	for _, key := range []struct {
-		name    string
-		fitting any
-	}{
-		{"from", "00:00"}, {"from", "2026-01-01T00:00:00Z"}, {"to", "06:00"}, {"until", "2027-01-01T00:00:00Z"},
-		{"weekdays", []string{"Mon"}}, {"time_zone", "Asia/Tokyo"}, {"evictors", []string{"user"}}, {"namespaces", []string{"*"}},
-	} {
-		switch r.IntN(8) {
-		case 0, 1:
-			window[key.name] = key.fitting
-		case 2:
-			window[key.name] = anyWord(r)
-		case 3:
-			window[key.name] = anyValue(r, 2)
-		}
+// anyOfSchema is a value of the type that a schema asks for, which may break its other rules.
+func anyOfSchema(r *rand.Rand, schema map[string]any) any {
+	if options, ok := schema["enum"].([]any); ok {
+		return options[r.IntN(len(options))]
 	}
-	return window
+	switch schema["type"] {
+	case "integer", "number":
+		return r.IntN(200)
+	case "boolean":
+		return r.IntN(2) == 0
+	case "array":
+		items, _ := schema["items"].(map[string]any)
+		list := make([]any, r.IntN(4))
+		for i := range list {
+			list[i] = anyOfSchema(r, items)
+		}
+		return list
+	case "object":
+		properties, _ := schema["properties"].(map[string]any)
+		m := map[string]any{}
+		for name, property := range properties {
+			if p, ok := property.(map[string]any); ok && r.IntN(2) == 0 {
+				m[name] = anyOfSchema(r, p)
+			}
+		}
+		if more, ok := schema["additionalProperties"].(map[string]any); ok {
+			m[anyWord(r)] = anyOfSchema(r, more)
+		}
+		return m
+	}
+	return anyWord(r)
 }
 
 func anyValue(r *rand.Rand, depth int) any {

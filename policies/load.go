@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
@@ -15,7 +16,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
+	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/yaml"
 
 	"github.com/evictgate/evictgate/policies/v1alpha1"
@@ -106,6 +109,8 @@ type binding struct {
 	parameters  map[string]any
 	enforcement Enforcement // empty: the policy's own default
 	match       matcher
+	maxHold     time.Duration // 0: no limit
+	place       places
 }
 
 // sources is what files hold, before it is compiled.
@@ -152,7 +157,7 @@ func (s *sources) addYAML(f File) Problems {
 	var problems Problems
 	for _, doc := range splitYAML(string(f.Data)) {
 		if strings.TrimSpace(stripComments(doc.text)) != "" {
-			if err := s.addPolicy(f.Name, []byte(doc.text)); err != nil {
+			if err := s.addPolicy(f.Name, doc); err != nil {
 				problems = append(problems, placed(err, f.Name, doc.row)...)
 			}
 		}
@@ -208,15 +213,16 @@ func stripComments(doc string) string {
 	return strings.Join(kept, "\n")
 }
 
-func (s *sources) addPolicy(file string, doc []byte) error {
+func (s *sources) addPolicy(file string, doc yamlDoc) error {
 	var p v1alpha1.EvictionPolicy
-	if err := yaml.UnmarshalStrict(doc, &p); err != nil {
+	if err := yaml.UnmarshalStrict([]byte(doc.text), &p); err != nil {
 		return fmt.Errorf("not an %s: %w", v1alpha1.Kind, err)
 	}
 	b, err := newBinding(file, &p)
 	if err != nil {
 		return err
 	}
+	b.place = newPlaces(doc)
 	if p.Spec.Rego != "" {
 		inline := File{Name: fmt.Sprintf("%s (%s spec.rego)", file, p.Name), Data: []byte(p.Spec.Rego)}
 		module, problems := parseModule(inline)
@@ -257,7 +263,29 @@ func newBinding(file string, p *v1alpha1.EvictionPolicy) (binding, error) {
 	if err != nil {
 		return binding{}, fmt.Errorf("%s %s: %w", p.Kind, p.Name, err)
 	}
-	return binding{name: p.Name, file: file, policy: p.Spec.Library, parameters: p.Spec.Parameters, enforcement: enforcement, match: match}, nil
+	parameters, err := parametersGiven(p.Spec.Parameters)
+	if err != nil {
+		return binding{}, fmt.Errorf("%s %s: spec.parameters: %w", p.Kind, p.Name, err)
+	}
+	b := binding{name: p.Name, file: file, policy: p.Spec.Library, parameters: parameters, enforcement: enforcement, match: match}
+	if p.Spec.MaxHold != nil {
+		if b.maxHold = p.Spec.MaxHold.Duration; b.maxHold <= 0 {
+			return binding{}, fmt.Errorf("%s %s: spec.maxHold is %s; give a time such as 24h, or leave it out for no limit", p.Kind, p.Name, b.maxHold)
+		}
+	}
+	return b, nil
+}
+
+// parametersGiven reads spec.parameters. Numbers stay as they are written.
+func parametersGiven(raw *runtime.RawExtension) (map[string]any, error) {
+	if raw == nil || len(raw.Raw) == 0 {
+		return nil, nil
+	}
+	given, ok := viaPlainJSON(json.RawMessage(raw.Raw)).(map[string]any)
+	if !ok && string(raw.Raw) != "null" {
+		return nil, errors.New("expected a map from parameters to values")
+	}
+	return given, nil
 }
 
 func parseEnforcement(s string) (Enforcement, error) {

@@ -12,8 +12,10 @@ import (
 type Problem struct {
 	File string `json:"file"`
 	// Row and Col count from 1; 0 means that the whole file is meant.
-	Row     int    `json:"row"`
-	Col     int    `json:"col"`
+	Row int `json:"row"`
+	Col int `json:"col"`
+	// Path is the field of an EvictionPolicy, for example spec.parameters.min_ready; empty for Rego.
+	Path    string `json:"path,omitempty"`
 	Message string `json:"message"`
 }
 
@@ -42,6 +44,10 @@ func (ps Problems) Error() string {
 
 // problemsOf turns OPA's errors into ours; file is used for errors that have no place.
 func problemsOf(err error, file string) Problems {
+	var own Problems
+	if errors.As(err, &own) {
+		return own
+	}
 	var list ast.Errors
 	if errors.As(err, &list) {
 		problems := make(Problems, 0, len(list))

@@ -101,7 +101,7 @@ func TestInputJSONNeverLacksAKey(t *testing.T) {
 
 func TestInputSchema(t *testing.T) {
 	schema := InputSchema()
-	if diff := cmp.Diff([]any{"now", "request", "pod", "namespace", "node", "owner", "peers", "budgets", "disruption", "history", "parameters"}, schema["required"]); diff != "" {
+	if diff := cmp.Diff([]any{"now", "request", "pod", "namespace", "node", "owner", "peers", "budgets", "disruption", "neighbours", "claims", "cluster", "history", "parameters"}, schema["required"]); diff != "" {
 		t.Errorf("required -want +got:\n%s", diff)
 	}
 	properties := schema["properties"].(map[string]any)

@@ -2,6 +2,7 @@ package policies
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/evictgate/evictgate/policies/v1alpha1"
 )
@@ -49,13 +51,19 @@ type Case struct {
 	Parameters  map[string]any       `json:"parameters,omitempty"`
 	Enforcement v1alpha1.Enforcement `json:"enforcement,omitempty"`
 	Match       *v1alpha1.Match      `json:"match,omitempty"`
-	Expect      Expect               `json:"expect"`
+	MaxHold     *metav1.Duration     `json:"maxHold,omitempty"`
+	// History is what has happened before; none by default.
+	History *History `json:"history,omitempty"`
+	Expect  Expect   `json:"expect"`
 }
 
 // Expect is what must come of a case; what is not given is not looked at.
 type Expect struct {
-	Outcome Outcome `json:"outcome"`
-	Code    int32   `json:"code,omitempty"`
+	Outcome Outcome `json:"outcome,omitempty"`
+	// Problem must be contained in what is wrong with the binding, which is refused before it decides
+	// anything. It takes the place of Outcome.
+	Problem string `json:"problem,omitempty"`
+	Code    int32  `json:"code,omitempty"`
 	// Message and each of Warnings must be contained in the decision's.
 	Message  string   `json:"message,omitempty"`
 	Warnings []string `json:"warnings,omitempty"`
@@ -112,7 +120,7 @@ func (c *Case) validate() error {
 		return fmt.Errorf("evict is %q; expected namespace/name of a pod", c.Evict)
 	case c.Now.IsZero():
 		return errors.New("now is missing: a decision must not depend on the day of the test")
-	case !slices.Contains(known, c.Expect.Outcome):
+	case c.Expect.Problem == "" && !slices.Contains(known, c.Expect.Outcome):
 		return fmt.Errorf("expect.outcome is %q; expected one of admitted, delayed, denied, undecided", c.Expect.Outcome)
 	}
 	return nil
@@ -125,11 +133,7 @@ func (s *Suite) Run(ctx context.Context, gather GatherFunc) []CaseResult {
 		start := time.Now()
 		results[i] = CaseResult{Suite: filepath.Base(s.Dir), Case: c.Name}
 		d, err := s.decide(ctx, c, gather)
-		if err != nil {
-			results[i].Failures = []string{err.Error()}
-		} else {
-			results[i].Decision, results[i].Failures = d, c.Expect.compare(d)
-		}
+		results[i].Decision, results[i].Failures = d, c.Expect.judge(d, err)
 		results[i].Duration = time.Since(start)
 	}
 	return results
@@ -166,8 +170,15 @@ func (s *Suite) compile(c Case) (*Set, error) {
 		return nil, fmt.Errorf("read the policy under test: %w", err)
 	}
 	bound := v1alpha1.EvictionPolicy{Spec: v1alpha1.EvictionPolicySpec{
-		Rego: string(data), Parameters: c.Parameters, Enforcement: c.Enforcement, Match: c.Match,
+		Rego: string(data), Enforcement: c.Enforcement, Match: c.Match, MaxHold: c.MaxHold,
 	}}
+	if c.Parameters != nil {
+		raw, err := json.Marshal(c.Parameters)
+		if err != nil {
+			return nil, err
+		}
+		bound.Spec.Parameters = &runtime.RawExtension{Raw: raw}
+	}
 	bound.APIVersion, bound.Kind = v1alpha1.APIVersion, v1alpha1.Kind
 	bound.Name = strings.TrimSuffix(filepath.Base(name), ".rego")
 	doc, err := yaml.Marshal(bound)
@@ -175,6 +186,22 @@ func (s *Suite) compile(c Case) (*Set, error) {
 		return nil, err
 	}
 	return Compile([]File{{Name: file + ".yaml", Data: doc}})
+}
+
+// judge compares what came of the case: a decision, or the error of a binding that cannot be used.
+func (e Expect) judge(d *Decision, err error) []string {
+	var problems Problems
+	switch {
+	case e.Problem == "" && err != nil:
+		return []string{err.Error()}
+	case e.Problem == "":
+		return e.compare(d)
+	case !errors.As(err, &problems):
+		return []string{fmt.Sprintf("the binding is accepted, expected the problem %q", e.Problem)}
+	case !strings.Contains(err.Error(), e.Problem):
+		return []string{fmt.Sprintf("problems %q do not contain %q", err, e.Problem)}
+	}
+	return nil
 }
 
 func (e Expect) compare(d *Decision) []string {

@@ -102,7 +102,7 @@ func (f *previewFlags) run(ctx context.Context, args []string, p printer) (previ
 	if err != nil {
 		return report, err
 	}
-	world, err := f.world(ctx)
+	world, err := f.world(ctx, o.Policies.Needs())
 	if err != nil {
 		return report, err
 	}
@@ -150,7 +150,7 @@ func (f *previewFlags) options(progress io.Writer) (preview.Options, error) {
 	return o, err
 }
 
-func (f *previewFlags) world(ctx context.Context) (*cluster.Snapshot, error) {
+func (f *previewFlags) world(ctx context.Context, needs *policies.Needs) (*cluster.Snapshot, error) {
 	if f.kubeconfig != "" && len(f.snapshots) > 0 {
 		return nil, fmt.Errorf("--kubeconfig and --snapshot exclude each other")
 	}
@@ -161,7 +161,7 @@ func (f *previewFlags) world(ctx context.Context) (*cluster.Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	return cluster.ReadLive(ctx, client)
+	return cluster.ReadLive(ctx, client, needs)
 }
 
 // targetPods finds the pods that are meant, and notes the node that is drained.

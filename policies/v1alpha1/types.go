@@ -4,6 +4,7 @@ package v1alpha1
 
 import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 )
 
 const (
@@ -39,12 +40,16 @@ type EvictionPolicySpec struct {
 	Library string `json:"library,omitempty"`
 	// Rego is the policy itself: one module in a package eviction.<id>.
 	Rego string `json:"rego,omitempty"`
-	// Parameters are what the policy sees as input.parameters.
-	Parameters map[string]any `json:"parameters,omitempty"`
+	// Parameters are what the policy sees as input.parameters, together with its defaults.
+	Parameters *runtime.RawExtension `json:"parameters,omitempty"`
 	// Enforcement is Enforce by default.
 	Enforcement Enforcement `json:"enforcement,omitempty"`
 	// Match limits the binding; without it, every eviction is looked at.
 	Match *Match `json:"match,omitempty"`
+	// MaxHold is how long the binding may go on refusing the eviction of one pod, for example 24h. Then
+	// its violations are warnings for that pod, so that nothing blocks for ever unnoticed. No limit by
+	// default.
+	MaxHold *metav1.Duration `json:"maxHold,omitempty"`
 }
 
 // Match selects evictions. All that is given must hold, and no exclude.
@@ -60,8 +65,19 @@ type Scope struct {
 	NamespaceSelector *metav1.LabelSelector `json:"namespaceSelector,omitempty"`
 	// PodSelector selects by the labels of the pod.
 	PodSelector *metav1.LabelSelector `json:"podSelector,omitempty"`
+	// PodState selects by how the pod is.
+	PodState *PodState `json:"podState,omitempty"`
 	// Evictors selects by who evicts; one of them must fit.
 	Evictors []EvictorMatch `json:"evictors,omitempty"`
+}
+
+// PodState describes a pod that does no useful work; all that is given must hold. As an exclude it lets
+// such pods go whatever the policy says.
+type PodState struct {
+	// CrashLooping is true for pods with a container in CrashLoopBackOff.
+	CrashLooping bool `json:"crashLooping,omitempty"`
+	// UnreadyFor is how long the pod must have been without the Ready condition, for example 1h.
+	UnreadyFor *metav1.Duration `json:"unreadyFor,omitempty"`
 }
 
 // EvictorMatch describes an evictor; all that is given must hold.

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"time"
 
+	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/yaml"
 
 	"github.com/evictgate/evictgate/policies"
@@ -19,7 +21,11 @@ func writePolicies(dir string) (int, error) {
 		var p v1alpha1.EvictionPolicy
 		p.APIVersion, p.Kind, p.Name = v1alpha1.APIVersion, v1alpha1.Kind, id
 		p.Spec.Library, p.Spec.Enforcement = id, v1alpha1.EnforcementEnforce
-		p.Spec.Parameters = parameters(id)
+		given, err := json.Marshal(parameters(id))
+		if err != nil {
+			return 0, fmt.Errorf("encode the parameters of %s: %w", id, err)
+		}
+		p.Spec.Parameters = &runtime.RawExtension{Raw: given}
 		raw, err := yaml.Marshal(p)
 		if err != nil {
 			return 0, fmt.Errorf("encode the policy %s: %w", id, err)

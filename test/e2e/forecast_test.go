@@ -358,7 +358,7 @@ func (f *forecast) counted(t *testing.T) {
 func (f *forecast) foresee(t *testing.T, node string) (fates map[string]*fate, decisions []string) {
 	fates = map[string]*fate{}
 	for order := range forecastOrders {
-		world, err := cluster.ReadLive(t.Context(), shared.Client)
+		world, err := cluster.ReadLive(t.Context(), shared.Client, policies.EverythingNeeded())
 		if err != nil {
 			t.Fatal(err)
 		}

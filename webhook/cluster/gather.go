@@ -64,6 +64,9 @@ func (g *Gatherer) Gather(ctx context.Context, r policies.Request, needs *polici
 	if needs.Reads("namespace") {
 		in.Namespace = g.namespace(r.Namespace)
 	}
+	if needs.Reads("cluster") {
+		in.Cluster = g.clusterState()
+	}
 	return in, confirmation
 }
 
@@ -169,10 +172,16 @@ func (g *Gatherer) readLive(ctx context.Context, pod *corev1.Pod, matching []*po
 	return live, index.matching(live), nil
 }
 
-// addSurroundings adds the owner, and node and peers as far as they are read.
+// addSurroundings adds the owner, and the rest as far as it is read.
 func (g *Gatherer) addSurroundings(in *policies.Input, needs *policies.Needs) {
 	if needs.Reads("node") {
 		in.Node = g.node(in.Pod.Spec.NodeName)
+	}
+	if needs.Reads("neighbours") {
+		in.Neighbours = g.neighbours(in.Pod)
+	}
+	if needs.Reads("claims") {
+		in.Claims = g.claims(in.Pod)
 	}
 	owner, sets := g.owner(in.Pod)
 	if owner == nil {
@@ -303,12 +312,7 @@ func (g *Gatherer) node(name string) *policies.Node {
 	}
 	n := &policies.Node{
 		Name: node.Name, Labels: node.Labels, Annotations: node.Annotations,
-		Unschedulable: node.Spec.Unschedulable, Taints: node.Spec.Taints,
-	}
-	for i := range node.Status.Conditions {
-		if c := &node.Status.Conditions[i]; c.Type == corev1.NodeReady {
-			n.Ready = c.Status == corev1.ConditionTrue
-		}
+		Unschedulable: node.Spec.Unschedulable, Ready: isReady(node), Taints: node.Spec.Taints,
 	}
 	return n
 }

@@ -265,6 +265,16 @@ func TestGatherOnlyWhatIsRead(t *testing.T) {
 			{Name: "web-2", Node: "n2", Zone: "west", Phase: "Running", Terminating: true},
 		}
 	}
+	neighbours := func(in *policies.Input) {
+		label := map[string]string{"app": "web"}
+		in.Neighbours = []policies.Neighbour{
+			{Name: "web-1", Labels: label, Node: "gone", Ready: true, Phase: "Running"},
+			{Name: "web-2", Labels: label, Node: "n2", Zone: "west", Phase: "Running", Terminating: true},
+		}
+	}
+	nodes := func(in *policies.Input) {
+		in.Cluster = &policies.Cluster{Nodes: 2, ReadyNodes: 2}
+	}
 	for name, tt := range map[string]struct {
 		refs []string
 		want *policies.Input
@@ -276,7 +286,9 @@ func TestGatherOnlyWhatIsRead(t *testing.T) {
 		"a peer's zone":                {[]string{"input.peers[0].zone"}, base(numbers, peers)},
 		"the node's readiness":         {[]string{"input.node.ready"}, base(node)},
 		"a label of the namespace":     {[]string{"input.namespace.labels.tier"}, base(namespace)},
-		"everything":                   {[]string{"input"}, base(numbers, node, namespace, peers)},
+		"a neighbour's labels":         {[]string{"input.neighbours[0].labels.app"}, base(neighbours)},
+		"the number of nodes":          {[]string{"input.cluster.nodes"}, base(nodes)},
+		"everything":                   {[]string{"input"}, base(numbers, node, namespace, peers, neighbours, nodes)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			in, confirmation := (&Gatherer{Store: store}).Gather(t.Context(), evictWeb, reading(t, tt.refs...), now)
@@ -288,7 +300,7 @@ func TestGatherOnlyWhatIsRead(t *testing.T) {
 }
 
 func TestGatherWhatIsNotKnown(t *testing.T) {
-	unknown := &policies.Input{Now: metav1.NewTime(now.UTC()), Request: evictWeb, Namespace: &policies.Namespace{Name: "shop"}}
+	unknown := &policies.Input{Now: metav1.NewTime(now.UTC()), Request: evictWeb, Namespace: &policies.Namespace{Name: "shop"}, Cluster: &policies.Cluster{NotReadyNodes: []string{}}}
 	in, _ := (&Gatherer{Store: storeOf(t)}).Gather(t.Context(), evictWeb, policies.EverythingNeeded(), now)
 	if diff := gocmp.Diff(unknown, in); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

@@ -16,21 +16,29 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
+
+	"github.com/evictgate/evictgate/policies"
 )
 
 // Informed is a store that watches a cluster.
 type Informed struct {
 	*Store
-	factory informers.SharedInformerFactory
-	synced  []cache.InformerSynced
-	ready   atomic.Bool
+	// factory has the informers that always run, optional those that run once Want asks for them.
+	factory, optional informers.SharedInformerFactory
+	synced            []cache.InformerSynced
+	ready             atomic.Bool
+	// running is closed by Start, which sets stop first.
+	running chan struct{}
+	stop    <-chan struct{}
 }
 
 // Watch sets up the informers; Start runs them.
 func Watch(client kubernetes.Interface) (*Informed, error) {
 	w := &Informed{
-		Store:   &Store{budgets: newBudgetIndex()},
-		factory: informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(trim)),
+		Store:    &Store{budgets: newBudgetIndex()},
+		factory:  informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(trim)),
+		optional: informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(trim)),
+		running:  make(chan struct{}),
 	}
 	for _, kind := range kinds() {
 		if err := w.watchKind(kind); err != nil {
@@ -58,6 +66,9 @@ func (w *Informed) watchKind(kind runtime.Object) error {
 		return err
 	}
 	*w.indexerOf(kind) = informer.GetIndexer()
+	if isOptional(kind) {
+		return nil
+	}
 	w.synced = append(w.synced, informer.HasSynced)
 	return nil
 }
@@ -85,6 +96,10 @@ func (w *Informed) informerFor(kind runtime.Object) cache.SharedIndexInformer {
 		return batch.Jobs().Informer()
 	case *batchv1.CronJob:
 		return batch.CronJobs().Informer()
+	case *corev1.PersistentVolumeClaim:
+		return w.optional.Core().V1().PersistentVolumeClaims().Informer()
+	case *corev1.PersistentVolume:
+		return w.optional.Core().V1().PersistentVolumes().Informer()
 	}
 	return w.factory.Policy().V1().PodDisruptionBudgets().Informer()
 }
@@ -112,12 +127,35 @@ func (x *budgetIndex) handler() cache.ResourceEventHandler {
 
 // Start runs the informers until ctx is done. It is a controller-runtime Runnable.
 func (w *Informed) Start(ctx context.Context) error {
+	w.stop = ctx.Done()
+	close(w.running)
 	w.factory.Start(ctx.Done())
 	if cache.WaitForCacheSync(ctx.Done(), w.synced...) {
 		w.ready.Store(true)
 	}
 	<-ctx.Done()
 	w.factory.Shutdown()
+	w.optional.Shutdown()
+	return nil
+}
+
+// Want sees to it that what needs reads is watched, and returns when it is known. The error says what
+// could not be read until ctx was done. It is safe for concurrent use.
+func (w *Informed) Want(ctx context.Context, needs *policies.Needs) error {
+	if !needs.Reads("claims") {
+		return nil
+	}
+	select {
+	case <-w.running:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	w.optional.Start(w.stop)
+	for kind, ok := range w.optional.WaitForCacheSync(ctx.Done()) {
+		if !ok {
+			return fmt.Errorf("a policy reads input.claims, but %s could not be listed in time; the service account needs get, list and watch on persistentvolumeclaims and persistentvolumes", kind)
+		}
+	}
 	return nil
 }
 

@@ -145,11 +145,11 @@ func (s *Snapshot) Put(obj runtime.Object) error {
 // Remove takes a pod away.
 func (s *Snapshot) Remove(pod *corev1.Pod) error { return s.pods.Delete(pod) }
 
-// ReadLive lists what decisions read from a cluster, once.
-func ReadLive(ctx context.Context, client kubernetes.Interface) (*Snapshot, error) {
+// ReadLive lists what decisions read from a cluster, once; needs says what the policies add to it.
+func ReadLive(ctx context.Context, client kubernetes.Interface, needs *policies.Needs) (*Snapshot, error) {
 	s := newSnapshot()
 	core, apps, batch := client.CoreV1(), client.AppsV1(), client.BatchV1()
-	return s, errors.Join(
+	err := errors.Join(
 		list(ctx, s, "pods", core.Pods("").List),
 		list(ctx, s, "nodes", core.Nodes().List),
 		list(ctx, s, "namespaces", core.Namespaces().List),
@@ -162,6 +162,13 @@ func ReadLive(ctx context.Context, client kubernetes.Interface) (*Snapshot, erro
 		list(ctx, s, "cronjobs", batch.CronJobs("").List),
 		list(ctx, s, "poddisruptionbudgets", client.PolicyV1().PodDisruptionBudgets("").List),
 	)
+	if needs.Reads("claims") {
+		err = errors.Join(err,
+			list(ctx, s, "persistentvolumeclaims", core.PersistentVolumeClaims("").List),
+			list(ctx, s, "persistentvolumes", core.PersistentVolumes().List),
+		)
+	}
+	return s, err
 }
 
 // list puts all objects of one kind into the snapshot, page by page.
@@ -194,5 +201,6 @@ func GatherSample(samples []string, c policies.Case, needs *policies.Needs) (*po
 	}
 	g := Gatherer{Store: snapshot.Store}
 	in, _ := g.Gather(context.Background(), request, needs, c.Now.Time)
+	in.History = c.History
 	return in, nil
 }

@@ -20,6 +20,7 @@ import (
 // Names of the indexes.
 const (
 	byController = "controller"
+	byReady      = "ready"
 	byNamespace  = cache.NamespaceIndex
 )
 
@@ -29,6 +30,7 @@ type Store struct {
 	pods, namespaces, nodes                         cache.Indexer
 	replicaSets, deployments, statefulSets          cache.Indexer
 	daemonSets, jobs, cronJobs, replicationControls cache.Indexer
+	volumeClaims, volumes                           cache.Indexer
 	budgets                                         *budgetIndex
 }
 
@@ -38,7 +40,17 @@ func kinds() []runtime.Object {
 		&corev1.Pod{}, &corev1.Namespace{}, &corev1.Node{}, &corev1.ReplicationController{},
 		&appsv1.ReplicaSet{}, &appsv1.Deployment{}, &appsv1.StatefulSet{}, &appsv1.DaemonSet{},
 		&batchv1.Job{}, &batchv1.CronJob{}, &policyv1.PodDisruptionBudget{},
+		&corev1.PersistentVolumeClaim{}, &corev1.PersistentVolume{},
 	}
+}
+
+// isOptional reports whether a kind is watched only once a policy reads input.claims.
+func isOptional(obj runtime.Object) bool {
+	switch obj.(type) {
+	case *corev1.PersistentVolumeClaim, *corev1.PersistentVolume:
+		return true
+	}
+	return false
 }
 
 // indexersFor are the indexes that a kind's store has.
@@ -48,6 +60,8 @@ func indexersFor(obj runtime.Object) cache.Indexers {
 		return cache.Indexers{byController: controllerUID, byNamespace: cache.MetaNamespaceIndexFunc}
 	case *appsv1.ReplicaSet:
 		return cache.Indexers{byController: controllerUID}
+	case *corev1.Node:
+		return cache.Indexers{byReady: nodeReadiness}
 	}
 	return cache.Indexers{}
 }
@@ -87,6 +101,10 @@ func (s *Store) indexerOf(obj runtime.Object) *cache.Indexer {
 		return &s.jobs
 	case *batchv1.CronJob:
 		return &s.cronJobs
+	case *corev1.PersistentVolumeClaim:
+		return &s.volumeClaims
+	case *corev1.PersistentVolume:
+		return &s.volumes
 	}
 	return nil
 }

@@ -9,14 +9,13 @@ _with(replicas, ready, pod_ready) := {
 		{"type": "Ready", "status": pod_ready},
 	]}},
 	"owner": {"kind": "Deployment", "name": "web", "replicas": replicas, "ready_replicas": ready},
-	"parameters": {},
+	"parameters": {"min_ready": 1},
 }
 
 _reasons(violations) := {violation.reason | some violation in violations}
 
 test_admits_while_another_is_ready if {
 	last_ready_replica.delay == set() with input as _with(2, 2, "True")
-	last_ready_replica.warn == set() with input as _with(2, 2, "True")
 }
 
 test_delays_last_ready_pod if {
@@ -54,15 +53,6 @@ test_leaves_alone[kind] if {
 	last_ready_replica.delay == set() with input as object.union(_with(1, 1, "True"), {"owner": {"kind": kind}})
 }
 
-test_wrong_min_ready_counts_as_one[min_ready] if {
-	some min_ready in ["2", null, -1, 1.5, [2]]
-	one := object.union(_with(3, 1, "True"), {"parameters": {"min_ready": min_ready}})
-	two := object.union(_with(3, 2, "True"), {"parameters": {"min_ready": min_ready}})
-	count(last_ready_replica.delay) == 1 with input as one
-	last_ready_replica.delay == set() with input as two
-	_reasons(last_ready_replica.warn) == {"parameter min_ready is not a whole number, so last_ready_replica keeps 1 ready pod; correct it"} with input as two
-}
-
 test_unknown_number_of_wanted_pods_is_told if {
 	reason := "Rollout shop/web has 1 ready of an unknown number of wanted pods, and an eviction must leave 1 ready; wait until 2 are ready, or scale it up first"
 	rollout := {"kind": "Rollout", "name": "web", "replicas": null, "ready_replicas": 1}
@@ -79,11 +69,4 @@ test_optional_parts_missing[name] if {
 	}
 	eviction := json.patch(_with(1, 1, "True"), [{"op": "replace", "path": key, "value": value} | some key, value in parts])
 	last_ready_replica.delay == set() with input as eviction
-	last_ready_replica.warn == set() with input as eviction
-}
-
-test_delay_and_warning_at_once if {
-	eviction := object.union(_with(1, 1, "True"), {"parameters": {"min_ready": "two"}})
-	count(last_ready_replica.delay) == 1 with input as eviction
-	count(last_ready_replica.warn) == 1 with input as eviction
 }
