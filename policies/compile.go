@@ -165,9 +165,7 @@ func (s *Set) bind(bindings []binding, metas map[string]Metadata) (*Set, error) 
 		}
 		s.bound = append(s.bound, p)
 		refs = append(refs, read...)
-		if b.match.readsNamespace() {
-			refs = append(refs, ast.MustParseRef("input.namespace.labels"))
-		}
+		refs = append(refs, b.reads()...)
 	}
 	if len(problems) > 0 {
 		return nil, problems
@@ -211,6 +209,18 @@ func (s *Set) prepare(b binding, meta Metadata) (*boundPolicy, []ast.Ref, error)
 	}
 	p.constants = s.constants(p)
 	return p, refs, s.acceptParameters(p)
+}
+
+// reads is what the binding itself reads, beside its policy.
+func (b *binding) reads() []ast.Ref {
+	var refs []ast.Ref
+	for _, path := range b.match.reads() {
+		refs = append(refs, ast.MustParseRef(path))
+	}
+	if b.maxHold > 0 {
+		refs = append(refs, ast.MustParseRef("input.history.holds"))
+	}
+	return refs
 }
 
 // fill checks the binding's parameters against the policy's description, and adds the defaults.
@@ -471,4 +481,13 @@ func metadataOf(compiler *ast.Compiler, module *ast.Module) (Metadata, Problems)
 	meta.Parameters = parameters
 	meta.Default = a.Custom["default"] == true
 	return meta, problems
+}
+
+// None is a set without policies.
+func None() *Set {
+	set, err := Compile(nil)
+	if err != nil {
+		panic(err) // nothing cannot be wrong; a test holds it
+	}
+	return set
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -19,8 +20,11 @@ const BudgetSentence = "Cannot evict pod as it would violate the pod's disruptio
 func conclude(d *Decision, in *Input, o Options) {
 	sortViolations(d.Violations)
 	denies, delays := enforced(d.Violations, Deny), enforced(d.Violations, Delay)
-	budget := budgetCode(in, o)
 	failed := enforcingFailures(d.Failures)
+	if d.Override = o.Override.judge(&in.Request, policyNames(denies, delays, failed)); d.Override.used() {
+		denies, delays, failed = nil, nil, nil
+	}
+	budget := budgetCode(in, o)
 	switch {
 	case len(denies) > 0:
 		d.refuse(Denied, http.StatusForbidden, "", denies)
@@ -144,8 +148,13 @@ func (d *Decision) explain(in *Input) {
 			d.warn(cureText(in.Disruption.Cures))
 		}
 	}
+	d.warn(d.Override.text())
 	for _, v := range d.Violations {
 		switch {
+		case v.Enforcing() && d.Override.used():
+			d.warn(fmt.Sprintf("overridden, would %s: %s", v.Effect, v.text()))
+		case v.Expired != nil:
+			d.warn(fmt.Sprintf("would %s: %s; it has held this pod since %s, longer than its maxHold of %s, so it only warns now", v.Effect, v.text(), at(v.Expired.Since), v.Expired.MaxHold))
 		case v.Effect == Warning && v.Enforcement != Audit:
 			d.warn(v.text())
 		case v.Effect != Warning && v.Enforcement == Warn:
@@ -182,6 +191,18 @@ func (b Blocker) text() string {
 		parts = append(parts, "("+b.Detail+")")
 	}
 	return strings.Join(parts, " ")
+}
+
+// duration is written as a person would: 24h, not 24h0m0s.
+func duration(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
 
 func at(t metav1.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }

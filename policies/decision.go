@@ -1,6 +1,11 @@
 package policies
 
-import "time"
+import (
+	"slices"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
 
 // Outcome is what becomes of a review.
 type Outcome string
@@ -48,6 +53,17 @@ type Violation struct {
 	Enforcement Enforcement    `json:"enforcement"`
 	Reason      string         `json:"reason"`
 	Detail      map[string]any `json:"detail"`
+	// Expired is set when the policy has held the pod for longer than its binding allows: then Enforcement
+	// is warn. Null otherwise.
+	Expired *Expired `json:"expired"`
+}
+
+// Expired is a hold that is over.
+type Expired struct {
+	// Since is when the policy began to hold the pod.
+	Since metav1.Time `json:"since"`
+	// MaxHold is that of the binding, for example 24h.
+	MaxHold string `json:"max_hold"`
 }
 
 // Enforcing reports whether the violation takes part in the outcome.
@@ -87,6 +103,8 @@ type Decision struct {
 	Failures   []Failure   `json:"failures"`
 	// Disruption is the budgets' part; null when no budget was looked at.
 	Disruption *Disruption `json:"disruption"`
+	// Override is the break-glass that the Eviction asked for; null when it did not.
+	Override *Override `json:"override"`
 	// Causes are the reasons of a refusal, one by one.
 	Causes []Cause `json:"causes"`
 	// Warnings are the lines the client is shown beside the answer.
@@ -95,6 +113,30 @@ type Decision struct {
 	Revision string `json:"revision"`
 	// Duration is how long the evaluation of the policies took.
 	Duration time.Duration `json:"-"`
+}
+
+// Override is a break-glass: the request to evict whatever the policies say.
+type Override struct {
+	// Reason is what the evictor states.
+	Reason string `json:"reason"`
+	// Used is true when the evictor may override and policies would have refused.
+	Used bool `json:"used"`
+	// Ignored says why the request does not count; empty when it does.
+	Ignored string `json:"ignored"`
+	// Policies are those that were overridden, sorted.
+	Policies []string `json:"policies"`
+}
+
+// Holding names the policies whose violations refuse the eviction, or would if they did not hold the pod
+// for too long already.
+func (d *Decision) Holding() []string {
+	var names []string
+	for _, v := range d.Violations {
+		if v.Effect != Warning && (v.Enforcing() || v.Expired != nil) && !slices.Contains(names, v.Policy) {
+			names = append(names, v.Policy)
+		}
+	}
+	return names
 }
 
 // Allowed reports whether the eviction is admitted. An undecided one may be, by OnError.

@@ -46,6 +46,8 @@ type Options struct {
 	Budgets       BudgetMode
 	OnError       OnError
 	PolicyTimeout time.Duration
+	// Override says who may override policies; nobody by default.
+	Override OverrideRule
 }
 
 func (o Options) withDefaults() Options {
@@ -119,8 +121,21 @@ func (r *Reading) ask(ctx context.Context, limit time.Duration, d *Decision) {
 		if err != nil {
 			d.Failures = append(d.Failures, Failure{Policy: p.name, Enforcement: p.enforcement, Error: err.Error()})
 		}
-		d.Violations = append(d.Violations, violations...)
+		for _, v := range violations {
+			d.Violations = append(d.Violations, p.bounded(v, r.input))
+		}
 	}
+}
+
+// bounded turns a violation into a warning when its binding has held the pod for too long.
+func (p *boundPolicy) bounded(v Violation, in *Input) Violation {
+	if p.maxHold == 0 || !v.Enforcing() || in.History == nil {
+		return v
+	}
+	if since, ok := in.History.Holds[p.name]; ok && in.Now.Sub(since.Time) >= p.maxHold {
+		v.Enforcement, v.Expired = Warn, &Expired{Since: since, MaxHold: duration(p.maxHold)}
+	}
+	return v
 }
 
 var parametersKey = ast.StringTerm("parameters")

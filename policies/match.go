@@ -1,9 +1,12 @@
 package policies
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
@@ -18,7 +21,14 @@ type matcher struct {
 
 type scope struct {
 	namespace, pod labels.Selector
+	state          *podState
 	evictors       []v1alpha1.EvictorMatch
+}
+
+// podState is a compiled v1alpha1.PodState.
+type podState struct {
+	crashLooping bool
+	unreadyFor   time.Duration // 0: not looked at
 }
 
 func newMatcher(m *v1alpha1.Match) (matcher, error) {
@@ -35,8 +45,8 @@ func newMatcher(m *v1alpha1.Match) (matcher, error) {
 		if err != nil {
 			return matcher{}, fmt.Errorf("spec.match.excludes[%d]: %w", i, err)
 		}
-		if excluded.namespace == nil && excluded.pod == nil && len(excluded.evictors) == 0 {
-			return matcher{}, fmt.Errorf("spec.match.excludes[%d] is empty and would exclude every eviction; name a namespaceSelector, podSelector or evictors", i)
+		if excluded.namespace == nil && excluded.pod == nil && excluded.state == nil && len(excluded.evictors) == 0 {
+			return matcher{}, fmt.Errorf("spec.match.excludes[%d] is empty and would exclude every eviction; name a namespaceSelector, podSelector, podState or evictors", i)
 		}
 		compiled.excludes = append(compiled.excludes, excluded)
 	}
@@ -57,7 +67,27 @@ func newScope(s v1alpha1.Scope) (scope, error) {
 			return scope{}, fmt.Errorf("evictors[%d] is empty; name a kind, user or group", i)
 		}
 	}
-	return scope{namespace: namespace, pod: pod, evictors: s.Evictors}, nil
+	state, err := newPodState(s.PodState)
+	if err != nil {
+		return scope{}, err
+	}
+	return scope{namespace: namespace, pod: pod, state: state, evictors: s.Evictors}, nil
+}
+
+func newPodState(s *v1alpha1.PodState) (*podState, error) {
+	if s == nil {
+		return nil, nil
+	}
+	state := &podState{crashLooping: s.CrashLooping}
+	if s.UnreadyFor != nil {
+		if state.unreadyFor = s.UnreadyFor.Duration; state.unreadyFor <= 0 {
+			return nil, fmt.Errorf("podState.unreadyFor is %s; give a time such as 1h", state.unreadyFor)
+		}
+	}
+	if *state == (podState{}) {
+		return nil, errors.New("podState is empty; give crashLooping: true or unreadyFor")
+	}
+	return state, nil
 }
 
 func newSelector(field string, s *metav1.LabelSelector) (labels.Selector, error) {
@@ -75,9 +105,24 @@ func (m matcher) matches(in *Input) bool {
 	return m.scope.covers(in) && !slices.ContainsFunc(m.excludes, func(s scope) bool { return s.covers(in) })
 }
 
-// readsNamespace reports whether the namespace's labels are needed to match.
-func (m matcher) readsNamespace() bool {
-	return m.scope.namespace != nil || slices.ContainsFunc(m.excludes, func(s scope) bool { return s.namespace != nil })
+// reads lists the input paths that are needed to match.
+func (m matcher) reads() []string {
+	var paths []string
+	for _, s := range append([]scope{m.scope}, m.excludes...) {
+		if s.namespace != nil {
+			paths = append(paths, "input.namespace.labels")
+		}
+		if s.pod != nil {
+			paths = append(paths, "input.pod.metadata.labels")
+		}
+		if s.state != nil {
+			paths = append(paths, "input.pod.metadata.creationTimestamp", "input.pod.status")
+		}
+		if len(s.evictors) > 0 {
+			paths = append(paths, "input.request.evictor", "input.request.user")
+		}
+	}
+	return paths
 }
 
 func (s scope) covers(in *Input) bool {
@@ -87,7 +132,34 @@ func (s scope) covers(in *Input) bool {
 	if s.pod != nil && (in.Pod == nil || !s.pod.Matches(labels.Set(in.Pod.Labels))) {
 		return false
 	}
+	if s.state != nil && (in.Pod == nil || !s.state.fits(in.Pod, in.Now.Time)) {
+		return false
+	}
 	return len(s.evictors) == 0 || slices.ContainsFunc(s.evictors, func(e v1alpha1.EvictorMatch) bool { return evictorFits(e, &in.Request) })
+}
+
+func (s *podState) fits(pod *corev1.Pod, now time.Time) bool {
+	if s.crashLooping && !crashLooping(pod) {
+		return false
+	}
+	return s.unreadyFor == 0 || (!PodReady(pod) && now.Sub(unreadySince(pod)) >= s.unreadyFor)
+}
+
+func crashLooping(pod *corev1.Pod) bool {
+	loops := func(c corev1.ContainerStatus) bool {
+		return c.State.Waiting != nil && c.State.Waiting.Reason == "CrashLoopBackOff"
+	}
+	return slices.ContainsFunc(pod.Status.ContainerStatuses, loops) || slices.ContainsFunc(pod.Status.InitContainerStatuses, loops)
+}
+
+// unreadySince is when a pod that is not ready stopped being so, or was made.
+func unreadySince(pod *corev1.Pod) time.Time {
+	for i := range pod.Status.Conditions {
+		if c := &pod.Status.Conditions[i]; c.Type == corev1.PodReady && !c.LastTransitionTime.IsZero() {
+			return c.LastTransitionTime.Time
+		}
+	}
+	return pod.CreationTimestamp.Time
 }
 
 func evictorFits(e v1alpha1.EvictorMatch, r *Request) bool {

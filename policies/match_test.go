@@ -1,8 +1,11 @@
 package policies
 
 import (
+	"slices"
 	"testing"
+	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/evictgate/evictgate/policies/v1alpha1"
@@ -57,8 +60,8 @@ func TestMatch(t *testing.T) {
 			if got := m.matches(in); got != tt.want {
 				t.Errorf("matches is %t, want %t", got, tt.want)
 			}
-			if got := m.readsNamespace(); got != tt.readsNamespace {
-				t.Errorf("readsNamespace is %t, want %t", got, tt.readsNamespace)
+			if got := slices.Contains(m.reads(), "input.namespace.labels"); got != tt.readsNamespace {
+				t.Errorf("it reads %q; the namespace's labels should be there: %t", m.reads(), tt.readsNamespace)
 			}
 		})
 	}
@@ -74,6 +77,66 @@ func TestAMatchByNamespaceIsARef(t *testing.T) {
 		in := inputFor(func(in *Input) { in.Namespace.Labels = map[string]string{"tier": tier} })
 		if d := set.Evaluate(t.Context(), in, Options{}); d.Outcome != want {
 			t.Errorf("namespace with tier %s: %s, want %s", tier, d.Outcome, want)
+		}
+	}
+}
+
+// Pods that do no useful work can be let go, whatever the policy says.
+func TestMatchByPodState(t *testing.T) {
+	looping := func(in *Input) {
+		in.Pod.Status.ContainerStatuses = []corev1.ContainerStatus{{}, {State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}}}}
+	}
+	loopingInit := func(in *Input) {
+		in.Pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}}}}
+	}
+	unready := func(ago time.Duration) func(*Input) {
+		return func(in *Input) {
+			in.Pod.Status.Conditions[0].Status = corev1.ConditionFalse
+			in.Pod.Status.Conditions[0].LastTransitionTime = metav1.NewTime(noon.Add(-ago))
+		}
+	}
+	withoutCondition := func(ago time.Duration) func(*Input) {
+		return func(in *Input) {
+			in.Pod.Status.Conditions = nil
+			in.Pod.CreationTimestamp = metav1.NewTime(noon.Add(-ago))
+		}
+	}
+	crash := &v1alpha1.PodState{CrashLooping: true}
+	hour := &v1alpha1.PodState{UnreadyFor: &metav1.Duration{Duration: time.Hour}}
+	both := &v1alpha1.PodState{CrashLooping: true, UnreadyFor: hour.UnreadyFor}
+	for name, tt := range map[string]struct {
+		state  *v1alpha1.PodState
+		change []func(*Input)
+		want   bool
+	}{
+		"a healthy pod does not crash-loop":     {crash, nil, false},
+		"a container in CrashLoopBackOff":       {crash, []func(*Input){looping}, true},
+		"an init container in CrashLoopBackOff": {crash, []func(*Input){loopingInit}, true},
+		"a ready pod":                           {hour, nil, false},
+		"unready for a second less":             {hour, []func(*Input){unready(time.Hour - time.Second)}, false},
+		"unready for just so long":              {hour, []func(*Input){unready(time.Hour)}, true},
+		"never ready since it was made":         {hour, []func(*Input){withoutCondition(2 * time.Hour)}, true},
+		"young and never ready":                 {hour, []func(*Input){withoutCondition(time.Minute)}, false},
+		"all that is given must hold":           {both, []func(*Input){looping}, false},
+		"all that is given holds":               {both, []func(*Input){looping, unready(time.Hour)}, true},
+		"a pod nobody knows is in no state":     {crash, []func(*Input){func(in *Input) { in.Pod = nil }}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m, err := newMatcher(&v1alpha1.Match{Scope: v1alpha1.Scope{PodState: tt.state}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := m.matches(inputFor(tt.change...)); got != tt.want {
+				t.Errorf("matches is %t, want %t", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestAnEmptyPodStateIsAMistake(t *testing.T) {
+	for _, state := range []v1alpha1.PodState{{}, {UnreadyFor: &metav1.Duration{Duration: -time.Hour}}} {
+		if _, err := newMatcher(&v1alpha1.Match{Scope: v1alpha1.Scope{PodState: &state}}); err == nil {
+			t.Errorf("%+v is accepted", state)
 		}
 	}
 }

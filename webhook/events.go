@@ -3,6 +3,7 @@ package webhook
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -29,23 +30,31 @@ const (
 )
 
 // Events tells refusals as Kubernetes Events on the pod, and on its workload when they last: Karpenter,
-// the VPA updater and cluster-autoscaler drop the text of a refusal. Repetitions become one Event with
-// a count (events.k8s.io series).
+// the VPA updater and cluster-autoscaler drop the text of a refusal. It tells of overridden policies,
+// and of policies that cannot be used, too. Repetitions become one Event with a count (events.k8s.io
+// series).
 type Events struct {
 	broadcaster events.EventBroadcaster
 	recorder    events.EventRecorder
-	queue       chan refusal
+	queue       chan notice
 	limit       *rate.Limiter
 	episodes    map[types.UID]*episode
 	dropped     func()
 }
 
-// refusal is what an Event says.
+// notice is what an Event says.
+type notice struct {
+	regarding *corev1.ObjectReference
+	reason    string
+	message   string
+	// refusal is set when a pod's eviction was refused.
+	refusal *refusal
+}
+
+// refusal is of interest to the workload, too, when it lasts.
 type refusal struct {
-	pod, owner *corev1.ObjectReference
-	outcome    policies.Outcome
-	message    string
-	at         time.Time
+	owner *corev1.ObjectReference
+	at    time.Time
 }
 
 // episode is the memory of one pod's refusals.
@@ -60,7 +69,7 @@ func NewEvents(client kubernetes.Interface, dropped func()) *Events {
 	return &Events{
 		broadcaster: broadcaster,
 		recorder:    broadcaster.NewRecorder(scheme.Scheme, "evictgate"),
-		queue:       make(chan refusal, 256),
+		queue:       make(chan notice, 256),
 		limit:       rate.NewLimiter(eventsPerSecond, eventBurst),
 		episodes:    map[types.UID]*episode{},
 		dropped:     dropped,
@@ -70,19 +79,40 @@ func NewEvents(client kubernetes.Interface, dropped func()) *Events {
 // NeedLeaderElection is false: every replica tells what it decided.
 func (*Events) NeedLeaderElection() bool { return false }
 
-// Refused queues the Event of a decision; it never blocks. Admitted evictions and dry runs have none.
-func (e *Events) Refused(in *policies.Input, d *policies.Decision) {
-	if e == nil || d.Allowed() || in.Pod == nil || in.Request.DryRun {
+// refusalReasons are the reasons of the Events of refused evictions.
+var refusalReasons = map[policies.Outcome]string{
+	policies.Delayed: "EvictionDelayed", policies.Denied: "EvictionDenied", policies.Undecided: "EvictionUndecided",
+}
+
+// Tell queues the Events of a decision; it never blocks. Evictions that are admitted as they should, and
+// dry runs, have none.
+func (e *Events) Tell(in *policies.Input, d *policies.Decision) {
+	if e == nil || in.Pod == nil || in.Request.DryRun {
 		return
 	}
-	r := refusal{
-		pod: &corev1.ObjectReference{
-			APIVersion: "v1", Kind: "Pod", Namespace: in.Pod.Namespace, Name: in.Pod.Name, UID: in.Pod.UID,
-		},
-		owner: ownerReference(in), outcome: d.Outcome, message: d.Message, at: in.Now.Time,
+	pod := &corev1.ObjectReference{
+		APIVersion: "v1", Kind: "Pod", Namespace: in.Pod.Namespace, Name: in.Pod.Name, UID: in.Pod.UID,
 	}
+	if o := d.Override; o != nil && o.Used {
+		e.put(notice{regarding: pod, reason: "EvictionOverridden", message: fmt.Sprintf(
+			"%s overrode %s to evict this pod: %s", in.Request.User.Username, strings.Join(o.Policies, ", "), o.Reason)})
+	}
+	if !d.Allowed() {
+		e.put(notice{regarding: pod, reason: refusalReasons[d.Outcome], message: d.Message,
+			refusal: &refusal{owner: ownerReference(in), at: in.Now.Time}})
+	}
+}
+
+// PoliciesUnusable queues an Event on what holds policies that cannot be used; it never blocks.
+func (e *Events) PoliciesUnusable(regarding *corev1.ObjectReference, message string) {
+	if e != nil {
+		e.put(notice{regarding: regarding, reason: "PoliciesUnusable", message: message})
+	}
+}
+
+func (e *Events) put(n notice) {
 	select {
-	case e.queue <- r:
+	case e.queue <- n:
 	default:
 		e.dropped()
 	}
@@ -116,34 +146,37 @@ func (e *Events) Start(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case r := <-e.queue:
-			e.tell(ctx, r)
+		case n := <-e.queue:
+			e.tell(ctx, n)
 		}
 	}
 }
 
-func (e *Events) tell(ctx context.Context, r refusal) {
-	e.send(ctx, r.pod, r.outcome, r.message)
-	since, lasts := e.note(r)
-	if lasts && r.owner != nil {
-		e.send(ctx, r.owner, r.outcome, fmt.Sprintf("the eviction of pod %s is refused since %s: %s", r.pod.Name, since.UTC().Format(time.RFC3339), r.message))
+func (e *Events) tell(ctx context.Context, n notice) {
+	e.send(ctx, n.regarding, n.reason, n.message)
+	if n.refusal == nil {
+		return
+	}
+	since, lasts := e.note(n.regarding.UID, n.refusal.at)
+	if lasts && n.refusal.owner != nil {
+		e.send(ctx, n.refusal.owner, n.reason, fmt.Sprintf("the eviction of pod %s is refused since %s: %s", n.regarding.Name, since.UTC().Format(time.RFC3339), n.message))
 	}
 }
 
-// note remembers the refusal, and reports since when the pod's evictions are refused and whether that
+// note remembers a refusal, and reports since when the pod's evictions are refused and whether that
 // lasts.
-func (e *Events) note(r refusal) (since time.Time, lasts bool) {
-	known, ok := e.episodes[r.pod.UID]
-	if !ok || r.at.Sub(known.last) > forgotten {
-		e.forget(r.at)
+func (e *Events) note(pod types.UID, at time.Time) (since time.Time, lasts bool) {
+	known, ok := e.episodes[pod]
+	if !ok || at.Sub(known.last) > forgotten {
+		e.forget(at)
 		if len(e.episodes) >= maxEpisodes {
-			return r.at, false
+			return at, false
 		}
-		known = &episode{first: r.at}
-		e.episodes[r.pod.UID] = known
+		known = &episode{first: at}
+		e.episodes[pod] = known
 	}
-	known.last = r.at
-	return known.first, r.at.Sub(known.first) >= lasting
+	known.last = at
+	return known.first, at.Sub(known.first) >= lasting
 }
 
 // forget drops old episodes once there are many.
@@ -158,14 +191,10 @@ func (e *Events) forget(now time.Time) {
 	}
 }
 
-func (e *Events) send(ctx context.Context, regarding *corev1.ObjectReference, outcome policies.Outcome, message string) {
-	if e.limit.Wait(ctx) != nil {
-		return
+func (e *Events) send(ctx context.Context, regarding *corev1.ObjectReference, reason, message string) {
+	if e.limit.Wait(ctx) == nil {
+		e.recorder.Eventf(regarding, nil, corev1.EventTypeWarning, reason, "Evict", "%s", cut(message, maxNote))
 	}
-	reasons := map[policies.Outcome]string{
-		policies.Delayed: "EvictionDelayed", policies.Denied: "EvictionDenied", policies.Undecided: "EvictionUndecided",
-	}
-	e.recorder.Eventf(regarding, nil, corev1.EventTypeWarning, reasons[outcome], "Evict", "%s", cut(message, maxNote))
 }
 
 // cut shortens text to at most n bytes, at a rune's end.

@@ -20,7 +20,7 @@ import (
 func newEvents(dropped func()) (*Events, *events.FakeRecorder) {
 	recorder := events.NewFakeRecorder(100)
 	return &Events{
-		recorder: recorder, queue: make(chan refusal, 2), limit: rate.NewLimiter(rate.Inf, 1),
+		recorder: recorder, queue: make(chan notice, 2), limit: rate.NewLimiter(rate.Inf, 1),
 		episodes: map[types.UID]*episode{}, dropped: dropped,
 	}, recorder
 }
@@ -55,7 +55,7 @@ func sent(r *events.FakeRecorder) []string {
 func TestAWorkloadIsToldOfRefusalsThatLast(t *testing.T) {
 	e, recorder := newEvents(nil)
 	for _, after := range []time.Duration{0, 30 * time.Second, 61 * time.Second, 20 * time.Minute} {
-		e.Refused(refused(after, nil))
+		e.Tell(refused(after, nil))
 		e.tell(t.Context(), <-e.queue)
 	}
 	want := []string{
@@ -78,21 +78,21 @@ func TestWhatHasNoEvent(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			e, _ := newEvents(nil)
-			e.Refused(refused(0, change))
+			e.Tell(refused(0, change))
 			if len(e.queue) != 0 {
 				t.Errorf("an Event is queued: %+v", <-e.queue)
 			}
 		})
 	}
 	var none *Events
-	none.Refused(refused(0, nil)) // without an API server there is nobody to tell
+	none.Tell(refused(0, nil)) // without an API server there is nobody to tell
 }
 
 func TestEventsNeverBlockADecision(t *testing.T) {
 	dropped := 0
 	e, _ := newEvents(func() { dropped++ })
 	for range 5 {
-		e.Refused(refused(0, nil))
+		e.Tell(refused(0, nil))
 	}
 	if dropped != 3 {
 		t.Errorf("%d dropped of 5 with room for 2", dropped)
@@ -104,13 +104,30 @@ func TestTheReasonSaysTheOutcome(t *testing.T) {
 		policies.Delayed: "Warning EvictionDelayed why", policies.Denied: "Warning EvictionDenied why", policies.Undecided: "Warning EvictionUndecided why",
 	} {
 		e, recorder := newEvents(nil)
-		e.Refused(refused(0, func(in *policies.Input, d *policies.Decision) {
+		e.Tell(refused(0, func(in *policies.Input, d *policies.Decision) {
 			d.Outcome, d.Message, in.Owner = outcome, "why", nil
 		}))
 		e.tell(t.Context(), <-e.queue)
 		if diff := cmp.Diff([]string{want}, sent(recorder)); diff != "" {
 			t.Errorf("-want +got:\n%s", diff)
 		}
+	}
+}
+
+func TestAnOverrideIsToldEvenWhenABudgetRefuses(t *testing.T) {
+	e, recorder := newEvents(nil)
+	e.Tell(refused(0, func(in *policies.Input, d *policies.Decision) {
+		in.Request.User.Username = "jane"
+		d.Override = &policies.Override{Reason: "INC-1", Used: true, Policies: []string{"freeze", "quorum"}}
+	}))
+	e.tell(t.Context(), <-e.queue)
+	e.tell(t.Context(), <-e.queue)
+	want := []string{
+		"Warning EvictionOverridden jane overrode freeze, quorum to evict this pod: INC-1",
+		"Warning EvictionDelayed not now",
+	}
+	if diff := cmp.Diff(want, sent(recorder)); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
 	}
 }
 
@@ -129,7 +146,7 @@ func TestANoteFitsTheAPIServersBound(t *testing.T) {
 func TestEpisodesAreBounded(t *testing.T) {
 	e, _ := newEvents(nil)
 	at := func(uid string, after time.Duration) bool {
-		_, lasts := e.note(refusal{pod: &corev1.ObjectReference{UID: types.UID(uid)}, at: start.Add(after)})
+		_, lasts := e.note(types.UID(uid), start.Add(after))
 		return lasts
 	}
 	for i := range maxEpisodes {

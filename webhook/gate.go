@@ -15,6 +15,7 @@ import (
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/cluster"
+	"github.com/evictgate/evictgate/webhook/history"
 )
 
 // Gate decides evictions. It is an http.Handler, and safe for concurrent use.
@@ -25,6 +26,8 @@ type Gate struct {
 	Options  policies.Options
 	Records  *audit.Writer
 	Metrics  *Metrics
+	// History remembers what was decided; nil for a gate without memory.
+	History *history.Ledger
 	// Events tells refusals on pods and workloads; nil when there is no API server.
 	Events *Events
 	Log    *slog.Logger
@@ -63,13 +66,12 @@ func (g *Gate) answer(ctx context.Context, review *incoming) (response *admissio
 	if err != nil {
 		return g.refuse(err)
 	}
-	set := g.Policies()
-	in, reading, d := g.decide(ctx, request, set)
-	g.Metrics.observe(&request, d, time.Since(start))
-	g.log(&request, d)
-	g.Events.Refused(in, d)
+	in, reading, d := g.decide(ctx, request, g.Policies())
+	g.Metrics.observe(&in.Request, d, time.Since(start))
+	g.log(&in.Request, d)
+	g.Events.Tell(in, d)
 	g.Records.Write(func() (audit.Record, error) { return audit.NewRecord(in, reading, d, g.Labels) })
-	return respond(&request, d)
+	return respond(&in.Request, d)
 }
 
 // refuse answers what is not a review of an eviction.
@@ -96,8 +98,11 @@ func (g *Gate) decide(ctx context.Context, request policies.Request, set *polici
 	}()
 	in, confirmation := g.Cluster.Gather(ctx, request, set.Needs(), g.Now())
 	g.Metrics.confirmed(confirmation)
-	reading = set.Read(in)
-	return in, reading, reading.Evaluate(ctx, g.Options)
+	d = g.History.Decide(in, set.Needs(), func() *policies.Decision {
+		reading = set.Read(in)
+		return reading.Evaluate(ctx, g.Options)
+	})
+	return in, reading, d
 }
 
 // log tells a policy that fails, loudly, since somebody must mend it; all else stands in the record.

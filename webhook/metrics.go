@@ -19,6 +19,7 @@ type Metrics struct {
 	badRequests   prometheus.Counter
 	panics        prometheus.Counter
 	eventsDropped prometheus.Counter
+	overrides     *prometheus.CounterVec
 	reloads       *prometheus.CounterVec
 	revision      *prometheus.GaugeVec
 }
@@ -43,6 +44,7 @@ func NewMetrics(registry prometheus.Registerer, lost func() int64) (*Metrics, er
 		badRequests:   single("bad_requests_total", "Reviews that were not about an eviction."),
 		panics:        single("panics_total", "Panics while deciding; the review was left undecided."),
 		eventsDropped: single("events_dropped_total", "Kubernetes Events left out because too many were waiting."),
+		overrides:     counter("overrides_total", "Evictions that asked to override policies, by result: used, unneeded or ignored.", "result"),
 		reloads:       counter("policy_reloads_total", "Reloads of the policies by result.", "result"),
 		revision: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "evictgate_policy_revision_info", Help: "The policy revision that serves; always 1.",
@@ -53,7 +55,7 @@ func NewMetrics(registry prometheus.Registerer, lost func() int64) (*Metrics, er
 	}, func() float64 { return float64(lost()) })
 	for _, c := range []prometheus.Collector{
 		m.decisions, m.duration, m.violations, m.failures, m.confirmations,
-		m.badRequests, m.panics, m.eventsDropped, m.reloads, m.revision, recordsLost,
+		m.badRequests, m.panics, m.eventsDropped, m.overrides, m.reloads, m.revision, recordsLost,
 	} {
 		if err := registry.Register(c); err != nil {
 			return nil, err
@@ -75,6 +77,19 @@ func (m *Metrics) observe(r *policies.Request, d *policies.Decision, took time.D
 	for _, f := range d.Failures {
 		m.failures.WithLabelValues(f.Policy).Inc()
 	}
+	if o := d.Override; o != nil {
+		m.overrides.WithLabelValues(overrideResult(o)).Inc()
+	}
+}
+
+func overrideResult(o *policies.Override) string {
+	switch {
+	case o.Ignored != "":
+		return "ignored"
+	case o.Used:
+		return "used"
+	}
+	return "unneeded"
 }
 
 func (m *Metrics) confirmed(c cluster.Confirmation) {

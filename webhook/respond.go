@@ -55,6 +55,9 @@ func auditAnnotations(r *policies.Request, d *policies.Decision) map[string]stri
 	if names := violated(d); len(names) > 0 {
 		a["policies"] = strings.Join(names, ",")
 	}
+	if d.Override != nil && d.Override.Used {
+		a["override"] = d.Override.Reason
+	}
 	if d.Disruption != nil && !d.Disruption.Allowed {
 		a["budget"] = strings.Join(d.Disruption.Budgets, ",")
 	}

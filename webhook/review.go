@@ -72,7 +72,7 @@ func (in *incoming) request() (policies.Request, error) {
 	}
 	return policies.Request{
 		UID: string(r.UID), Namespace: r.Namespace, Name: r.Name,
-		User: r.UserInfo, Evictor: policies.Evictor(r.UserInfo.Username),
+		User: r.UserInfo,
 		// request.dryRun shows only ?dryRun=All; kubectl drain --dry-run=server states it in the
 		// delete options alone.
 		DryRun:        r.DryRun || (e.DeleteOptions != nil && len(e.DeleteOptions.DryRun) > 0),

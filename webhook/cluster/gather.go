@@ -33,6 +33,8 @@ type Gatherer struct {
 	*Store
 	// Live confirms a refusal by a budget; nil when there is no API server, as over a snapshot.
 	Live LiveReader
+	// Evictors names who evicts; nil for the default rules.
+	Evictors *policies.Evictors
 }
 
 // Confirmation says what a live read made of a refusal seen in the cache.
@@ -53,6 +55,7 @@ const (
 // The objects in it are shared with the store.
 func (g *Gatherer) Gather(ctx context.Context, r policies.Request, needs *policies.Needs, now time.Time) (*policies.Input, Confirmation) {
 	in := &policies.Input{Now: metav1.NewTime(now.UTC()), Request: r}
+	in.Request.Evictor = g.Evictors.Of(r.User)
 	in.Pod = g.pod(ctx, &r)
 	var confirmation Confirmation
 	if in.Pod != nil {
@@ -174,7 +177,7 @@ func (g *Gatherer) readLive(ctx context.Context, pod *corev1.Pod, matching []*po
 
 // addSurroundings adds the owner, and the rest as far as it is read.
 func (g *Gatherer) addSurroundings(in *policies.Input, needs *policies.Needs) {
-	if needs.Reads("node") {
+	if needs.Reads("node") || needs.Reads("history", "zone") {
 		in.Node = g.node(in.Pod.Spec.NodeName)
 	}
 	if needs.Reads("neighbours") {

@@ -196,8 +196,8 @@ func GatherSample(samples []string, c policies.Case, needs *policies.Needs) (*po
 	}
 	request := policies.Request{
 		UID: "suite", Namespace: namespace, Name: name,
-		User:    policies.User{Username: user, Groups: c.Groups},
-		Evictor: policies.Evictor(user), Annotations: c.Annotations, DeleteOptions: c.DeleteOptions,
+		User:        policies.User{Username: user, Groups: c.Groups},
+		Annotations: c.Annotations, DeleteOptions: c.DeleteOptions,
 	}
 	g := Gatherer{Store: snapshot.Store}
 	in, _ := g.Gather(context.Background(), request, needs, c.Now.Time)

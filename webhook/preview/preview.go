@@ -24,6 +24,8 @@ type Options struct {
 	// User and Groups are who evicts.
 	User   string
 	Groups []string
+	// Evictors names who evicts; nil for the default rules.
+	Evictors *policies.Evictors
 	// Now is when the preview begins.
 	Now time.Time
 	// ReadyAfter is how long a replacement takes to become ready.
@@ -99,7 +101,7 @@ type player struct {
 // newPlayer lets budgets answer in every mode: with advise it is the API server that refuses.
 func newPlayer(store *cluster.Store, o Options) *player {
 	o.Decision.Budgets = policies.AnswerBudgets
-	return &player{gatherer: cluster.Gatherer{Store: store}, options: o}
+	return &player{gatherer: cluster.Gatherer{Store: store, Evictors: o.Evictors}, options: o}
 }
 
 func result(pod *corev1.Pod, in *policies.Input) Result {
@@ -124,8 +126,7 @@ func skipped(pod *corev1.Pod) string {
 func (p *player) gather(ctx context.Context, pod *corev1.Pod, now time.Time) *policies.Input {
 	request := policies.Request{
 		UID: "preview", Namespace: pod.Namespace, Name: pod.Name, DryRun: true,
-		User:    policies.User{Username: p.options.User, Groups: p.options.Groups},
-		Evictor: policies.Evictor(p.options.User),
+		User: policies.User{Username: p.options.User, Groups: p.options.Groups},
 	}
 	in, _ := p.gatherer.Gather(ctx, request, p.options.Policies.Needs(), now)
 	return in
