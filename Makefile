@@ -26,11 +26,15 @@ demo: build controlplane ## a real control plane, a budget, a policy, and a kube
 controlplane: ## build etcd, Kubernetes 1.37 and kwok into bin/ (10 to 15 minutes once, then cached)
 	@test/controlplane/build.sh
 
+.PHONY: descheduler
+descheduler: ## build the descheduler, a client of the tests, into bin/ (2 to 4 minutes once, then cached)
+	@test/descheduler/build.sh
+
 # The race detector needs a C compiler; without one the same tests run without it.
 RACE := $(if $(shell command -v $${CC:-gcc} 2>/dev/null),CGO_ENABLED=1 $(GO) test -race,$(GO) test)
 
 .PHONY: test
-test: build controlplane ## run all tests, those on a real control plane included
+test: build controlplane descheduler ## run all tests, those on a real control plane included
 	$(if $(findstring -race,$(RACE)),,@echo "no C compiler found: the tests run without the race detector; install gcc to have it")
 	$(GO) test -timeout 20m ./cmd/... ./test/...
 	$(RACE) -timeout 20m ./policies/... ./webhook/... ./certs/...

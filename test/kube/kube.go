@@ -87,15 +87,21 @@ type ControlPlane struct {
 // Missing names the programs that are not built, in a fixed order; it is empty when all are.
 // `make controlplane` builds them.
 func Missing() []string {
-	bin := binDir()
 	var missing []string
 	for _, name := range []string{Etcd, APIServer, ControllerManager, Scheduler, kubectl, Kwok, kwokStages} {
-		info, err := os.Stat(filepath.Join(bin, name))
-		if err != nil || info.Mode()&0o111 == 0 {
+		if _, built := Program(name); !built {
 			missing = append(missing, name)
 		}
 	}
 	return missing
+}
+
+// Program is where a program of that name is built, beside the control plane's own, and whether it is
+// there.
+func Program(name string) (path string, built bool) {
+	path = filepath.Join(binDir(), name)
+	info, err := os.Stat(path)
+	return path, err == nil && info.Mode()&0o111 != 0
 }
 
 // binDir is $EVICTGATE_BIN or bin/ at the module's root. The root is found from the working
