@@ -82,14 +82,18 @@ func Load(paths ...string) (*Set, error) {
 		return nil, err
 	}
 	if len(set.bound) == 0 {
-		return nil, Problems{{File: strings.Join(paths, ", "), Message: "no policy found: expected *.rego with a package eviction.<id>, or *.yaml with an EvictionPolicy"}}
+		return nil, noPolicy(strings.Join(paths, ", "))
 	}
 	return set, nil
 }
 
 // Compile compiles Rego modules and EvictionPolicies into a set. Its error is of type Problems.
 func Compile(files []File) (*Set, error) {
-	s, problems := parseFiles(files)
+	return compileAll(parseFiles(files))
+}
+
+// compileAll binds every policy of the sources, unless problems were found already.
+func compileAll(s sources, problems Problems) (*Set, error) {
 	if len(problems) > 0 {
 		// The modules are still looked at, so that one run shows everything.
 		_, more := parseModules(s.modules)

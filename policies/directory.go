@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"sync/atomic"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -21,46 +20,47 @@ const (
 	patience = 5 * time.Second
 )
 
-// Directories is a source of policies that follows directories. A reload that fails keeps the last
-// good revision.
-type Directories struct {
-	paths []string
-	// OnReload is told of every new revision, of every failed reload, and when a failure is over; it
-	// may be nil.
-	OnReload func(*Set, error)
-
-	current atomic.Pointer[Set]
-	// failed is the text of the last failure, so that the same one is told once.
-	failed string
+// Directory is a source of policies that follows one directory, or one file.
+type Directory struct {
+	path string
+	put  func([]File, error)
 }
 
-// OpenDirectories compiles the policies of all paths as one set. The error is of type Problems when
-// they were read but cannot be used.
-func OpenDirectories(paths ...string) (*Directories, error) {
-	set, err := Load(paths...)
+// OpenDirectory reads a directory's policies and gives them to put, and so does Start at every change.
+func OpenDirectory(path string, put func([]File, error)) (*Directory, error) {
+	files, err := readPolicies(path)
 	if err != nil {
 		return nil, err
 	}
-	d := &Directories{paths: paths}
-	d.current.Store(set)
-	return d, nil
+	put(files, nil)
+	return &Directory{path: path, put: put}, nil
 }
 
-// Current is the revision that serves; never nil.
-func (d *Directories) Current() *Set { return d.current.Load() }
+// readPolicies reads a directory that has at least one policy source.
+func readPolicies(path string) ([]File, error) {
+	files, err := ReadDir(path)
+	if err == nil && len(files) == 0 {
+		err = noPolicy(path)
+	}
+	return files, err
+}
+
+func noPolicy(path string) error {
+	return Problems{{File: path, Message: "no policy found: expected *.rego with a package eviction.<id>, or *.yaml with an EvictionPolicy"}}
+}
 
 // NeedLeaderElection is false: every replica follows its directories.
-func (*Directories) NeedLeaderElection() bool { return false }
+func (*Directory) NeedLeaderElection() bool { return false }
 
-// Start follows the directories until ctx is done.
-func (d *Directories) Start(ctx context.Context) error {
+// Start follows the directory until ctx is done.
+func (d *Directory) Start(ctx context.Context) error {
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
 		return fmt.Errorf("watch policies: %w", err)
 	}
 	defer func() { _ = watcher.Close() }()
 	d.watch(watcher)
-	quiet := time.NewTimer(settle) // what changed since OpenDirectories was not watched
+	quiet := time.NewTimer(settle) // what changed since OpenDirectory was not watched
 	defer quiet.Stop()
 	var touched time.Time // when the first change since the last reload was seen
 	changed := func() {
@@ -83,48 +83,25 @@ func (d *Directories) Start(ctx context.Context) error {
 			}
 		case <-quiet.C:
 			d.watch(watcher)
-			d.reload()
+			d.put(readPolicies(d.path))
 			touched = time.Time{}
 			quiet.Reset(recheck)
 		}
 	}
 }
 
-// watch adds every directory below the paths; what is watched already stays. A file is watched by its
+// watch adds every directory below the path; what is watched already stays. A file is watched by its
 // directory, since editors replace files.
-func (d *Directories) watch(watcher *fsnotify.Watcher) {
-	for _, root := range d.paths {
-		_ = watcher.Add(filepath.Dir(filepath.Clean(root)))
-		if resolved, err := filepath.EvalSymlinks(root); err == nil {
-			root = resolved // WalkDir does not follow a link
-		}
-		_ = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
-			if err == nil && entry.IsDir() {
-				_ = watcher.Add(path) // recheck covers what cannot be watched
-			}
-			return nil
-		})
+func (d *Directory) watch(watcher *fsnotify.Watcher) {
+	root := d.path
+	_ = watcher.Add(filepath.Dir(filepath.Clean(root)))
+	if resolved, err := filepath.EvalSymlinks(root); err == nil {
+		root = resolved // WalkDir does not follow a link
 	}
-}
-
-func (d *Directories) reload() {
-	set, err := Load(d.paths...)
-	switch {
-	case err != nil:
-		if err.Error() == d.failed {
-			return
+	_ = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.IsDir() {
+			_ = watcher.Add(path) // recheck covers what cannot be watched
 		}
-		d.failed = err.Error()
-	case set.Revision() == d.Current().Revision():
-		if d.failed == "" {
-			return
-		}
-		d.failed = ""
-	default:
-		d.failed = ""
-		d.current.Store(set)
-	}
-	if d.OnReload != nil {
-		d.OnReload(set, err)
-	}
+		return nil
+	})
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -12,30 +14,56 @@ import (
 	"go.uber.org/goleak"
 )
 
-// follow opens directories and follows them until the test ends. What OnReload is told comes out of
-// the channel: the names of the policies, or "failed: " and the problem.
-func follow(t *testing.T, paths ...string) (*Directories, <-chan string) {
+// follow opens directories and follows them until the test ends. What OnChange is told comes out of the
+// channel: the names of the policies, or "failed: " and the problem.
+func follow(t *testing.T, paths ...string) (*Sources, <-chan string) {
 	t.Helper()
-	d, err := OpenDirectories(paths...)
-	must(t, err)
+	s := NewSources()
 	told := make(chan string, 100)
-	d.OnReload = func(set *Set, err error) {
-		if err != nil {
-			told <- "failed: " + err.Error()
-			return
-		}
-		told <- ids(set)
-	}
+	s.OnChange = func(c Change) { told <- changeText(c) }
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error)
-	go func() { ended <- d.Start(ctx) }()
+	var running sync.WaitGroup
+	for _, path := range paths {
+		d, err := openInto(s, path)
+		must(t, err)
+		running.Go(func() { must(t, d.Start(ctx)) })
+	}
+	must(t, s.Check())
+	running.Go(func() { must(t, s.Start(ctx)) })
 	t.Cleanup(func() {
 		cancel()
-		must(t, <-ended)
+		running.Wait()
 		goleak.VerifyNone(t)
 	})
+	<-told                 // what serves at first
 	time.Sleep(2 * settle) // past the first look, so that only watching tells
-	return d, told
+	return s, told
+}
+
+// openInto adds a directory to the sources.
+func openInto(s *Sources, path string) (*Directory, error) {
+	s.Add(path, true)
+	return OpenDirectory(path, func(files []File, err error) {
+		s.Put(path, []Unit{{Name: path, Files: files}}, err)
+	})
+}
+
+func changeText(c Change) string {
+	var failures []string
+	if c.Err != nil {
+		failures = append(failures, c.Err.Error())
+	}
+	for _, units := range c.Verdicts {
+		for _, v := range units {
+			if len(v.Problems) > 0 && v.Kept {
+				failures = append(failures, v.Problems.Error())
+			}
+		}
+	}
+	if len(failures) > 0 {
+		return "failed: " + strings.Join(failures, "; ")
+	}
+	return ids(c.Set)
 }
 
 func ids(set *Set) string {
@@ -143,19 +171,19 @@ func TestDirectoriesFollowALinkAndAFile(t *testing.T) {
 	expect(t, told, "b e")
 }
 
-// What changed between OpenDirectories and Start is not watched, and must not wait for recheck.
+// What changed between OpenDirectory and Start is not watched, and must not wait for recheck.
 func TestDirectoriesSeeWhatChangedBeforeStart(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, map[string]string{"a.rego": regoOf("a")})
-	d, err := OpenDirectories(dir)
-	must(t, err)
 	told := make(chan string, 10)
-	d.OnReload = func(set *Set, _ error) { told <- ids(set) }
+	d, err := OpenDirectory(dir, func(files []File, _ error) { told <- string(files[0].Data) })
+	must(t, err)
+	expect(t, told, regoOf("a"))
 	write(t, dir, map[string]string{"a.rego": regoOf("b")})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() { ended <- d.Start(ctx) }()
-	expect(t, told, "b")
+	expect(t, told, regoOf("b"))
 	cancel()
 	must(t, <-ended)
 	goleak.VerifyNone(t)
@@ -183,15 +211,31 @@ func TestDirectoriesReloadBesideABusyNeighbour(t *testing.T) {
 	}
 }
 
-func TestOpenDirectoriesTellsWhatIsBroken(t *testing.T) {
+func TestCheckTellsWhatIsBrokenInEveryDirectory(t *testing.T) {
 	dir := t.TempDir()
-	write(t, dir, map[string]string{"a.rego": "package nope\n", "b.yaml": "kind: X\n"})
-	_, err := OpenDirectories(dir)
-	want := []string{
-		filepath.Join(dir, "b.yaml") + `:1: expected apiVersion evictgate.dev/v1alpha1 and kind EvictionPolicy, found "" and "X"`,
-		filepath.Join(dir, "a.rego") + ":1:1: package nope is neither a policy, eviction.<id>, nor a helper below lib",
+	write(t, dir, map[string]string{"one/a.rego": "package nope\n", "one/b.yaml": "kind: X\n", "two/c.rego": "package none\n"})
+	s := NewSources()
+	for _, path := range []string{"one", "two"} {
+		_, err := openInto(s, filepath.Join(dir, path))
+		must(t, err)
 	}
-	if diff := cmp.Diff(want, problemLines(t, err)); diff != "" {
+	want := []string{
+		filepath.Join(dir, "one/b.yaml") + `:1: expected apiVersion evictgate.dev/v1alpha1 and kind EvictionPolicy, found "" and "X"`,
+		filepath.Join(dir, "one/a.rego") + ":1:1: package nope is neither a policy, eviction.<id>, nor a helper below lib",
+		filepath.Join(dir, "two/c.rego") + ":1:1: package none is neither a policy, eviction.<id>, nor a helper below lib",
+	}
+	slices.Sort(want)
+	got := problemLines(t, s.Check())
+	slices.Sort(got)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestAnEmptyDirectoryIsAMistake(t *testing.T) {
+	dir := t.TempDir()
+	_, err := OpenDirectory(dir, func([]File, error) { t.Error("it is offered") })
+	if diff := cmp.Diff([]string{dir + ": no policy found: expected *.rego with a package eviction.<id>, or *.yaml with an EvictionPolicy"}, problemLines(t, err)); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"embed"
 	"io/fs"
 	"path"
+	"sync"
 )
 
 // libraryFS holds the shipped policies: eviction/<id>/<id>.rego with tests, suite and samples.
@@ -55,6 +56,17 @@ func Library() (*Set, error) {
 func Default() (*Set, error) {
 	return compileLibrary(func(m Metadata) bool { return m.Default })
 }
+
+// defaultIDs lists the policies of the default set.
+var defaultIDs = sync.OnceValue(func() []string {
+	var ids []string
+	if set, err := Default(); err == nil {
+		for _, p := range set.Policies() {
+			ids = append(ids, p.Policy)
+		}
+	}
+	return ids
+})
 
 func compileLibrary(bound func(Metadata) bool) (*Set, error) {
 	s, problems := parseFiles(LibraryFiles())

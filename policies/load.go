@@ -139,8 +139,11 @@ func (s *sources) revision(bound []binding) string {
 // parseFiles splits files into modules and bindings, and reports all that is wrong with them.
 func parseFiles(files []File) (sources, Problems) {
 	s := sources{digest: sha256.New()}
+	return s, s.addFiles(slices.SortedFunc(slices.Values(files), func(a, b File) int { return cmp.Compare(a.Name, b.Name) }))
+}
+
+func (s *sources) addFiles(files []File) Problems {
 	var problems Problems
-	files = slices.SortedFunc(slices.Values(files), func(a, b File) int { return cmp.Compare(a.Name, b.Name) })
 	for _, f := range files {
 		fmt.Fprintf(s.digest, "%s %d\n", path.Ext(f.Name), len(f.Data))
 		s.digest.Write(f.Data)
@@ -150,7 +153,7 @@ func parseFiles(files []File) (sources, Problems) {
 		}
 		problems = append(problems, s.addYAML(f)...)
 	}
-	return s, problems
+	return problems
 }
 
 func (s *sources) addYAML(f File) Problems {

@@ -48,6 +48,9 @@ func arithmetic(pdb *policyv1.PodDisruptionBudget) string {
 	if share, of, ok := percentage(pdb, expected); ok && share != math.Trunc(share) {
 		return fmt.Sprintf("%s of %d pods is %s, rounded up to %d, which is all of them", of, expected, strconv.FormatFloat(share, 'f', -1, 64), int(math.Ceil(share)))
 	}
+	if expected == 1 {
+		return fmt.Sprintf("with %s the only pod must stay healthy", limit(pdb))
+	}
 	return fmt.Sprintf("with %s all %d pods must stay healthy", limit(pdb), expected)
 }
 

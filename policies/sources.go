@@ -1,0 +1,376 @@
+package policies
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Unit is what a source offers as one: it is taken or left out as a whole.
+type Unit struct {
+	// Name is how messages call it, for example EvictionPolicy/night-freeze.
+	Name  string
+	Files []File
+}
+
+// Verdict is what became of a unit.
+type Verdict struct {
+	// Problems say why the unit is not used as it is offered; empty when it is.
+	Problems Problems
+	// Kept is true when its last good version goes on serving instead.
+	Kept bool
+}
+
+// SourceDefault is the source that offers the embedded library's default set. A policy of it that
+// another source binds is left to that.
+const SourceDefault = "default"
+
+// Change is told when another set serves, or when something about a source has changed.
+type Change struct {
+	// Set serves now; nil while there is none.
+	Set *Set
+	// Swapped is true when it did not serve before.
+	Swapped bool
+	// Verdicts are by source and unit.
+	Verdicts map[string]map[string]Verdict
+	// Err says what keeps the sources from serving as they are: a source that cannot be read, or
+	// something a new set reads that cannot be.
+	Err error
+}
+
+// retryAfter is when sources are looked at again after something outside of them failed.
+const retryAfter = 15 * time.Second
+
+// Sources make one Set of several sources, in order of precedence: of two units that cannot stand
+// together the later one is left out, and said to be. A unit that turns bad is served in its last good
+// version. The set is swapped as a whole; each review is decided by one.
+type Sources struct {
+	// Prepare sees to it that what a set reads is known, before it serves; nil when everything is.
+	Prepare func(context.Context, *Needs) error
+	// OnChange is told of changes, one after the other; it may be nil.
+	OnChange func(Change)
+
+	mu      sync.Mutex
+	feeds   []*feed
+	wake    chan struct{}
+	current atomic.Pointer[Set]
+	told    Change
+	waiting atomic.Pointer[string]
+}
+
+// feed is one source, as far as it has delivered.
+type feed struct {
+	name      string
+	essential bool
+	delivered bool
+	units     []Unit
+	good      map[string]Unit
+	err       error
+}
+
+// NewSources has no source yet; see Add.
+func NewSources() *Sources {
+	return &Sources{wake: make(chan struct{}, 1)}
+}
+
+// Add adds a source after the others. Nothing serves before it has delivered; when it is essential, not
+// before its units are good, either.
+func (s *Sources) Add(name string, essential bool) {
+	s.feeds = append(s.feeds, &feed{name: name, essential: essential, good: map[string]Unit{}})
+	if name == SourceDefault {
+		s.Put(name, []Unit{{Name: SourceDefault}}, nil)
+	}
+}
+
+// Put hands over all that a source offers now. With an error, what it offered before goes on.
+func (s *Sources) Put(source string, units []Unit, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.feed(source)
+	if f.delivered && (err != nil || reflect.DeepEqual(units, f.units)) && fmt.Sprint(err) == fmt.Sprint(f.err) {
+		return
+	}
+	if f.err = err; err == nil {
+		f.units, f.delivered = units, true
+	}
+	select {
+	case s.wake <- struct{}{}:
+	default: // it is awake already
+	}
+}
+
+func (s *Sources) feed(name string) *feed {
+	i := slices.IndexFunc(s.feeds, func(f *feed) bool { return f.name == name })
+	return s.feeds[i] // a source that was not added is a mistake of the caller
+}
+
+// Current is the set that serves; nil while there is none.
+func (s *Sources) Current() *Set { return s.current.Load() }
+
+// Ready is an error until a set serves.
+func (s *Sources) Ready() error {
+	if s.Current() != nil {
+		return nil
+	}
+	if why := s.waiting.Load(); why != nil {
+		return errors.New(*why)
+	}
+	return errors.New("no policies are loaded yet")
+}
+
+// NeedLeaderElection is false: every replica has its own.
+func (*Sources) NeedLeaderElection() bool { return false }
+
+// Start keeps the set up to date until ctx is done.
+func (s *Sources) Start(ctx context.Context) error {
+	for {
+		var retry <-chan time.Time
+		if s.load(ctx) {
+			retry = time.After(retryAfter)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.wake:
+		case <-retry:
+		}
+	}
+}
+
+// Check says what is wrong with the essential sources that have delivered: an error of type Problems.
+// Nothing serves by it.
+func (s *Sources) Check() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, _, err := s.merge()
+	var problems Problems
+	if errors.As(err, &problems) {
+		return problems
+	}
+	return nil
+}
+
+// load makes a set of what the sources offer now, and lets it serve. It reports whether to try again,
+// though no source changes.
+func (s *Sources) load(ctx context.Context) (again bool) {
+	s.mu.Lock()
+	set, verdicts, err := s.merge()
+	s.mu.Unlock()
+	if set != nil && s.Prepare != nil && !s.serves(set) {
+		if failed := s.Prepare(ctx, set.Needs()); failed != nil {
+			set, err, again = nil, errors.Join(err, failed), true
+		}
+	}
+	change := Change{Verdicts: verdicts, Err: err}
+	if set != nil && !s.serves(set) {
+		s.current.Store(set)
+		change.Swapped = true
+	}
+	if err != nil {
+		why := oneLine(err.Error())
+		s.waiting.Store(&why)
+	}
+	change.Set = s.Current()
+	s.tell(change)
+	return again
+}
+
+func (s *Sources) serves(set *Set) bool {
+	now := s.Current()
+	return now != nil && now.Revision() == set.Revision()
+}
+
+// tell reports a change, but not the same twice.
+func (s *Sources) tell(c Change) {
+	same := !c.Swapped && fmt.Sprint(c.Err) == fmt.Sprint(s.told.Err) && reflect.DeepEqual(c.Verdicts, s.told.Verdicts)
+	s.told = c
+	if s.OnChange != nil && !same {
+		s.OnChange(c)
+	}
+}
+
+// merge compiles what the sources offer. There is no set while a source is waited for.
+func (s *Sources) merge() (*Set, map[string]map[string]Verdict, error) {
+	var errs []error
+	var offers []offer
+	var unusable Problems
+	missing := false
+	for _, f := range s.feeds {
+		if f.err != nil {
+			errs = append(errs, f.err)
+		}
+		if !f.delivered {
+			missing = true
+			if f.err == nil {
+				errs = append(errs, fmt.Errorf("waiting for the policies of %s", f.name))
+			}
+		}
+		for _, u := range f.units {
+			offers = append(offers, offer{feed: f, unit: u})
+		}
+	}
+	set := mergeOffers(offers)
+	verdicts := map[string]map[string]Verdict{}
+	for _, f := range s.feeds {
+		verdicts[f.name] = map[string]Verdict{}
+		maps.DeleteFunc(f.good, func(name string, _ Unit) bool { // what is offered no more
+			return !slices.ContainsFunc(f.units, func(u Unit) bool { return u.Name == name })
+		})
+	}
+	for _, o := range offers {
+		verdicts[o.feed.name][o.unit.Name] = o.verdict
+		if len(o.verdict.Problems) == 0 {
+			o.feed.good[o.unit.Name] = o.unit
+		} else if o.feed.essential && !o.verdict.Kept {
+			missing = true
+			unusable = append(unusable, o.verdict.Problems...)
+		}
+	}
+	if len(unusable) > 0 {
+		errs = append(errs, unusable)
+	}
+	if missing {
+		set = nil
+	}
+	return set, verdicts, errors.Join(errs...)
+}
+
+// Try says what would be wrong with a unit if its source offered it now, in the place of one with the
+// same name.
+func (s *Sources) Try(source string, unit Unit) Problems {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var before, after []offer
+	added := false
+	for _, f := range s.feeds {
+		for _, u := range f.units {
+			before = append(before, offer{feed: f, unit: u})
+			if f.name == source && u.Name == unit.Name {
+				u, added = unit, true
+			}
+			after = append(after, offer{feed: f, unit: u})
+		}
+		if f.name == source && !added {
+			after = append(after, offer{feed: f, unit: unit})
+		}
+	}
+	mergeOffers(before)
+	mergeOffers(after)
+	return compareOffers(before, after, source, unit.Name)
+}
+
+// compareOffers finds the problems of one unit, and of units that were good before it was there.
+func compareOffers(before, after []offer, source, name string) Problems {
+	var problems Problems
+	for _, o := range after {
+		if o.feed.name == source && o.unit.Name == name {
+			problems = append(problems, o.verdict.Problems...)
+			continue
+		}
+		was := slices.IndexFunc(before, func(b offer) bool { return b.feed == o.feed && b.unit.Name == o.unit.Name })
+		if len(o.verdict.Problems) > 0 && was >= 0 && len(before[was].verdict.Problems) == 0 {
+			problems = append(problems, Problem{File: name, Message: fmt.Sprintf("it cannot stand beside %s of %s: %s", o.unit.Name, o.feed.name, o.verdict.Problems[0].Message)})
+		}
+	}
+	return problems
+}
+
+// offer is a unit on its way into a set.
+type offer struct {
+	feed    *feed
+	unit    Unit
+	verdict Verdict
+}
+
+// mergeOffers compiles all units, or those that can be, and sets their verdicts.
+func mergeOffers(offers []offer) *Set {
+	set, problems := compileUnits(unitsOf(offers, nil))
+	if len(problems) == 0 {
+		return set
+	}
+	// Most often the problems name the guilty: the others are taken first, all at once.
+	guilty := func(o offer) bool {
+		return slices.ContainsFunc(problems, func(p Problem) bool { return o.unit.holds(p.File) })
+	}
+	accepted := make([]*Unit, len(offers))
+	for i := range offers {
+		if !guilty(offers[i]) {
+			accepted[i] = &offers[i].unit
+		}
+	}
+	if set, problems = compileUnits(unitsOf(offers, accepted)); len(problems) > 0 {
+		accepted, set = make([]*Unit, len(offers)), nil
+	}
+	for i := range offers {
+		if accepted[i] == nil {
+			set = offers[i].judge(offers, accepted, i, set)
+		}
+	}
+	return set
+}
+
+// judge takes a unit in, or its last good version, or neither.
+func (o *offer) judge(offers []offer, accepted []*Unit, i int, set *Set) *Set {
+	accepted[i] = &o.unit
+	with, problems := compileUnits(unitsOf(offers, accepted))
+	if len(problems) == 0 {
+		return with
+	}
+	o.verdict.Problems = problems
+	accepted[i] = nil
+	if good, ok := o.feed.good[o.unit.Name]; ok {
+		accepted[i] = &good
+		if with, problems = compileUnits(unitsOf(offers, accepted)); len(problems) == 0 {
+			o.verdict.Kept = true
+			return with
+		}
+		accepted[i] = nil
+	}
+	return set
+}
+
+// unitsOf lists the units that are accepted, in the order of offers; all of them without that.
+func unitsOf(offers []offer, accepted []*Unit) []Unit {
+	var units []Unit
+	for i := range offers {
+		switch {
+		case accepted == nil:
+			units = append(units, offers[i].unit)
+		case accepted[i] != nil:
+			units = append(units, *accepted[i])
+		}
+	}
+	return units
+}
+
+// holds reports whether a problem's file is one of the unit's; inline Rego is named after its file.
+func (u Unit) holds(file string) bool {
+	return slices.ContainsFunc(u.Files, func(f File) bool { return file == f.Name || strings.HasPrefix(file, f.Name+" (") })
+}
+
+// compileUnits compiles units as one set. An earlier unit has precedence: of two that conflict the
+// problem is the later one's.
+func compileUnits(units []Unit) (*Set, Problems) {
+	s := sources{digest: sha256.New()}
+	var problems Problems
+	for _, u := range units {
+		if u.Name == SourceDefault && u.Files == nil {
+			s.library = append(s.library, defaultIDs()...)
+			continue
+		}
+		problems = append(problems, s.addFiles(u.Files)...)
+	}
+	set, err := compileAll(s, problems)
+	if err != nil {
+		return nil, problemsOf(err, "")
+	}
+	return set, nil
+}
