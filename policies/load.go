@@ -88,6 +88,12 @@ func skippedDir(name string) bool {
 	return strings.HasPrefix(name, ".") || name == "samples" || name == "testdata"
 }
 
+// IsSource says whether a file, by its slash-separated path below the root, is one that ReadDir reads.
+func IsSource(name string) bool {
+	dir, base := path.Split(path.Clean(name))
+	return !slices.ContainsFunc(strings.Split(dir, "/"), skippedDir) && isSource(base)
+}
+
 func isSource(name string) bool {
 	if strings.HasPrefix(name, ".") || name == suiteFile {
 		return false

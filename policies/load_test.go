@@ -55,6 +55,27 @@ func TestProblemsOfEvictionPolicies(t *testing.T) {
 	}
 }
 
+func TestIsSource(t *testing.T) {
+	for name, want := range map[string]bool{
+		"a.rego":            true,
+		"deep/er/a.rego":    true,
+		"/a.yaml":           true,
+		"./a.yml":           true,
+		"a_test.rego":       false,
+		"a.json":            false,
+		".a.rego":           false,
+		"deep/suite.yaml":   false,
+		"samples/a.yaml":    false,
+		"a/samples/x/b.yml": false,
+		"testdata/a.rego":   false,
+		".git/a.yaml":       false,
+	} {
+		if got := IsSource(name); got != want {
+			t.Errorf("IsSource(%q) = %t", name, got)
+		}
+	}
+}
+
 func TestReadDirLeavesOutWhatIsNoPolicy(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, map[string]string{

@@ -14,6 +14,7 @@ const module = "github.com/evictgate/evictgate"
 var allowed = map[string][]string{
 	"/certs":             {},
 	"/policies":          {"/policies/v1alpha1"},
+	"/policies/bundle":   {"/policies", "/policies/v1alpha1"},
 	"/policies/v1alpha1": {},
 	"/webhook/budget":    {"/policies", "/policies/v1alpha1"},
 	"/webhook/audit":     {"/policies", "/policies/v1alpha1"},
@@ -21,7 +22,7 @@ var allowed = map[string][]string{
 	"/webhook/preview":   {"/policies", "/policies/v1alpha1", "/webhook/budget", "/webhook/cluster"},
 	"/webhook":           {"/policies", "/policies/v1alpha1", "/webhook/audit", "/webhook/budget", "/webhook/cluster"},
 	"/cmd/evictgate": {
-		"/certs", "/policies", "/policies/v1alpha1", "/webhook", "/webhook/audit", "/webhook/budget", "/webhook/cluster",
+		"/certs", "/policies", "/policies/bundle", "/policies/v1alpha1", "/webhook", "/webhook/audit", "/webhook/budget", "/webhook/cluster",
 		"/webhook/preview",
 	},
 }
@@ -29,6 +30,7 @@ var allowed = map[string][]string{
 // forbidden says which foreign packages must stay out of a package and all it uses.
 var forbidden = map[string][]string{
 	"/policies":        {"k8s.io/client-go", "sigs.k8s.io/controller-runtime", "net/http/httputil"},
+	"/policies/bundle": {"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
 	"/webhook/budget":  {"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
 	"/webhook/cluster": {"sigs.k8s.io/controller-runtime"},
 	"/webhook/preview": {"sigs.k8s.io/controller-runtime"},
