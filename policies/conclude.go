@@ -103,18 +103,22 @@ func enforcingFailures(failures []Failure) []string {
 }
 
 func (d *Decision) undecided(policies []string, o OnError) {
-	code := int32(http.StatusTooManyRequests)
-	switch o {
-	case OnErrorDeny:
-		code = http.StatusForbidden
-	case OnErrorAdmit:
-		code = http.StatusOK
-	}
 	what := "policy " + policies[0] + " could not be evaluated"
 	if len(policies) > 1 {
 		what = "policies " + strings.Join(policies, ", ") + " could not be evaluated"
 	}
-	d.set(Undecided, code, what+", so this eviction is not decided; mend the policy (the log of evictgate names the line), or bind it with enforcement Audit")
+	d.set(Undecided, o.code(), what+", so this eviction is not decided; mend the policy (the log of evictgate names the line), or bind it with enforcement Audit")
+}
+
+// code is the status of an answer without a decision.
+func (o OnError) code() int32 {
+	switch o {
+	case OnErrorDeny:
+		return http.StatusForbidden
+	case OnErrorAdmit:
+		return http.StatusOK
+	}
+	return http.StatusTooManyRequests
 }
 
 func (d *Decision) set(outcome Outcome, code int32, message string) {
@@ -219,8 +223,9 @@ func cureText(cures []string) string {
 // UndecidedBy is the decision when something other than a policy failed; what names it.
 func UndecidedBy(what, why, revision string, o Options) *Decision {
 	d := &Decision{Revision: revision, Failures: []Failure{{Policy: what, Enforcement: Enforce, Error: oneLine(why)}}}
-	o = o.withDefaults()
-	d.undecided([]string{what}, o.OnError)
-	d.explain(&Input{})
+	d.set(Undecided, o.withDefaults().OnError.code(), fmt.Sprintf("%s could not decide this eviction: %s", what, oneLine(why)))
+	if d.Allowed() {
+		d.warn(d.Message) // nobody reads the message of an answer that allows
+	}
 	return d
 }

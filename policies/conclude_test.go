@@ -176,11 +176,13 @@ func TestUndecidedBy(t *testing.T) {
 	got := UndecidedBy("evictgate", "panic: a\nb", "r1", Options{OnError: OnErrorDeny})
 	want := &Decision{
 		Outcome: Undecided, Code: 403, Reason: "Forbidden", Revision: "r1",
-		Message:  "policy evictgate could not be evaluated, so this eviction is not decided; mend the policy (the log of evictgate names the line), or bind it with enforcement Audit",
+		Message:  "evictgate could not decide this eviction: panic: a b",
 		Failures: []Failure{{Policy: "evictgate", Enforcement: Enforce, Error: "panic: a b"}},
-		Warnings: []string{"policy evictgate could not be evaluated: panic: a b"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
+	}
+	if admitted := UndecidedBy("evictgate", "panic", "r1", Options{OnError: OnErrorAdmit}); !admitted.Allowed() || len(admitted.Warnings) != 1 {
+		t.Errorf("who is let through undecided is not told: %+v", admitted)
 	}
 }

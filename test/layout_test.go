@@ -20,10 +20,11 @@ var allowed = map[string][]string{
 	"/webhook/audit":     {"/policies", "/policies/v1alpha1"},
 	"/webhook/cluster":   {"/policies", "/policies/v1alpha1", "/webhook/budget"},
 	"/webhook/preview":   {"/policies", "/policies/v1alpha1", "/webhook/budget", "/webhook/cluster"},
-	"/webhook":           {"/policies", "/policies/v1alpha1", "/webhook/audit", "/webhook/budget", "/webhook/cluster"},
+	"/webhook/history":   {"/policies", "/policies/v1alpha1"},
+	"/webhook":           {"/policies", "/policies/v1alpha1", "/webhook/audit", "/webhook/budget", "/webhook/cluster", "/webhook/history"},
 	"/cmd/evictgate": {
 		"/certs", "/policies", "/policies/bundle", "/policies/v1alpha1", "/webhook", "/webhook/audit", "/webhook/budget", "/webhook/cluster",
-		"/webhook/preview",
+		"/webhook/history", "/webhook/preview",
 	},
 }
 
@@ -32,6 +33,7 @@ var forbidden = map[string][]string{
 	"/policies":        {"k8s.io/client-go", "sigs.k8s.io/controller-runtime", "net/http/httputil"},
 	"/policies/bundle": {"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
 	"/webhook/budget":  {"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
+	"/webhook/history": {"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
 	"/webhook/cluster": {"sigs.k8s.io/controller-runtime"},
 	"/webhook/preview": {"sigs.k8s.io/controller-runtime"},
 	"/webhook/audit":   {"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},

@@ -21,7 +21,7 @@ import (
 // Gate decides evictions. It is an http.Handler, and safe for concurrent use.
 type Gate struct {
 	Cluster *cluster.Gatherer
-	// Policies returns the revision that serves now; never nil.
+	// Policies returns the revision that serves now; nil while there is none.
 	Policies func() *policies.Set
 	Options  policies.Options
 	Records  *audit.Writer
@@ -87,13 +87,19 @@ func (g *Gate) panicked(r any) {
 
 // decide gathers and evaluates. A panic on the way leaves the review undecided instead of losing it.
 func (g *Gate) decide(ctx context.Context, request policies.Request, set *policies.Set) (in *policies.Input, reading *policies.Reading, d *policies.Decision) {
+	undecided := func(why string) (*policies.Input, *policies.Reading, *policies.Decision) {
+		in := &policies.Input{Request: request}
+		in.Now.Time = g.Now().UTC()
+		return in, set.Read(in), policies.UndecidedBy("evictgate", why, set.Revision(), g.Options)
+	}
+	if set == nil {
+		set = policies.None()
+		return undecided("its policies are not loaded yet")
+	}
 	defer func() {
 		if r := recover(); r != nil {
 			g.panicked(r)
-			in = &policies.Input{Request: request}
-			in.Now.Time = g.Now().UTC()
-			reading = set.Read(in)
-			d = policies.UndecidedBy("evictgate", fmt.Sprintf("panic: %v", r), set.Revision(), g.Options)
+			in, reading, d = undecided(fmt.Sprintf("panic: %v", r))
 		}
 	}()
 	in, confirmation := g.Cluster.Gather(ctx, request, set.Needs(), g.Now())

@@ -45,7 +45,7 @@ func NewMetrics(registry prometheus.Registerer, lost func() int64) (*Metrics, er
 		panics:        single("panics_total", "Panics while deciding; the review was left undecided."),
 		eventsDropped: single("events_dropped_total", "Kubernetes Events left out because too many were waiting."),
 		overrides:     counter("overrides_total", "Evictions that asked to override policies, by result: used, unneeded or ignored.", "result"),
-		reloads:       counter("policy_reloads_total", "Reloads of the policies by result.", "result"),
+		reloads:       counter("policy_reloads_total", "Changes of the policies by result; failed when some could not be used.", "result"),
 		revision: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "evictgate_policy_revision_info", Help: "The policy revision that serves; always 1.",
 		}, []string{"revision"}),
@@ -101,13 +101,14 @@ func (m *Metrics) confirmed(c cluster.Confirmation) {
 // EventDropped counts a Kubernetes Event that was left out.
 func (m *Metrics) EventDropped() { m.eventsDropped.Inc() }
 
-// Reloaded counts a reload of the policies; a good one also says which revision serves now.
-func (m *Metrics) Reloaded(revision string, err error) {
-	if err != nil {
-		m.reloads.WithLabelValues("failed").Inc()
-		return
+// Reloaded counts a look at the policies that found something new, and says which revision serves now;
+// failed is when not all of them could be used as they are.
+func (m *Metrics) Reloaded(revision string, failed bool) {
+	result := "ok"
+	if failed {
+		result = "failed"
 	}
-	m.reloads.WithLabelValues("ok").Inc()
+	m.reloads.WithLabelValues(result).Inc()
 	m.revision.Reset()
 	m.revision.WithLabelValues(revision).Set(1)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -19,7 +20,6 @@ import (
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
-	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/evictgate/evictgate/certs"
@@ -27,15 +27,18 @@ import (
 	"github.com/evictgate/evictgate/webhook"
 	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/cluster"
+	"github.com/evictgate/evictgate/webhook/history"
 )
 
 // serveFlags are the flags of serve.
 type serveFlags struct {
 	kubeconfig string
 	snapshots  []string
-	policies   []string
+	sources    sourceFlags
 	budgets    string
 	onError    string
+	evictors   string
+	override   policies.OverrideRule
 
 	policyTimeout time.Duration
 	shutdownDelay time.Duration
@@ -80,9 +83,12 @@ One JSON record per decision goes to stdout, the log to stderr.`,
 	flags := cmd.Flags()
 	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "reach the cluster by this kubeconfig; default: the pod's service account")
 	flags.StringSliceVar(&f.snapshots, "snapshot", nil, "serve over these files instead of a cluster; - is stdin")
-	flags.StringSliceVar(&f.policies, "policies", nil, "directories of policies, reloaded when they change; default: the embedded library's default set")
+	f.sources.add(flags)
 	flags.StringVar(&f.budgets, "budgets", "answer", "when a budget blocks: answer (refuse and explain) or advise (admit, explain in a warning, let the API server refuse)")
 	flags.StringVar(&f.onError, "on-error", "delay", "when a policy fails: delay (429), deny (403) or admit")
+	flags.StringVar(&f.evictors, "evictors", "", "file with rules that name who evicts, before the default ones")
+	flags.StringSliceVar(&f.override.Users, "override-users", nil, "users who may override policies by the annotation "+policies.OverrideAnnotation+" on an Eviction")
+	flags.StringSliceVar(&f.override.Groups, "override-groups", nil, "groups whose members may override policies")
 	flags.DurationVar(&f.policyTimeout, "policy-timeout", policies.DefaultPolicyTimeout, "how long one policy may take")
 	flags.DurationVar(&f.shutdownDelay, "shutdown-delay", 3*time.Second, "how long to go on answering after SIGTERM, while not ready")
 	flags.StringVar(&f.listen, "listen", ":9443", "address of the webhook")
@@ -109,11 +115,6 @@ func (f *serveFlags) validate() error {
 		}
 		return fmt.Errorf("--%s is %q; expected one of %s", flag, value, strings.Join(allowed, ", "))
 	}
-	for _, path := range f.policies {
-		if path == "cluster" || strings.Contains(path, "://") {
-			return fmt.Errorf("--policies %s: this version reads policies from directories only", path)
-		}
-	}
 	switch {
 	case f.kubeconfig != "" && len(f.snapshots) > 0:
 		return errors.New("--kubeconfig and --snapshot exclude each other")
@@ -123,6 +124,7 @@ func (f *serveFlags) validate() error {
 		return errors.New("--ca-out is for the throwaway CA of --snapshot with --certs=self")
 	}
 	return errors.Join(
+		f.sources.validate(len(f.snapshots) > 0),
 		oneOf("budgets", f.budgets, "answer", "advise"),
 		oneOf("on-error", f.onError, "delay", "deny", "admit"),
 		oneOf("certs", f.certs, "self", "files"),
@@ -155,8 +157,11 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 	if o.Certificates, err = certificates(f, config, log); err != nil {
 		return err
 	}
-	gatherer, err := addCluster(&o, f, client, log)
+	gatherer, want, err := addCluster(&o, f, client, log)
 	if err != nil {
+		return err
+	}
+	if gatherer.Evictors, err = policies.ReadEvictors(f.evictors); err != nil {
 		return err
 	}
 	records := audit.NewWriter(p.out, log)
@@ -165,16 +170,17 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 	if err != nil {
 		return fmt.Errorf("register metrics: %w", err)
 	}
-	current, err := addPolicies(&o, f, m, log)
+	sources, err := addPolicies(&o, f, want, m, log)
 	if err != nil {
 		return err
 	}
 	hostname, _ := os.Hostname()
 	o.Gate = &webhook.Gate{
-		Cluster: gatherer, Policies: current, Records: records, Metrics: m, Log: log, Now: time.Now,
+		Cluster: gatherer, Policies: sources.Current, History: history.New(), Records: records, Metrics: m, Log: log, Now: time.Now,
 		Labels: map[string]string{"app": "evictgate", "id": hostname, "version": currentVersion().Version},
 		Options: policies.Options{
 			Budgets: policies.BudgetMode(f.budgets), OnError: policies.OnError(f.onError), PolicyTimeout: f.policyTimeout,
+			Override: f.override,
 		},
 	}
 	if client != nil { // over a snapshot there is nobody to tell
@@ -185,7 +191,7 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 	if err != nil {
 		return err
 	}
-	log.Info("serving", "listen", f.listen, "path", webhook.Path, "revision", current().Revision(), "policies", policyNames(current()))
+	log.Info("serving", "listen", f.listen, "path", webhook.Path, "sources", strings.Join(f.sources.names(), ","))
 	err = server.Run(ctx)
 	records.Close()
 	if lost := records.Lost(); lost > 0 {
@@ -210,59 +216,45 @@ func connect(kubeconfig string) (*rest.Config, *kubernetes.Clientset, error) {
 	return config, client, nil
 }
 
-// addCluster adds what is known of the cluster.
-func addCluster(o *webhook.ServerOptions, f serveFlags, client *kubernetes.Clientset, log *slog.Logger) (*cluster.Gatherer, error) {
+// addCluster adds what is known of the cluster; want sees to it that what policies read is watched, too.
+func addCluster(o *webhook.ServerOptions, f serveFlags, client *kubernetes.Clientset, log *slog.Logger) (g *cluster.Gatherer, want func(context.Context, *policies.Needs) error, err error) {
 	if client == nil {
 		snapshot, err := cluster.ReadSnapshot(f.snapshots...)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		log.Info("read the snapshot", "objects", snapshot.Objects, "skipped", snapshot.Skipped)
-		return &cluster.Gatherer{Store: snapshot.Store}, nil
+		return &cluster.Gatherer{Store: snapshot.Store}, nil, nil
 	}
 	informed, err := cluster.Watch(client)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	o.Runnables = append(o.Runnables, informed)
 	o.Checks["cluster"] = informed.Ready
-	return &cluster.Gatherer{Store: informed.Store, Live: cluster.Client{Interface: client}}, nil
+	want = func(ctx context.Context, needs *policies.Needs) error {
+		ctx, cancel := context.WithTimeout(ctx, wantPatience)
+		defer cancel()
+		return informed.Want(ctx, needs)
+	}
+	return &cluster.Gatherer{Store: informed.Store, Live: cluster.Client{Interface: client}}, want, nil
 }
 
-// addPolicies adds the source of policies and returns what gives its current revision.
-func addPolicies(o *webhook.ServerOptions, f serveFlags, m *webhook.Metrics, log *slog.Logger) (func() *policies.Set, error) {
-	if len(f.policies) == 0 {
-		set, err := policies.Default()
-		if err != nil {
-			return nil, err
-		}
-		m.Reloaded(set.Revision(), nil)
-		return func() *policies.Set { return set }, nil
-	}
-	source, err := policies.OpenDirectories(f.policies...)
+// wantPatience is how long a new set of policies waits for what it is the first to read.
+const wantPatience = 30 * time.Second
+
+// addPolicies adds the sources of policies; want sees to it that what a set reads is watched.
+func addPolicies(o *webhook.ServerOptions, f serveFlags, want func(context.Context, *policies.Needs) error, m *webhook.Metrics, log *slog.Logger) (*policies.Sources, error) {
+	sources := policies.NewSources()
+	sources.Prepare = want
+	sources.OnChange = func(c policies.Change) { tellChange(log, m, c) }
+	running, err := f.sources.addTo(sources, log)
 	if err != nil {
 		return nil, err
 	}
-	m.Reloaded(source.Current().Revision(), nil)
-	source.OnReload = func(set *policies.Set, err error) {
-		if err != nil {
-			m.Reloaded("", err)
-			log.Error("policies not reloaded; the last good revision goes on serving", "revision", source.Current().Revision(), "problems", err.Error())
-			return
-		}
-		m.Reloaded(set.Revision(), nil)
-		log.Info("policies reloaded", "revision", set.Revision(), "policies", policyNames(set))
-	}
-	o.Runnables = append(o.Runnables, manager.Runnable(source))
-	return source.Current, nil
-}
-
-func policyNames(set *policies.Set) string {
-	var names []string
-	for _, b := range set.Policies() {
-		names = append(names, b.Name+"="+string(b.Enforcement))
-	}
-	return strings.Join(names, ",")
+	o.Runnables = append(o.Runnables, append(running, sources)...)
+	o.Checks["policies"] = func(*http.Request) error { return sources.Ready() }
+	return sources, nil
 }
 
 // certificates chooses the source of the serving certificate.

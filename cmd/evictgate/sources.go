@@ -1,0 +1,141 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/bundle"
+	"github.com/evictgate/evictgate/webhook"
+)
+
+// sourceCluster is the source of the cluster's EvictionPolicies.
+const sourceCluster = "cluster"
+
+// sourceFlags say where the server's policies come from.
+type sourceFlags struct {
+	policies []string
+
+	bundleKey, bundleAlgorithm, bundleScope string
+	bundleToken, bundleCA, bundleCache      string
+	bundlePoll                              time.Duration
+}
+
+func (f *sourceFlags) add(flags *pflag.FlagSet) {
+	flags.StringSliceVar(&f.policies, "policies", nil, "where policies come from, the first having precedence: a directory or file, "+sourceCluster+" (the EvictionPolicies), "+policies.SourceDefault+" (the embedded library's default set), or the URL of an OPA bundle (https://…, oci://…); default: "+policies.SourceDefault)
+	flags.StringVar(&f.bundleKey, "bundle-key", "", "PEM public key that bundles must be signed with; default: bundles need not be signed")
+	flags.StringVar(&f.bundleAlgorithm, "bundle-algorithm", "", "algorithm of the signature, such as PS256; default: by the key")
+	flags.StringVar(&f.bundleScope, "bundle-scope", "", "scope that the signature must have")
+	flags.StringVar(&f.bundleToken, "bundle-token-file", "", "file with the bearer token, or user:password, for the bundle's server")
+	flags.StringVar(&f.bundleCA, "bundle-ca", "", "PEM certificates to trust for the bundle's server, beside the system's")
+	flags.StringVar(&f.bundleCache, "bundle-cache", "", "directory that keeps the last good bundle, to start with while its server is away")
+	flags.DurationVar(&f.bundlePoll, "bundle-poll", time.Minute, "how often to look for a new bundle; up to twice as long passes")
+}
+
+// names are the sources in order of precedence.
+func (f *sourceFlags) names() []string {
+	if len(f.policies) == 0 {
+		return []string{policies.SourceDefault}
+	}
+	return f.policies
+}
+
+func isURL(source string) bool { return strings.Contains(source, "://") }
+
+func (f *sourceFlags) validate(offline bool) error {
+	for i, name := range f.policies {
+		if slices.Contains(f.policies[:i], name) {
+			return fmt.Errorf("--policies %s is given twice", name)
+		}
+	}
+	switch {
+	case offline && slices.Contains(f.policies, sourceCluster):
+		return errors.New("--policies cluster needs a cluster; over a snapshot, give the EvictionPolicies as a file")
+	case f.bundlePoll <= 0:
+		return fmt.Errorf("--bundle-poll is %s; expected more than 0s", f.bundlePoll)
+	case f.bundleKey != "" && !slices.ContainsFunc(f.policies, isURL):
+		return errors.New("--bundle-key is for the bundles that --policies names by URL, and there is none")
+	}
+	return nil
+}
+
+// addTo adds every source but the cluster's own objects to the sources, and returns what must run.
+func (f *sourceFlags) addTo(s *policies.Sources, log *slog.Logger) ([]manager.Runnable, error) {
+	var running []manager.Runnable
+	for _, name := range f.names() {
+		s.Add(name, name != sourceCluster)
+		var r manager.Runnable
+		var err error
+		switch {
+		case name == policies.SourceDefault || name == sourceCluster:
+			continue
+		case isURL(name):
+			r, err = f.addBundle(s, name, log)
+		default:
+			r, err = policies.OpenDirectory(name, func(files []policies.File, err error) {
+				s.Put(name, []policies.Unit{{Name: name, Files: files}}, err)
+			})
+		}
+		if err != nil {
+			return nil, err
+		}
+		running = append(running, r)
+	}
+	return running, s.Check()
+}
+
+func (f *sourceFlags) addBundle(s *policies.Sources, url string, log *slog.Logger) (manager.Runnable, error) {
+	return bundle.New(bundle.Options{
+		URL: url, PublicKey: f.bundleKey, Algorithm: f.bundleAlgorithm, Scope: f.bundleScope,
+		TokenFile: f.bundleToken, CAFile: f.bundleCA, Cache: f.bundleCache,
+		MinPoll: f.bundlePoll, MaxPoll: 2 * f.bundlePoll, Log: log,
+	}, func(files []policies.File, err error) bool {
+		unit := policies.Unit{Name: url, Files: files}
+		s.Put(url, []policies.Unit{unit}, err)
+		return err == nil && len(s.Try(url, unit)) == 0
+	})
+}
+
+// tellChange logs and counts what the sources say.
+func tellChange(log *slog.Logger, m *webhook.Metrics, c policies.Change) {
+	revision := "none"
+	if c.Set != nil {
+		revision = c.Set.Revision()
+	}
+	if c.Err != nil {
+		log.Error("policies cannot be read", "serving", revision, "error", c.Err.Error())
+	}
+	bad := 0
+	for source, units := range c.Verdicts {
+		for unit, v := range units {
+			if len(v.Problems) == 0 {
+				continue
+			}
+			bad++
+			message := "policies left out"
+			if v.Kept {
+				message = "policies not reloaded; the last good version goes on serving"
+			}
+			log.Error(message, "source", source, "name", unit, "serving", revision, "problems", v.Problems.Error())
+		}
+	}
+	m.Reloaded(revision, c.Err != nil || bad > 0)
+	if c.Swapped {
+		log.Info("policies loaded", "revision", revision, "policies", policyNames(c.Set))
+	}
+}
+
+func policyNames(set *policies.Set) string {
+	var names []string
+	for _, b := range set.Policies() {
+		names = append(names, b.Name+"="+string(b.Enforcement))
+	}
+	return strings.Join(names, ",")
+}
