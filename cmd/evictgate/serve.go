@@ -170,22 +170,24 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 	if err != nil {
 		return fmt.Errorf("register metrics: %w", err)
 	}
-	sources, err := addPolicies(&o, f, want, m, log)
+	var events *webhook.Events
+	if client != nil { // over a snapshot there is nobody to tell
+		events = webhook.NewEvents(client, m.EventDropped)
+		o.Runnables = append(o.Runnables, events)
+	}
+	tell := teller{log: log, metrics: m, events: events, configuration: f.webhookConfiguration}
+	sources, err := addPolicies(&o, f, want, tell)
 	if err != nil {
 		return err
 	}
 	hostname, _ := os.Hostname()
 	o.Gate = &webhook.Gate{
-		Cluster: gatherer, Policies: sources.Current, History: history.New(), Records: records, Metrics: m, Log: log, Now: time.Now,
+		Cluster: gatherer, Policies: sources.Current, History: history.New(), Records: records, Metrics: m, Events: events, Log: log, Now: time.Now,
 		Labels: map[string]string{"app": "evictgate", "id": hostname, "version": currentVersion().Version},
 		Options: policies.Options{
 			Budgets: policies.BudgetMode(f.budgets), OnError: policies.OnError(f.onError), PolicyTimeout: f.policyTimeout,
 			Override: f.override,
 		},
-	}
-	if client != nil { // over a snapshot there is nobody to tell
-		o.Gate.Events = webhook.NewEvents(client, m.EventDropped)
-		o.Runnables = append(o.Runnables, o.Gate.Events)
 	}
 	server, err := webhook.NewServer(o)
 	if err != nil {
@@ -244,11 +246,11 @@ func addCluster(o *webhook.ServerOptions, f serveFlags, client *kubernetes.Clien
 const wantPatience = 30 * time.Second
 
 // addPolicies adds the sources of policies; want sees to it that what a set reads is watched.
-func addPolicies(o *webhook.ServerOptions, f serveFlags, want func(context.Context, *policies.Needs) error, m *webhook.Metrics, log *slog.Logger) (*policies.Sources, error) {
+func addPolicies(o *webhook.ServerOptions, f serveFlags, want func(context.Context, *policies.Needs) error, tell teller) (*policies.Sources, error) {
 	sources := policies.NewSources()
 	sources.Prepare = want
-	sources.OnChange = func(c policies.Change) { tellChange(log, m, c) }
-	running, err := f.sources.addTo(sources, log)
+	sources.OnChange = tell.change
+	running, err := f.sources.addTo(sources, tell.log)
 	if err != nil {
 		return nil, err
 	}

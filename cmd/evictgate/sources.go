@@ -9,10 +9,12 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/policies/bundle"
+	"github.com/evictgate/evictgate/policies/v1alpha1"
 	"github.com/evictgate/evictgate/webhook"
 )
 
@@ -103,33 +105,55 @@ func (f *sourceFlags) addBundle(s *policies.Sources, url string, log *slog.Logge
 	})
 }
 
-// tellChange logs and counts what the sources say.
-func tellChange(log *slog.Logger, m *webhook.Metrics, c policies.Change) {
+// teller says what becomes of the policies: to the log, the metrics and as Events.
+type teller struct {
+	log     *slog.Logger
+	metrics *webhook.Metrics
+	events  *webhook.Events // nil when there is no API server
+	// configuration is the webhook configuration, which has the Events of sources outside the cluster.
+	configuration string
+}
+
+func (t teller) change(c policies.Change) {
 	revision := "none"
 	if c.Set != nil {
 		revision = c.Set.Revision()
 	}
-	if c.Err != nil {
-		log.Error("policies cannot be read", "serving", revision, "error", c.Err.Error())
+	failed := c.Err != nil
+	if failed {
+		t.log.Error("policies cannot be read", "serving", revision, "error", c.Err.Error())
+		t.events.PoliciesUnusable(t.regarding("", ""), "policies cannot be read: "+c.Err.Error())
 	}
-	bad := 0
 	for source, units := range c.Verdicts {
 		for unit, v := range units {
-			if len(v.Problems) == 0 {
-				continue
+			if len(v.Problems) > 0 {
+				failed = true
+				t.unusable(source, unit, v, revision)
 			}
-			bad++
-			message := "policies left out"
-			if v.Kept {
-				message = "policies not reloaded; the last good version goes on serving"
-			}
-			log.Error(message, "source", source, "name", unit, "serving", revision, "problems", v.Problems.Error())
 		}
 	}
-	m.Reloaded(revision, c.Err != nil || bad > 0)
+	t.metrics.Reloaded(revision, failed)
 	if c.Swapped {
-		log.Info("policies loaded", "revision", revision, "policies", policyNames(c.Set))
+		t.log.Info("policies loaded", "revision", revision, "policies", policyNames(c.Set))
 	}
+}
+
+// unusable tells of a unit that does not serve as it is offered.
+func (t teller) unusable(source, unit string, v policies.Verdict, revision string) {
+	what := "policies left out"
+	if v.Kept {
+		what = "policies not reloaded; the last good version goes on serving"
+	}
+	t.log.Error(what, "source", source, "name", unit, "serving", revision, "problems", v.Problems.Error())
+	t.events.PoliciesUnusable(t.regarding(source, unit), fmt.Sprintf("%s: %s: %s", unit, what, v.Problems.Error()))
+}
+
+// regarding is the object that has the Event: an EvictionPolicy, or the webhook configuration.
+func (t teller) regarding(source, unit string) *corev1.ObjectReference {
+	if name, ok := strings.CutPrefix(unit, v1alpha1.Kind+"/"); ok && source == sourceCluster {
+		return &corev1.ObjectReference{APIVersion: v1alpha1.APIVersion, Kind: v1alpha1.Kind, Name: name}
+	}
+	return &corev1.ObjectReference{APIVersion: "admissionregistration.k8s.io/v1", Kind: "ValidatingWebhookConfiguration", Name: t.configuration}
 }
 
 func policyNames(set *policies.Set) string {
