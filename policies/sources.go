@@ -60,10 +60,10 @@ type Sources struct {
 
 	mu      sync.Mutex
 	feeds   []*feed
+	failed  error // of the last load
 	wake    chan struct{}
 	current atomic.Pointer[Set]
 	told    Change
-	waiting atomic.Pointer[string]
 }
 
 // feed is one source, as far as it has delivered.
@@ -120,10 +120,17 @@ func (s *Sources) Ready() error {
 	if s.Current() != nil {
 		return nil
 	}
-	if why := s.waiting.Load(); why != nil {
-		return errors.New(*why)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.feeds {
+		if !f.delivered {
+			return errors.Join(fmt.Errorf("waiting for the policies of %s", f.name), f.err)
+		}
 	}
-	return errors.New("no policies are loaded yet")
+	if s.failed != nil {
+		return s.failed
+	}
+	return errors.New("the policies are not loaded yet")
 }
 
 // NeedLeaderElection is false: every replica has its own.
@@ -174,12 +181,13 @@ func (s *Sources) load(ctx context.Context) (again bool) {
 		s.current.Store(set)
 		change.Swapped = true
 	}
-	if err != nil {
-		why := oneLine(err.Error())
-		s.waiting.Store(&why)
-	}
 	change.Set = s.Current()
-	s.tell(change)
+	s.mu.Lock()
+	s.failed = err
+	s.mu.Unlock()
+	if change.Set != nil || err != nil { // else a source is waited for
+		s.tell(change)
+	}
 	return again
 }
 
@@ -207,12 +215,7 @@ func (s *Sources) merge() (*Set, map[string]map[string]Verdict, error) {
 		if f.err != nil {
 			errs = append(errs, f.err)
 		}
-		if !f.delivered {
-			missing = true
-			if f.err == nil {
-				errs = append(errs, fmt.Errorf("waiting for the policies of %s", f.name))
-			}
-		}
+		missing = missing || !f.delivered
 		for _, u := range f.units {
 			offers = append(offers, offer{feed: f, unit: u})
 		}

@@ -142,7 +142,7 @@ func (t teller) change(c policies.Change) {
 func (t teller) unusable(source, unit string, v policies.Verdict, revision string) {
 	what := "policies left out"
 	if v.Kept {
-		what = "policies not reloaded; the last good version goes on serving"
+		what = "policies not reloaded; the last good revision goes on serving"
 	}
 	t.log.Error(what, "source", source, "name", unit, "serving", revision, "problems", v.Problems.Error())
 	t.events.PoliciesUnusable(t.regarding(source, unit), fmt.Sprintf("%s: %s: %s", unit, what, v.Problems.Error()))
@@ -153,7 +153,10 @@ func (t teller) regarding(source, unit string) *corev1.ObjectReference {
 	if name, ok := strings.CutPrefix(unit, v1alpha1.Kind+"/"); ok && source == sourceCluster {
 		return &corev1.ObjectReference{APIVersion: v1alpha1.APIVersion, Kind: v1alpha1.Kind, Name: name}
 	}
-	return &corev1.ObjectReference{APIVersion: "admissionregistration.k8s.io/v1", Kind: "ValidatingWebhookConfiguration", Name: t.configuration}
+	// Events about one object and field become a series, which keeps its first text.
+	return &corev1.ObjectReference{
+		APIVersion: "admissionregistration.k8s.io/v1", Kind: "ValidatingWebhookConfiguration", Name: t.configuration, FieldPath: unit,
+	}
 }
 
 func policyNames(set *policies.Set) string {
