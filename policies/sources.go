@@ -58,9 +58,12 @@ type Sources struct {
 	// OnChange is told of changes, one after the other; it may be nil.
 	OnChange func(Change)
 
-	mu      sync.Mutex
-	feeds   []*feed
-	failed  error // of the last load
+	mu     sync.Mutex
+	feeds  []*feed
+	failed error // of the last load
+	// puts counts what was handed over, and loaded what of it is told; settled is closed when that grows.
+	puts, loaded int
+	settled      chan struct{}
 	wake    chan struct{}
 	current atomic.Pointer[Set]
 	told    Change
@@ -78,7 +81,7 @@ type feed struct {
 
 // NewSources has no source yet; see Add.
 func NewSources() *Sources {
-	return &Sources{wake: make(chan struct{}, 1)}
+	return &Sources{wake: make(chan struct{}, 1), settled: make(chan struct{})}
 }
 
 // Add adds a source after the others. Nothing serves before it has delivered; when it is essential, not
@@ -101,6 +104,7 @@ func (s *Sources) Put(source string, units []Unit, err error) {
 	if f.err = err; err == nil {
 		f.units, f.delivered = units, true
 	}
+	s.puts++
 	select {
 	case s.wake <- struct{}{}:
 	default: // it is awake already
@@ -170,6 +174,7 @@ func (s *Sources) Check() error {
 func (s *Sources) load(ctx context.Context) (again bool) {
 	s.mu.Lock()
 	set, verdicts, err := s.merge()
+	puts := s.puts
 	s.mu.Unlock()
 	if set != nil && s.Prepare != nil && !s.serves(set) {
 		if failed := s.Prepare(ctx, set.Needs()); failed != nil {
@@ -182,13 +187,35 @@ func (s *Sources) load(ctx context.Context) (again bool) {
 		change.Swapped = true
 	}
 	change.Set = s.Current()
-	s.mu.Lock()
-	s.failed = err
-	s.mu.Unlock()
 	if change.Set != nil || err != nil { // else a source is waited for
 		s.tell(change)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failed, s.loaded = err, puts
+	close(s.settled)
+	s.settled = make(chan struct{})
 	return again
+}
+
+// Settle waits until what was put before has become a change, or ctx is done. Start must be running.
+func (s *Sources) Settle(ctx context.Context) {
+	s.mu.Lock()
+	want := s.puts
+	s.mu.Unlock()
+	for {
+		s.mu.Lock()
+		loaded, settled := s.loaded, s.settled
+		s.mu.Unlock()
+		if loaded >= want {
+			return
+		}
+		select {
+		case <-settled:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func (s *Sources) serves(set *Set) bool {

@@ -241,3 +241,26 @@ func TestOnlyTheBrokenAreLeftOut(t *testing.T) {
 		}
 	}
 }
+
+func TestSettleWaitsForTheChange(t *testing.T) {
+	s := NewSources()
+	told := 0
+	s.OnChange = func(Change) { told++ }
+	s.Add("cluster", false)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- s.Start(ctx) }()
+	for i := range 20 {
+		s.Put("cluster", []Unit{offered(policy("a", fmt.Sprintf("deny contains \"%d\"", i)))}, nil)
+		s.Settle(ctx)
+		if s.Current() == nil || told != i+1 {
+			t.Fatalf("after %d changes %d are told", i+1, told)
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	s.Put("cluster", nil, nil)
+	s.Settle(ctx) // nobody loads any more: it ends with its context
+}
