@@ -64,9 +64,9 @@ type Sources struct {
 	// puts counts what was handed over, and loaded what of it is told; settled is closed when that grows.
 	puts, loaded int
 	settled      chan struct{}
-	wake    chan struct{}
-	current atomic.Pointer[Set]
-	told    Change
+	wake         chan struct{}
+	current      atomic.Pointer[Set]
+	told         Change
 }
 
 // feed is one source, as far as it has delivered.
