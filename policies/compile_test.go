@@ -61,7 +61,7 @@ func TestProblemsOfPolicies(t *testing.T) {
 		},
 		"a typo in a member of a list": {
 			files: []File{policy("x", "deny contains \"x\" if {\n\tsome x in input.peers\n\tx.nmae == \"a\"\n}")},
-			want:  []string{`x.rego:5:2: rego_type_error: undefined ref: x.nmae; x.nmae; have: "nmae"; want (one of): ["name" "node" "phase" "ready" "terminating" "zone"]`},
+			want:  []string{`x.rego:5:2: rego_type_error: undefined ref: x.nmae; x.nmae; have: "nmae"; want (one of): ["name" "node" "node_unschedulable" "phase" "ready" "terminating" "zone"]`},
 		},
 		"a package elsewhere": {
 			files: []File{module("package other.x\n\ndeny contains \"x\"\n")},

@@ -97,12 +97,14 @@ type Owner struct {
 
 // Peer is another pod of the same owner.
 type Peer struct {
-	Name        string `json:"name"`
-	Node        string `json:"node"`
-	Zone        string `json:"zone"`
-	Ready       bool   `json:"ready"`
-	Phase       string `json:"phase"`
-	Terminating bool   `json:"terminating"`
+	Name string `json:"name"`
+	Node string `json:"node"`
+	Zone string `json:"zone"`
+	// NodeUnschedulable is true when the peer's node is cordoned.
+	NodeUnschedulable bool   `json:"node_unschedulable"`
+	Ready             bool   `json:"ready"`
+	Phase             string `json:"phase"`
+	Terminating       bool   `json:"terminating"`
 }
 
 // Budget is a PodDisruptionBudget that matches the pod: the numbers of its spec and its status.

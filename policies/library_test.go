@@ -16,6 +16,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/format"
 	"github.com/open-policy-agent/opa/v1/tester"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -236,7 +237,7 @@ func acceptedBindings(t *testing.T, r *rand.Rand, of policies.BoundPolicy) []str
 var words = strings.Fields(`delay deny warn true false shop shop* kube-system user tier critical Mon Sunday Funday
 	00:00 22:00 24:00 24:01 99:99 UTC Europe/Berlin Europe/Berln Local ../etc 2026-11-23T00:00:00Z
 	2026-02-30T00:00:00Z 2027-01-01T00:00:00+23:59 2199-12-31T23:59:59.999999999-23:59 9999-12-31T00:00:00Z 4h -4h
-	1h30m 9999999999h 0s h 99999h9999999m999999999s 1.5h 1..5h 0 3 100% 067% % é`)
+	1h30m 9999999999h 0s h 99999h9999999m999999999s 1.5h 1..5h 0 3 1Gi 500M 1.5k 9n 100% 067% % é`)
 
 func anyWord(r *rand.Rand) string { return words[r.IntN(len(words))] }
 
@@ -321,14 +322,63 @@ func anyInputs(r *rand.Rand) []*policies.Input {
 			metav1.SetMetaDataAnnotation(&pod.ObjectMeta, key, anyWord(r))
 		}
 		limit := anyWord(r)
-		inputs = append(inputs, &policies.Input{
+		in := &policies.Input{
 			Now: now, Pod: pod, Request: policies.Request{Namespace: anyWord(r), Evictor: anyWord(r)},
 			Namespace: &policies.Namespace{Labels: map[string]string{anyWord(r): anyWord(r)}},
 			Owner:     &policies.Owner{Kind: "Rollout", Name: "web"},
 			Budgets:   []policies.Budget{{Name: "a", MinAvailable: &limit}, {Name: "b", MaxUnavailable: &limit, Selector: &metav1.LabelSelector{}, ExpectedPods: 3}},
-		})
+		}
+		anySurroundings(r, in)
+		inputs = append(inputs, in)
 	}
 	return inputs
+}
+
+// anySurroundings gives the pod volumes and marks, and an owner, a node and other pods around it, of which
+// any part may be missing.
+func anySurroundings(r *rand.Rand, in *policies.Input) {
+	in.Pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+	for _, key := range []string{"evictgate.dev/session", "evictgate.dev/wanted-replicas", "evictgate.dev/gang-size", "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"} {
+		metav1.SetMetaDataAnnotation(&in.Pod.ObjectMeta, key, anyWord(r))
+	}
+	in.Pod.Labels = map[string]string{"evictgate.dev/gang": "a", anyWord(r): anyWord(r)}
+	in.Pod.Spec.Volumes = anyVolumes(r)
+	if in.Owner.Kind = []string{"Rollout", "StatefulSet", "Deployment", "Job"}[r.IntN(4)]; r.IntN(2) == 0 {
+		in.Owner.Replicas, in.Owner.ReadyReplicas, in.Owner.MissingReplicas = new(r.Int32N(4)), new(r.Int32N(4)), new(r.Int32N(3))
+	}
+	if r.IntN(4) == 0 {
+		in.Owner = nil
+	}
+	if r.IntN(2) == 0 {
+		in.Node = &policies.Node{Unschedulable: r.IntN(2) == 0, Taints: []corev1.Taint{{Key: anyWord(r)}}}
+	}
+	in.Request.Name, in.Claims = "db-0", []policies.Claim{{}, {Name: "a", NodeLocal: true}}
+	for i := range r.IntN(4) {
+		name, phase := fmt.Sprintf("%s-%d", anyWord(r), i), []string{"", "Running", "Failed", "Succeeded"}[r.IntN(4)]
+		in.Peers = append(in.Peers, policies.Peer{Name: name, NodeUnschedulable: r.IntN(2) == 0, Ready: r.IntN(2) == 0, Phase: phase, Terminating: r.IntN(2) == 0})
+		in.Neighbours = append(in.Neighbours, policies.Neighbour{Name: name, Phase: phase, NodeUnschedulable: r.IntN(2) == 0})
+		if r.IntN(2) == 0 {
+			in.Neighbours[i].Labels = map[string]string{"evictgate.dev/gang": "a"}
+		}
+	}
+}
+
+// anyVolumes are of every type that a policy may look at; one is of several, which the API server
+// would refuse.
+func anyVolumes(r *rand.Rand) []corev1.Volume {
+	limited := &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMedium(anyWord(r))}
+	if limit, err := resource.ParseQuantity(anyWord(r)); err == nil {
+		limited.SizeLimit = &limit
+	}
+	claim := &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "a"}
+	volumes := []corev1.Volume{
+		{Name: "none"},
+		{Name: "dir", VolumeSource: corev1.VolumeSource{EmptyDir: limited}},
+		{Name: "host", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{}}},
+		{Name: "claim", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: claim}},
+		{Name: "all", VolumeSource: corev1.VolumeSource{EmptyDir: limited, PersistentVolumeClaim: claim, Ephemeral: &corev1.EphemeralVolumeSource{}}},
+	}
+	return volumes[:r.IntN(len(volumes)+1)]
 }
 
 // TestFreezeWindowKnowsTimeZones holds the list in the policy to the time zones that Go has: a name
@@ -350,8 +400,8 @@ func TestFreezeWindowKnowsTimeZones(t *testing.T) {
 	}
 }
 
-// BenchmarkLibrary is the decision about an ordinary pod of a healthy workload with a budget, which no
-// policy holds.
+// BenchmarkLibrary is the decision about an ordinary pod of a healthy workload with a budget and a spare
+// pod, which no policy holds.
 func BenchmarkLibrary(b *testing.B) {
 	defaults, err := policies.Default()
 	if err != nil {
@@ -404,7 +454,7 @@ func ordinaryInput() *policies.Input {
 		Now:     metav1.NewTime(time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)),
 		Request: policies.Request{Namespace: "shop", Name: pod.Name, User: policies.User{Username: "admin"}, Evictor: "user"},
 		Pod:     pod,
-		Owner:   &policies.Owner{Kind: "Deployment", Name: "web", Replicas: new(int32(3)), ReadyReplicas: new(int32(3)), MissingReplicas: new(int32(0))},
+		Owner:   &policies.Owner{Kind: "Deployment", Name: "web", Replicas: new(int32(3)), ReadyReplicas: new(int32(4)), MissingReplicas: new(int32(0))},
 		Budgets: []policies.Budget{{
 			Name: "web", MinAvailable: new("2"), Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}},
 			CurrentHealthy: 3, DesiredHealthy: 2, ExpectedPods: 3, DisruptionsAllowed: 1, Generation: 1, ObservedGeneration: 1,

@@ -195,7 +195,7 @@ _unused := input.history
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantInput := `{"node": null, "peers": [{"name": "web-1", "node": "", "zone": "", "ready": false, "phase": "", "terminating": false}],
+	wantInput := `{"node": null, "peers": [{"name": "web-1", "node": "", "zone": "", "node_unschedulable": false, "ready": false, "phase": "", "terminating": false}],
 		"pod": {"metadata": {"labels": {"app": "web"}}}}`
 	if diff := cmp.Diff(parsed(t, []byte(wantInput)), parsed(t, raw)); diff != "" {
 		t.Errorf("input -want +got:\n%s", diff)

@@ -41,6 +41,8 @@ func writePolicies(dir string) (int, error) {
 // have to look at everything and find nothing.
 func parameters(id string) map[string]any {
 	switch id {
+	case "cordoned_nodes_only":
+		return map[string]any{"evictors": []any{"descheduler", "vpa-updater"}}
 	case "do_not_disrupt":
 		return map[string]any{"effect": "delay"}
 	case "freeze_window":
@@ -54,6 +56,12 @@ func parameters(id string) map[string]any {
 		return map[string]any{"effect": "deny"}
 	case "last_ready_replica":
 		return map[string]any{"min_ready": 1}
+	case "local_storage":
+		return map[string]any{"max_empty_dir": "10Gi", "unlimited_empty_dir": false}
+	case "one_zone_at_a_time":
+		return map[string]any{"max_disrupted": 5}
+	case "replacement_ready":
+		return map[string]any{"max_replicas": 1}
 	case "require_budget":
 		return map[string]any{"min_replicas": 2}
 	case "protected_namespaces":
@@ -63,6 +71,11 @@ func parameters(id string) map[string]any {
 			"namespace_labels":   map[string]any{"evictgate.dev/protected": "true"},
 			"min_priority":       2000000000,
 		}
+	case "who_may_evict":
+		return map[string]any{"rules": []any{
+			map[string]any{"name": "databases", "pod_labels": map[string]any{"tier": "db"}, "allow": map[string]any{"groups": []any{"dba"}}},
+			map[string]any{"name": "payments", "namespaces": []any{"payments-*"}, "allow": map[string]any{"users": []any{"jane"}, "evictors": []any{"karpenter"}}},
+		}}
 	}
 	return nil
 }

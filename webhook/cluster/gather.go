@@ -303,7 +303,7 @@ func (g *Gatherer) peer(pod *corev1.Pod) policies.Peer {
 		Phase: string(pod.Status.Phase), Terminating: pod.DeletionTimestamp != nil,
 	}
 	if node, ok := get[*corev1.Node](g.nodes, "", pod.Spec.NodeName); ok {
-		p.Zone = node.Labels[zoneLabel]
+		p.Zone, p.NodeUnschedulable = node.Labels[zoneLabel], node.Spec.Unschedulable
 	}
 	return p
 }
