@@ -139,7 +139,11 @@ func compile(s sources, bindBare func(Metadata) bool) (*Set, error) {
 			if i := slices.IndexFunc(bindings, func(b binding) bool { return b.name == meta.ID }); i >= 0 {
 				problems = append(problems, Problem{File: bindings[i].file, Message: fmt.Sprintf("EvictionPolicy %s has the name of the policy in %s, which it does not bind; give it another name", meta.ID, fileOf(module))})
 			}
-			bindings = append(bindings, binding{name: meta.ID, file: fileOf(module), policy: meta.ID})
+			bare := binding{name: meta.ID, file: fileOf(module), policy: meta.ID}
+			if s.examples && meta.Parameters != nil {
+				bare.parameters = meta.Parameters.Examples()
+			}
+			bindings = append(bindings, bare)
 		}
 	}
 	if len(problems) > 0 {

@@ -266,6 +266,13 @@ func evictable(pick func(n int) int) *Input {
 			in.Node = &Node{Name: "n", Unschedulable: pick(1) == 0}
 		}
 		if pick(1) > 0 {
+			in.Cluster = &Cluster{Nodes: 20, ReadyNodes: 17 + int32(pick(3)), NotReadyNodes: []string{"n", "o"}}
+		}
+		if pick(1) > 0 {
+			past := []PastEviction{{At: start, Name: "web-1"}, {At: start, Name: "web-2"}}
+			in.History = &History{Owner: past, Node: past[pick(2):], Cluster: past}
+		}
+		if pick(1) > 0 {
 			in.Disruption = &Disruption{Code: []int32{429, 500, 403}[pick(2)], Message: BudgetSentence, Detail: "Budget shop/b needs 1", Budgets: []string{"b"}}
 		}
 	})
@@ -287,8 +294,12 @@ func librarySets(t testing.TB) []*Set {
 		t.Fatal(err)
 	}
 	var files []File
-	for _, id := range LibraryIDs() {
-		files = append(files, bind(strings.ReplaceAll(id, "_", "-"), "library: "+id))
+	for _, p := range shipped.Policies() {
+		examples, err := json.Marshal(p.Metadata.Parameters.Examples())
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, bind(strings.ReplaceAll(p.Policy, "_", "-"), fmt.Sprintf("library: %s\nparameters: %s", p.Policy, examples)))
 	}
 	return []*Set{shipped, compiled(t, files...)}
 }

@@ -46,7 +46,8 @@ func libraryFile(id string) File {
 	return File{Name: "library/" + id + ".rego", Data: data}
 }
 
-// Library is the set of all policies of the embedded library, each with its own enforcement.
+// Library is the set of all policies of the embedded library, each with its own enforcement. A policy
+// that must be given parameters has the examples in their schemas.
 func Library() (*Set, error) {
 	return compileLibrary(func(Metadata) bool { return true })
 }
@@ -73,5 +74,6 @@ func compileLibrary(bound func(Metadata) bool) (*Set, error) {
 	if len(problems) > 0 {
 		return nil, problems
 	}
+	s.examples = true
 	return compile(s, bound)
 }

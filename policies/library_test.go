@@ -214,23 +214,30 @@ func acceptedBindings(t *testing.T, r *rand.Rand, of policies.BoundPolicy) []str
 	t.Helper()
 	var docs []string
 	for i := range 40 {
-		raw, err := json.Marshal(anyParameters(r, of.Metadata.Parameters))
-		if err != nil {
-			t.Fatal(err)
-		}
-		var p v1alpha1.EvictionPolicy
-		p.APIVersion, p.Kind = v1alpha1.APIVersion, v1alpha1.Kind
-		p.Name, p.Spec.Library = fmt.Sprintf("%s-%d", of.Policy, i), of.Policy
-		p.Spec.Parameters = &runtime.RawExtension{Raw: raw}
-		doc, err := json.Marshal(p)
-		if err != nil {
-			t.Fatal(err)
-		}
+		doc := libraryBinding(t, fmt.Sprintf("%s-%d", of.Policy, i), of.Policy, anyParameters(r, of.Metadata.Parameters))
 		if _, err := policies.Compile([]policies.File{{Name: "any.yaml", Data: doc}}); err == nil {
 			docs = append(docs, string(doc))
 		}
 	}
 	return docs
+}
+
+// libraryBinding is an EvictionPolicy of a library policy, as JSON.
+func libraryBinding(t testing.TB, name, policy string, parameters map[string]any) []byte {
+	t.Helper()
+	raw, err := json.Marshal(parameters)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var p v1alpha1.EvictionPolicy
+	p.APIVersion, p.Kind = v1alpha1.APIVersion, v1alpha1.Kind
+	p.Name, p.Spec.Library = name, policy
+	p.Spec.Parameters = &runtime.RawExtension{Raw: raw}
+	doc, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return doc
 }
 
 // words are values that the library's parameters and annotations know, and near misses.
@@ -259,8 +266,12 @@ func anyParameters(r *rand.Rand, of *policies.Parameters) map[string]any {
 	return m
 }
 
-// anyOfSchema is a value of the type that a schema asks for, which may break its other rules.
+// anyOfSchema is an example, or a value of the type that a schema asks for, which may break its other
+// rules.
 func anyOfSchema(r *rand.Rand, schema map[string]any) any {
+	if examples, ok := schema["examples"].([]any); ok && r.IntN(2) == 0 {
+		return examples[r.IntN(len(examples))]
+	}
 	if options, ok := schema["enum"].([]any); ok {
 		return options[r.IntN(len(options))]
 	}
@@ -326,7 +337,8 @@ func anyInputs(r *rand.Rand) []*policies.Input {
 			Now: now, Pod: pod, Request: policies.Request{Namespace: anyWord(r), Evictor: anyWord(r)},
 			Namespace: &policies.Namespace{Labels: map[string]string{anyWord(r): anyWord(r)}},
 			Owner:     &policies.Owner{Kind: "Rollout", Name: "web"},
-			Budgets:   []policies.Budget{{Name: "a", MinAvailable: &limit}, {Name: "b", MaxUnavailable: &limit, Selector: &metav1.LabelSelector{}, ExpectedPods: 3}},
+			Cluster:   anyCluster(r), History: anyHistory(r, starts),
+			Budgets: []policies.Budget{{Name: "a", MinAvailable: &limit}, {Name: "b", MaxUnavailable: &limit, Selector: &metav1.LabelSelector{}, ExpectedPods: 3}},
 		}
 		anySurroundings(r, in)
 		inputs = append(inputs, in)
@@ -381,6 +393,29 @@ func anyVolumes(r *rand.Rand) []corev1.Volume {
 	return volumes[:r.IntN(len(volumes)+1)]
 }
 
+func anyCluster(r *rand.Rand) *policies.Cluster {
+	if r.IntN(4) == 0 {
+		return nil
+	}
+	return &policies.Cluster{Nodes: r.Int32N(20), ReadyNodes: r.Int32N(20), NotReadyNodes: words[:r.IntN(5)]}
+}
+
+func anyHistory(r *rand.Rand, times []*metav1.Time) *policies.History {
+	if r.IntN(4) == 0 {
+		return nil
+	}
+	past := func() []policies.PastEviction {
+		list := make([]policies.PastEviction, r.IntN(4))
+		for i := range list {
+			if at := times[r.IntN(len(times))]; at != nil {
+				list[i].At = *at
+			}
+		}
+		return list
+	}
+	return &policies.History{Owner: past(), Node: past(), Namespace: past(), Zone: past(), Cluster: past()}
+}
+
 // TestFreezeWindowKnowsTimeZones holds the list in the policy to the time zones that Go has: a name
 // that cannot be loaded would fail the policy.
 func TestFreezeWindowKnowsTimeZones(t *testing.T) {
@@ -407,7 +442,7 @@ func BenchmarkLibrary(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	all, err := policies.Compile(policies.LibraryFiles())
+	all, err := policies.Library()
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -416,12 +451,13 @@ func BenchmarkLibrary(b *testing.B) {
 	}
 	bench("default", defaults)
 	bench("all", all)
-	for _, f := range policies.LibraryFiles() {
-		set, err := policies.Compile([]policies.File{f})
+	for _, p := range all.Policies() {
+		doc := libraryBinding(b, p.Policy, p.Policy, p.Metadata.Parameters.Examples())
+		set, err := policies.Compile([]policies.File{{Name: "one.yaml", Data: doc}})
 		if err != nil {
 			b.Fatal(err)
 		}
-		bench(strings.TrimSuffix(path.Base(f.Name), ".rego"), set)
+		bench(p.Policy, set)
 	}
 }
 

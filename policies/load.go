@@ -125,6 +125,8 @@ type sources struct {
 	bindings []binding
 	// library lists the ids of the embedded library that bindings name.
 	library []string
+	// examples gives a policy that no binding names the examples of its parameters.
+	examples bool
 	// digest is fed with every source, in the order of names.
 	digest hash.Hash
 }

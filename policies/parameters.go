@@ -32,6 +32,18 @@ func (p *Parameters) Default(name string) any {
 	return property["default"]
 }
 
+// Examples are parameters that can be bound: the first example in each schema that has no default.
+func (p *Parameters) Examples() map[string]any {
+	given := map[string]any{}
+	for name := range p.Properties {
+		property, _ := p.Properties[name].(map[string]any)
+		if examples, ok := property["examples"].([]any); ok && len(examples) > 0 && p.Default(name) == nil {
+			given[name] = examples[0]
+		}
+	}
+	return given
+}
+
 // Schema is the JSON schema of the whole: an object that has no other members.
 func (p *Parameters) Schema() map[string]any {
 	schema := map[string]any{"type": "object", "additionalProperties": false, "properties": p.Properties}

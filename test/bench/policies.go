@@ -54,6 +54,8 @@ func parameters(id string) map[string]any {
 		}}
 	case "impossible_budget":
 		return map[string]any{"effect": "deny"}
+	case "incident_freeze":
+		return map[string]any{"active": false, "allow_evictors": []any{}, "allow_groups": []any{"sre"}}
 	case "last_ready_replica":
 		return map[string]any{"min_ready": 1}
 	case "local_storage":
@@ -62,6 +64,11 @@ func parameters(id string) map[string]any {
 		return map[string]any{"max_disrupted": 5}
 	case "replacement_ready":
 		return map[string]any{"max_replicas": 1}
+	case "rate_limit":
+		return map[string]any{"limits": []any{
+			map[string]any{"per": "owner", "max": 1000, "period": "1h"},
+			map[string]any{"per": "cluster", "max": 1000, "period": "10m"},
+		}}
 	case "require_budget":
 		return map[string]any{"min_replicas": 2}
 	case "protected_namespaces":

@@ -10,10 +10,6 @@
 #     reads it.
 #
 #   A value that is none of these is told as a warning and holds nothing.
-#
-#   Parameters:
-#
-#   - `effect`: `delay` (the default; the client tries again later) or `deny` (the client gives up).
 # related_resources:
 #   - description: Karpenter's well-known annotations
 #     ref: https://karpenter.sh/preview/reference/annotations/
@@ -23,6 +19,12 @@
 #   id: do_not_disrupt
 #   enforcement: enforce
 #   default: true
+#   parameters:
+#     effect:
+#       type: string
+#       enum: [delay, deny]
+#       default: delay
+#       description: whether the client tries again later (delay) or gives up (deny)
 package eviction.do_not_disrupt
 
 deny contains violation if {
@@ -31,8 +33,8 @@ deny contains violation if {
 }
 
 delay contains violation if {
+	input.parameters.effect == "delay"
 	some violation in _holds
-	not input.parameters.effect == "deny"
 }
 
 warn contains _unreadable("karpenter.sh/do-not-disrupt", value, "true, false nor a duration such as 4h") if {
@@ -48,12 +50,6 @@ warn contains _unreadable("evictgate.dev/do-not-disrupt", value, "true, false no
 warn contains _unreadable("cluster-autoscaler.kubernetes.io/safe-to-evict", value, "true nor false") if {
 	value := input.pod.metadata.annotations["cluster-autoscaler.kubernetes.io/safe-to-evict"]
 	not value in {"true", "false"}
-}
-
-warn contains {"reason": reason, "detail": {"parameter": "effect"}} if {
-	effect := input.parameters.effect
-	not effect in {"delay", "deny"}
-	reason := "parameter effect is neither delay nor deny, so do_not_disrupt delays; correct it"
 }
 
 _holds contains _hold("karpenter.sh/do-not-disrupt", value, until) if {

@@ -11,7 +11,7 @@ _with(annotations) := {
 		"status": {"startTime": "2026-11-23T08:00:00Z"},
 	},
 	"owner": {"kind": "Deployment", "name": "web"},
-	"parameters": {},
+	"parameters": {"effect": "delay"},
 }
 
 _reasons(violations) := {violation.reason | some violation in violations}
@@ -56,13 +56,6 @@ test_denies_by_parameter if {
 	do_not_disrupt.delay == set() with input as pod
 }
 
-test_delays_when_effect_is_unknown[effect] if {
-	some effect in ["block", 3, null, ["deny"]]
-	pod := object.union(_with({"karpenter.sh/do-not-disrupt": "true"}), {"parameters": {"effect": effect}})
-	count(do_not_disrupt.delay) == 1 with input as pod
-	_reasons(do_not_disrupt.warn) == {"parameter effect is neither delay nor deny, so do_not_disrupt delays; correct it"} with input as pod
-}
-
 test_duration_holds_until_its_end if {
 	pod := _with({"karpenter.sh/do-not-disrupt": "4h0m0.001s"})
 	reason := "Deployment shop/web is annotated karpenter.sh/do-not-disrupt=4h0m0.001s on its pods; wait until 4h0m0.001s after their start, or remove the annotation to let them be evicted"
@@ -87,7 +80,7 @@ test_duration_without_start_holds[name] if {
 		"request": {"namespace": "shop"},
 		"pod": {"metadata": {"annotations": {"karpenter.sh/do-not-disrupt": "4h"}}, "status": status},
 		"owner": null,
-		"parameters": {},
+		"parameters": {"effect": "delay"},
 	}
 	reason := "the pod is annotated karpenter.sh/do-not-disrupt=4h; wait until 4h after its start, or remove the annotation to let it be evicted"
 	_reasons(do_not_disrupt.delay) == {reason} with input as pod
@@ -130,8 +123,8 @@ test_optional_parts_missing[name] if {
 		"nothing": {},
 		"null": null,
 	}
-	do_not_disrupt.delay == set() with input as {"request": {"namespace": "shop"}, "pod": pod, "owner": null, "parameters": {}}
-	do_not_disrupt.warn == set() with input as {"request": {"namespace": "shop"}, "pod": pod, "owner": null, "parameters": {}}
+	do_not_disrupt.delay == set() with input as {"request": {"namespace": "shop"}, "pod": pod, "owner": null, "parameters": {"effect": "delay"}}
+	do_not_disrupt.warn == set() with input as {"request": {"namespace": "shop"}, "pod": pod, "owner": null, "parameters": {"effect": "delay"}}
 }
 
 test_bare_pod_is_held if {

@@ -2,22 +2,9 @@
 # title: Freeze evictions in time windows
 # description: |
 #   Delays evictions while a window is open. It holds nothing until it is bound with windows. A window
-#   is weekly or absolute, and may be limited to some evictors and namespaces.
-#
-#   Parameters:
-#
-#   - `windows`: a list, empty by default, of windows with these keys, each of them optional:
-#     - `name`: how messages call it; by default its place in the list, from 1.
-#     - `weekdays`: the days on which a weekly window begins, such as `Mon` or `Monday`; every day.
-#     - `from`, `to`: when a weekly window begins and ends, as `22:00`; the whole day. When `to` is not
-#       later than `from`, the window ends on the next day.
-#     - `time_zone`: the zone in which weekdays and times count, as `Europe/Berlin`; UTC.
-#     - `from`, `until`: the beginning and the end of an absolute window, as `2027-01-02T08:00:00+01:00`;
-#       it may lack one of them.
-#     - `evictors`: the evictors it holds, as in `input.request.evictor`; all.
-#     - `namespaces`: the namespaces in which it holds, by name or by a beginning such as `shop-*`; all.
-#
-#   A window with an unknown key or a value that cannot be read is told as a warning and holds nothing.
+#   is weekly (weekdays, and a time of day in `from` and `to`) or absolute (an instant in `from`,
+#   `until` or both), and may be limited to some evictors and namespaces. A window that cannot be read
+#   is refused.
 # related_resources:
 #   - description: Time zones by name
 #     ref: https://en.wikipedia.org/wiki/List_of_tz_database_time_zones
@@ -26,132 +13,193 @@
 # custom:
 #   id: freeze_window
 #   enforcement: enforce
+#   parameters:
+#     windows:
+#       type: array
+#       default: []
+#       description: when evictions are held
+#       items:
+#         type: object
+#         additionalProperties: false
+#         properties:
+#           name:
+#             type: string
+#             minLength: 1
+#             description: how messages call the window; its place in the list, from 1, by default
+#           weekdays:
+#             type: array
+#             minItems: 1
+#             items: {type: string}
+#             description: the days on which a weekly window begins, such as Mon or Monday; every day by default
+#           from:
+#             type: string
+#             description: when a weekly window begins, as 22:00, or an absolute one, as 2027-01-02T08:00:00+01:00; at midnight by default
+#           to:
+#             type: string
+#             pattern: ^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$
+#             description: when a weekly window ends, as 06:00; on the next day when it is not later than from; 24:00 by default
+#           until:
+#             type: string
+#             description: when an absolute window ends, as 2027-01-02T08:00:00+01:00; never by default
+#           time_zone:
+#             type: string
+#             description: the zone in which weekdays and times of day count, as Europe/Berlin; UTC by default
+#           evictors:
+#             type: array
+#             items: {type: string}
+#             description: the evictors it holds, as in input.request.evictor; all by default
+#           namespaces:
+#             type: array
+#             items: {type: string}
+#             description: the namespaces in which it holds, by name or by a beginning such as shop-*; all by default
 package eviction.freeze_window
 
 delay contains {"reason": reason, "detail": {"window": name, "open": when}} if {
-	some window in _calendar
-	_covers(window)
-	_open(window)
+	some window in _open
+	strings.any_prefix_match($"{input.request.evictor}/", window.evictors)
+	strings.any_prefix_match($"{input.request.namespace}/", window.namespaces)
 	name := window.name
 	when := window.when
 	reason := $"freeze window {name} ({when}) holds evictions by {input.request.evictor} in namespace {input.request.namespace}; try again after it, or change parameter windows"
 }
 
-warn contains {"reason": reason, "detail": {"window": name}} if {
-	some i, window in _windows
-	not _understood(window)
-	name := _name(window, i)
-	reason := $"freeze window {name} cannot be read, so it holds nothing; correct it in parameter windows"
+invalid_parameters contains $"freeze window {_name(window, i)} never opens: it needs weekdays, from, to or until" if {
+	some i, window in input.parameters.windows
+	object.keys(window) & {"weekdays", "from", "to", "until"} == set()
 }
 
-warn contains {"reason": reason, "detail": {"parameter": "windows"}} if {
-	windows := input.parameters.windows
-	not is_array(windows)
-	reason := "parameter windows is not a list, so freeze_window holds nothing; correct it"
+invalid_parameters contains $"freeze window {_name(window, i)} begins at {from}, which is neither a time of day such as 22:00 nor an instant such as 2027-01-02T08:00:00+01:00" if {
+	some i, window in input.parameters.windows
+	from := window.from
+	not _clock(from)
+	not _instant(from)
 }
 
-_windows := input.parameters.windows if is_array(input.parameters.windows)
+invalid_parameters contains $"freeze window {_name(window, i)} lasts until {until}, which is no instant such as 2027-01-02T08:00:00+01:00" if {
+	some i, window in input.parameters.windows
+	until := window.until
+	not _instant(until)
+}
 
-# The windows that can be read, with all that follows from the parameters alone: evictgate evaluates such
-# a rule once, not in every review.
-_calendar := [object.union_n([{"name": _name(window, i), "when": _when(window)}, _limits(window), _schedule(window)]) |
-	some i, window in _windows
-	_understood(window)
-]
+invalid_parameters contains $"freeze window {_name(window, i)} has weekday {day}, which is none; write it as Mon or Monday" if {
+	some i, window in input.parameters.windows
+	some day in window.weekdays
+	not _weekday(day)
+}
 
-_limits(window) := object.filter(window, ["evictors", "namespaces"])
+invalid_parameters contains $"freeze window {_name(window, i)} has time zone {zone}, which is not known; name one such as Europe/Berlin" if {
+	some i, window in input.parameters.windows
+	zone := window.time_zone
+	not _zone(zone)
+}
 
-_schedule(window) := {"begin": begin, "end": end} if {
+invalid_parameters contains $"freeze window {_name(window, i)} is absolute, by an instant in from or until, and cannot have {key}" if {
+	some i, window in input.parameters.windows
+	_absolute(window)
+	some key in ["weekdays", "to", "time_zone"]
+	window[key]
+}
+
+invalid_parameters contains $"freeze window {_name(window, i)} lasts until an instant, but begins at a time of day, {from}; give from as an instant, or to instead of until" if {
+	some i, window in input.parameters.windows
+	window.until
+	from := window.from
+	_clock(from)
+}
+
+invalid_parameters contains $"freeze window {_name(window, i)} ends before it begins, so it never opens" if {
+	some i, window in input.parameters.windows
+	_instant(window.from)
+	_instant(window.until)
+	time.parse_rfc3339_ns(window.from) >= time.parse_rfc3339_ns(window.until)
+}
+
+_open contains window if {
+	some window in _absolute_windows
+	now := time.now_ns()
+	window.begin <= now
+	now < window.end
+}
+
+_open contains span.window if {
+	some zone, spans in _weekly_spans
+	at := [time.now_ns(), zone]
+	[hour, minute, _] := time.clock(at)
+	clock := (hour * 60) + minute
+	some span in spans
+	span.from <= clock
+	clock < span.to
+	time.weekday(at) in span.days
+}
+
+# All that follows from the parameters alone stands in rules of its own: evictgate evaluates them once,
+# not in every review.
+_absolute_windows := [object.union(_window(window, i), {"begin": begin, "end": end}) |
+	some i, window in input.parameters.windows
 	_absolute(window)
 	begin := time.parse_rfc3339_ns(object.get(window, "from", "2000-01-01T00:00:00Z"))
 	end := time.parse_rfc3339_ns(object.get(window, "until", "2199-01-01T00:00:00Z"))
+]
+
+# Weekly windows by their time zones, so that there is one look at each clock.
+_weekly_spans := {zone: spans |
+	some zone in {_time_zone(window) | some window in input.parameters.windows; not _absolute(window)}
+	spans := [object.union({"window": _window(window, i)}, span) |
+		some i, window in input.parameters.windows
+		not _absolute(window)
+		_time_zone(window) == zone
+		some span in _spans(window)
+	]
 }
 
-_schedule(window) := {"spans": _spans(_days(window), from, to), "time_zone": zone} if {
-	not _absolute(window)
-	[from, to] := _times(window)
-	zone := object.get(window, "time_zone", "UTC")
+_window(window, i) := {
+	"name": _name(window, i),
+	"when": _when(window),
+	"evictors": ({$"{name}/" | some name in object.get(window, "evictors", [])} | _all(window, "evictors")),
+	"namespaces": ({_beginning(name) | some name in object.get(window, "namespaces", [])} | _all(window, "namespaces")),
 }
 
-_spans(days, from, to) := [{"days": days, "from": from, "to": to}] if from < to
+# Names are compared as beginnings of the name with a slash, which no name contains.
+_beginning(name) := trim_suffix(name, "*") if endswith(name, "*")
+
+_beginning(name) := $"{name}/" if not endswith(name, "*")
+
+# Every name has the empty beginning.
+_all(window, key) := {""} if not window[key]
+
+_all(window, key) := set() if window[key]
+
+_spans(window) := [{"days": _days(window), "from": from, "to": to}] if {
+	[from, to] := _minutes(window)
+	from < to
+}
 
 # A window across midnight is one until it and one from it.
-_spans(days, from, to) := [evening, morning] if {
+_spans(window) := [evening, morning] if {
+	[from, to] := _minutes(window)
 	from >= to
-	evening := {"days": days, "from": from, "to": "24:00"}
-	morning := {"days": {_day_after[day] | some day in days}, "from": "00:00", "to": to}
+	evening := {"days": _days(window), "from": from, "to": 1440}
+	morning := {"days": {_day_after[day] | some day in _days(window)}, "from": 0, "to": to}
 }
 
-_name(window, _) := window.name if _named(window)
+_minutes(window) := [_minute(clock) | some clock in _times(window)]
 
-_name(window, i) := i + 1 if not _named(window)
+# The minute of the day: 22:00 is 22h00m after midnight.
+_minute(clock) := time.parse_duration_ns($"{replace(clock, ":", "h")}m") / 60000000000
 
-_named(window) if {
-	is_string(window.name)
-	window.name != ""
-}
+_name(window, _) := window.name
 
-_understood(window) if {
-	is_object(window)
-	object.keys(window) - {"name", "weekdays", "from", "to", "time_zone", "until", "evictors", "namespaces"} == set()
-	_strings(object.get(window, "evictors", []))
-	_strings(object.get(window, "namespaces", []))
-	_readable(window)
-}
+_name(window, i) := i + 1 if not window.name
 
-_readable(window) if {
-	_weekly(window)
-	_clock(object.get(window, "from", "00:00"))
-	_clock(object.get(window, "to", "24:00"))
-	_zone(object.get(window, "time_zone", "UTC"))
-	every day in object.get(window, "weekdays", []) {
-		_short(day)
-	}
-}
+_absolute(window) if window.until
 
-_readable(window) if {
-	_absolute(window)
-	_instant(object.get(window, "from", "2000-01-01T00:00:00Z"))
-	_instant(object.get(window, "until", "2000-01-01T00:00:00Z"))
-}
+_absolute(window) if _instant(window.from)
 
-_weekly(window) if {
-	not "until" in object.keys(window)
-	some key in ["weekdays", "to"]
-	window[key]
-	is_array(object.get(window, "weekdays", []))
-	object.get(window, "weekdays", null) != []
-}
-
-_weekly(window) if {
-	not "until" in object.keys(window)
-	_clock(window.from)
-	is_array(object.get(window, "weekdays", []))
-	object.get(window, "weekdays", null) != []
-}
-
-_absolute(window) if {
-	some key in ["from", "until"]
-	_instant(window[key])
-	object.keys(window) & {"weekdays", "to", "time_zone"} == set()
-}
-
-_strings(list) if {
-	is_array(list)
-	every x in list {
-		is_string(x)
-	}
-}
-
-_clock(x) if {
-	is_string(x)
-	regex.match(`^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$`, x)
-}
+_clock(x) if regex.match(`^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$`, x)
 
 # An RFC 3339 instant of the years 2000 to 2199 that time.parse_rfc3339_ns takes: every month has its
 # own number of days.
 _instant(x) if {
-	is_string(x)
 	date := `2[01][0-9]{2}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))`
 	leap := `2[01](0[48]|[2468][048]|[13579][26])-02-29`
 	clock := `T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])`
@@ -160,74 +208,28 @@ _instant(x) if {
 
 # A name that time.clock takes.
 _zone(x) if {
-	is_string(x)
 	regex.match(`^[A-Za-z0-9_+/-]+$`, x)
 	contains(_zones, $",{x},")
 }
 
-_covers(window) if {
-	_evictor_covered(window)
-	_namespace_covered(window)
-}
-
-_evictor_covered(window) if not window.evictors
-
-_evictor_covered(window) if input.request.evictor in window.evictors
-
-_namespace_covered(window) if not window.namespaces
-
-_namespace_covered(window) if input.request.namespace in window.namespaces
-
-_namespace_covered(window) if {
-	some pattern in window.namespaces
-	endswith(pattern, "*")
-	startswith(input.request.namespace, trim_suffix(pattern, "*"))
-}
-
-_open(window) if {
-	window.begin <= time.now_ns()
-	time.now_ns() < window.end
-}
-
-_open(window) if {
-	[today, clock] := _local(window.time_zone)
-	some span in window.spans
-	span.from <= clock
-	clock < span.to
-	today in span.days
-}
+_time_zone(window) := object.get(window, "time_zone", "UTC")
 
 _times(window) := [object.get(window, "from", "00:00"), object.get(window, "to", "24:00")]
 
-_local(zone) := [substring(time.weekday(at), 0, 3), sprintf("%02d:%02d", [hour, minute])] if {
-	at := [time.now_ns(), zone]
-	[hour, minute, _] := time.clock(at)
+_days(window) := {_weekday(day) | some day in object.get(window, "weekdays", _week)}
+
+_week := ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
+
+_day_after := {day: _week[(i + 1) % 7] | some i, day in _week}
+
+_weekday(x) := day if {
+	some day in _week
+	lower(x) in {lower(day), lower(substring(day, 0, 3))}
 }
 
-_days(window) := {_short(day) | some day in object.get(window, "weekdays", _week)}
-
-_week := ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
-
-_day_after := {
-	"Mon": "Tue", "Tue": "Wed", "Wed": "Thu", "Thu": "Fri",
-	"Fri": "Sat", "Sat": "Sun", "Sun": "Mon",
-}
-
-_short(day) := short if {
-	is_string(day)
-	some short in _week
-	lower(day) in {lower(short), lower(_long[short])}
-}
-
-_long := {
-	"Mon": "Monday", "Tue": "Tuesday", "Wed": "Wednesday", "Thu": "Thursday",
-	"Fri": "Friday", "Sat": "Saturday", "Sun": "Sunday",
-}
-
-_when(window) := $"{_times(window)[0]} to {_times(window)[1]} {zone}, {days}" if {
+_when(window) := $"{_times(window)[0]} to {_times(window)[1]} {_time_zone(window)}, {days}" if {
 	not _absolute(window)
-	zone := object.get(window, "time_zone", "UTC")
-	days := concat(" ", [day | some day in _week; day in _days(window)])
+	days := concat(" ", [substring(day, 0, 3) | some day in _week; day in _days(window)])
 }
 
 _when(window) := concat(" ", [$"{key} {window[key]}" | some key in ["from", "until"]; window[key]]) if {

@@ -14,11 +14,9 @@ _monday := _at("2026-11-23T12:00:00Z")
 
 _reasons(violations) := {violation.reason | some violation in violations}
 
-test_admits_without_windows[name] if {
-	some name, parameters in {"none": {}, "empty": {"windows": []}}
-	eviction := {"request": {"namespace": "shop", "evictor": "user"}, "parameters": parameters}
-	freeze_window.delay == set() with input as eviction with time.now_ns as _monday
-	freeze_window.warn == set() with input as eviction with time.now_ns as _monday
+test_admits_without_windows if {
+	freeze_window.delay == set() with input as _with([]) with time.now_ns as _monday
+	freeze_window.invalid_parameters == set() with input as _with([])
 }
 
 test_delays_in_window if {
@@ -103,58 +101,54 @@ test_only_evictors_and_namespaces_that_are_named[name] if {
 		"no evictor": {"scope": {"evictors": []}, "held": 0},
 		"namespace": {"scope": {"namespaces": ["pay", "shop"]}, "held": 1},
 		"beginning": {"scope": {"namespaces": ["sh*"]}, "held": 1},
-		"other namespace": {"scope": {"namespaces": ["sh", "shops*"]}, "held": 0},
+		"beginning that is the name": {"scope": {"namespaces": ["shop*"]}, "held": 1},
+		"other namespace": {"scope": {"namespaces": ["sh", "shops*", ""]}, "held": 0},
+		"part of an evictor": {"scope": {"evictors": ["karp", "karpenter*", ""]}, "held": 0},
 		"no namespace": {"scope": {"namespaces": []}, "held": 0},
 		"both": {"scope": {"evictors": ["karpenter"], "namespaces": ["*"]}, "held": 1},
 		"one of both": {"scope": {"evictors": ["karpenter"], "namespaces": ["pay"]}, "held": 0},
 	}
 	windows := [object.union({"from": "00:00"}, case.scope)]
 	count(freeze_window.delay) == case.held with input as _with(windows) with time.now_ns as _monday
-	freeze_window.warn == set() with input as _with(windows) with time.now_ns as _monday
+	freeze_window.invalid_parameters == set() with input as _with(windows)
 }
 
-test_window_that_cannot_be_read_is_told_and_holds_nothing[name] if {
-	some name, window in {
-		"string": "weekends",
-		"null": null,
-		"number": 7,
-		"empty": {},
-		"only a name": {"name": "x"},
-		"unknown key": {"from": "00:00", "timezone": "UTC"},
-		"time": {"from": "8:00"},
-		"hour": {"from": "24:01"},
-		"number for time": {"from": 800},
-		"null for time": {"from": "00:00", "to": null},
-		"day": {"weekdays": ["Mon", "Funday"]},
-		"string for days": {"weekdays": "Mon"},
-		"no days": {"weekdays": []},
-		"number for day": {"weekdays": [1]},
-		"false for days": {"weekdays": false, "from": "00:00"},
-		"zone": {"from": "00:00", "time_zone": "Europe/Berln"},
-		"part of a zone": {"from": "00:00", "time_zone": "Europe"},
-		"zones": {"from": "00:00", "time_zone": "Africa/Abidjan,Africa/Accra"},
-		"no zone": {"from": "00:00", "time_zone": ""},
-		"zone number": {"from": "00:00", "time_zone": 1},
-		"thirtieth of February": {"from": "2026-02-30T00:00:00Z"},
-		"no leap year": {"until": "2027-02-29T00:00:00Z"},
-		"thirty-first of April": {"until": "2027-04-31T00:00:00Z"},
-		"date alone": {"until": "2027-01-01"},
-		"far future": {"until": "9999-01-01T00:00:00Z"},
-		"null for until": {"from": "2026-02-03T00:00:00Z", "until": null},
-		"mixed": {"from": "22:00", "until": "2027-01-01T00:00:00Z"},
-		"weekdays with until": {"weekdays": ["Mon"], "until": "2027-01-01T00:00:00Z"},
-		"evictors": {"from": "00:00", "evictors": "karpenter"},
-		"namespaces": {"from": "00:00", "namespaces": [1]},
+test_refuses_window_that_cannot_be_read[name] if {
+	some name, case in {
+		"empty": [{}, "never opens: it needs weekdays, from, to or until"],
+		"only a zone": [{"time_zone": "UTC"}, "never opens: it needs weekdays, from, to or until"],
+		"time": [{"from": "8:00"}, "begins at 8:00, which is neither a time of day such as 22:00 nor an instant such as 2027-01-02T08:00:00+01:00"],
+		"hour": [{"from": "24:01"}, "begins at 24:01, which is neither a time of day"],
+		"day": [{"weekdays": ["Mon", "Funday"]}, "has weekday Funday, which is none; write it as Mon or Monday"],
+		"part of a day": [{"weekdays": ["Mo"]}, "has weekday Mo, which is none"],
+		"zone": [{"from": "00:00", "time_zone": "Europe/Berln"}, "has time zone Europe/Berln, which is not known; name one such as Europe/Berlin"],
+		"part of a zone": [{"from": "00:00", "time_zone": "Europe"}, "has time zone Europe, which"],
+		"zones": [{"from": "00:00", "time_zone": "Africa/Abidjan,Africa/Accra"}, "has time zone"],
+		"no zone": [{"from": "00:00", "time_zone": ""}, "has time zone"],
+		"thirtieth of February": [{"from": "2026-02-30T00:00:00Z"}, "begins at 2026-02-30T00:00:00Z, which is neither"],
+		"no leap year": [{"until": "2027-02-29T00:00:00Z"}, "lasts until 2027-02-29T00:00:00Z, which is no instant such as 2027-01-02T08:00:00+01:00"],
+		"thirty-first of April": [{"until": "2027-04-31T00:00:00Z"}, "which is no instant"],
+		"date alone": [{"until": "2027-01-01"}, "which is no instant"],
+		"far future": [{"until": "9999-01-01T00:00:00Z"}, "which is no instant"],
+		"mixed": [{"from": "22:00", "until": "2027-01-01T00:00:00Z"}, "lasts until an instant, but begins at a time of day, 22:00; give from as an instant, or to instead of until"],
+		"weekdays with until": [{"weekdays": ["Mon"], "until": "2027-01-01T00:00:00Z"}, "is absolute, by an instant in from or until, and cannot have weekdays"],
+		"time of day with an instant": [{"from": "2027-01-01T00:00:00Z", "to": "06:00"}, "and cannot have to"],
+		"zone with an instant": [{"from": "2027-01-01T00:00:00Z", "time_zone": "UTC"}, "and cannot have time_zone"],
+		"no time at all": [{"from": "2027-01-01T00:00:00Z", "until": "2027-01-01T01:00:00+01:00"}, "ends before it begins, so it never opens"],
 	}
-	freeze_window.delay == set() with input as _with([window]) with time.now_ns as _monday
-	count(freeze_window.warn) == 1 with input as _with([window]) with time.now_ns as _monday
+	some refusal in freeze_window.invalid_parameters with input as _with([case[0]])
+	startswith(refusal, "freeze window 1 ")
+	contains(refusal, case[1])
 }
 
-test_windows_that_are_no_list_are_told[name] if {
-	some name, windows in {"string": "x", "object": {"from": "00:00"}, "number": 1, "null": null, "false": false}
-	freeze_window.delay == set() with input as _with(windows) with time.now_ns as _monday
-	reason := "parameter windows is not a list, so freeze_window holds nothing; correct it"
-	_reasons(freeze_window.warn) == {reason} with input as _with(windows) with time.now_ns as _monday
+test_refusal_calls_the_window_by_its_name if {
+	refusals := {"freeze window nights has time zone CEST, which is not known; name one such as Europe/Berlin"}
+	freeze_window.invalid_parameters == refusals with input as _with([{"name": "nights", "from": "22:00", "time_zone": "CEST"}])
+}
+
+test_all_that_is_wrong_is_told_at_once if {
+	windows := [{"weekdays": ["x"], "time_zone": "y"}, {"from": "00:00"}, {"from": "noon"}]
+	count(freeze_window.invalid_parameters) == 3 with input as _with(windows)
 }
 
 test_leap_day_is_read if {
@@ -162,12 +156,12 @@ test_leap_day_is_read if {
 }
 
 test_optional_parts_missing if {
-	freeze_window.delay == set() with input as {"request": {}, "parameters": {}}
-	freeze_window.warn == set() with input as {"request": {}, "parameters": {}}
+	windows := [{"from": "00:00"}]
+	eviction := {"request": {"namespace": "", "evictor": ""}, "pod": null, "owner": null, "parameters": {"windows": windows}}
+	count(freeze_window.delay) == 1 with input as eviction with time.now_ns as _monday
 }
 
-test_two_windows_and_a_broken_one_at_once if {
-	windows := [{"name": "a", "from": "00:00"}, {"name": "b", "weekdays": ["Mon"]}, {"from": "noon"}]
-	count(freeze_window.delay) == 2 with input as _with(windows) with time.now_ns as _monday
-	_reasons(freeze_window.warn) == {"freeze window 3 cannot be read, so it holds nothing; correct it in parameter windows"} with input as _with(windows) with time.now_ns as _monday
+test_two_windows_at_once if {
+	windows := [{"name": "a", "from": "00:00"}, {"name": "b", "weekdays": ["Mon"]}, {"name": "c", "from": "13:00"}]
+	{violation.detail.window | some violation in freeze_window.delay} == {"a", "b"} with input as _with(windows) with time.now_ns as _monday
 }

@@ -5,10 +5,6 @@
 #   that somebody mends them before a node drain hangs: `maxUnavailable` of 0, `minAvailable` of all
 #   pods or more, a percentage that rounds up to all pods, an empty selector, which makes the budget
 #   hold every pod of the namespace, and two budgets on one pod, which the API server does not support.
-#
-#   Parameters:
-#
-#   - `effect`: `warn` (the default) or `deny` (the client gives up at once instead of retrying).
 # related_resources:
 #   - description: Specifying a Disruption Budget for your Application
 #     ref: https://kubernetes.io/docs/tasks/run-application/configure-pdb/
@@ -18,6 +14,12 @@
 #   id: impossible_budget
 #   enforcement: warn
 #   default: true
+#   parameters:
+#     effect:
+#       type: string
+#       enum: [warn, deny]
+#       default: warn
+#       description: whether the eviction is only told of it (warn) or refused for good, so that the client does not retry (deny)
 package eviction.impossible_budget
 
 deny contains violation if {
@@ -26,14 +28,8 @@ deny contains violation if {
 }
 
 warn contains violation if {
+	input.parameters.effect == "warn"
 	some violation in _findings
-	not input.parameters.effect == "deny"
-}
-
-warn contains {"reason": reason, "detail": {"parameter": "effect"}} if {
-	effect := input.parameters.effect
-	not effect in {"warn", "deny"}
-	reason := "parameter effect is neither warn nor deny, so impossible_budget warns; correct it"
 }
 
 _findings contains _finding(budget) if {

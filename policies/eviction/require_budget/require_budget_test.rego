@@ -8,7 +8,7 @@ _with(parts) := object.union(
 		"owner": {"kind": "Deployment", "name": "web", "replicas": 3},
 		"pod": {"metadata": {"labels": {"app": "web", "pod-template-hash": "6d4cf56db6"}}},
 		"budgets": [],
-		"parameters": {},
+		"parameters": {"min_replicas": 2, "effect": "warn"},
 	},
 	parts,
 )
@@ -62,20 +62,6 @@ test_denies_by_parameter if {
 	eviction := _with({"parameters": {"effect": "deny"}})
 	count(require_budget.deny) == 1 with input as eviction
 	require_budget.warn == set() with input as eviction
-}
-
-test_warns_when_effect_is_unknown[effect] if {
-	some effect in ["delay", 3, null]
-	eviction := _with({"parameters": {"effect": effect}})
-	require_budget.deny == set() with input as eviction
-	"parameter effect is neither warn nor deny, so require_budget warns; correct it" in _reasons(require_budget.warn) with input as eviction
-	count(require_budget.warn) == 2 with input as eviction
-}
-
-test_wrong_min_replicas_is_told[min_replicas] if {
-	some min_replicas in ["two", 1.5, -1, null, false]
-	eviction := _with({"budgets": [{"name": "web"}], "parameters": {"min_replicas": min_replicas}})
-	_reasons(require_budget.warn) == {"parameter min_replicas is not a whole number, so require_budget asks from 2 replicas on; correct it"} with input as eviction
 }
 
 test_optional_parts_missing[name] if {
