@@ -1,7 +1,9 @@
 package policies
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"reflect"
 	"slices"
@@ -30,14 +32,19 @@ type boundPolicy struct {
 	binding
 	meta           Metadata
 	parametersTerm *ast.Term
-	// parametrised says that the policy reads parameters, and is given some.
-	parametrised bool
-	effects      []Effect
+	effects        []Effect
 	// query is complete but for what changes with each review, and copied then. It goes around package
 	// rego, which costs as much again as a small policy.
 	query *topdown.Query
 	// constants are the values of the rules that depend on the parameters alone; nil when one failed.
-	constants topdown.VirtualCache
+	constants *values
+	// needs is what the policy reads.
+	needs *Needs
+	// memo holds answers by what the policy reads, which is in these leaves; nil when none can come again.
+	memo   *memo
+	leaves []int
+	// timed says that the policy may ask the time.
+	timed bool
 }
 
 // Metadata is what the METADATA block above a policy's package says.
@@ -157,6 +164,7 @@ func compile(s sources, bindBare func(Metadata) bool) (*Set, error) {
 func (s *Set) bind(bindings []binding, metas map[string]Metadata) (*Set, error) {
 	var refs []ast.Ref
 	var problems Problems
+	var reads [][]ast.Ref
 	for _, b := range bindings {
 		meta := metas[b.policy]
 		if b.enforcement == "" {
@@ -172,6 +180,7 @@ func (s *Set) bind(bindings []binding, metas map[string]Metadata) (*Set, error) 
 			continue
 		}
 		s.bound = append(s.bound, p)
+		reads = append(reads, read)
 		refs = append(refs, read...)
 		refs = append(refs, b.reads()...)
 	}
@@ -181,6 +190,9 @@ func (s *Set) bind(bindings []binding, metas map[string]Metadata) (*Set, error) 
 	s.needs = newNeeds(refs)
 	s.refs = s.needs.Refs()
 	s.project = s.needs.projector(reflect.TypeFor[Input]())
+	for i, p := range s.bound {
+		s.remember(p, reads[i])
+	}
 	return s, nil
 }
 
@@ -190,7 +202,7 @@ func (s *Set) prepare(b binding, meta Metadata) (*boundPolicy, []ast.Ref, error)
 	p := &boundPolicy{binding: b, meta: meta}
 	var terms []string
 	for _, effect := range []Effect{Deny, Delay, Warning} {
-		ref := ast.MustParseRef(fmt.Sprintf("data.eviction.%s.%s", b.policy, effect))
+		ref := effectRef(b.policy, effect)
 		if len(s.compiler.GetRulesExact(ref)) > 0 {
 			p.effects = append(p.effects, effect)
 			terms = append(terms, fmt.Sprintf("%s = %s", effect, ref))
@@ -201,13 +213,17 @@ func (s *Set) prepare(b binding, meta Metadata) (*boundPolicy, []ast.Ref, error)
 	if err != nil {
 		return nil, nil, fmt.Errorf("find what policy %s reads: %w", b.policy, err)
 	}
-	p.parametrised = len(b.parameters) > 0 && newNeeds(refs).Reads("parameters")
+	p.needs = newNeeds(refs)
 	params := b.parameters
 	if params == nil {
 		params = map[string]any{}
 	}
 	// By way of JSON: OPA would write a float64 of 1000000, which YAML gives, as 1e+06.
-	value, err := viaJSON(reflect.ValueOf(params))
+	raw, err := json.Marshal(params)
+	if err != nil {
+		return nil, nil, fmt.Errorf("parameters of %s: %w", b.name, err)
+	}
+	value, err := ast.ValueFromReader(bytes.NewReader(raw))
 	if err != nil {
 		return nil, nil, fmt.Errorf("parameters of %s: %w", b.name, err)
 	}
@@ -289,6 +305,11 @@ func (s *Set) acceptParameters(p *boundPolicy) error {
 
 // invalidParameters is the rule by which a policy refuses its parameters.
 const invalidParameters = "invalid_parameters"
+
+// effectRef is where the violations of a policy stand.
+func effectRef(id string, effect Effect) ast.Ref {
+	return ast.MustParseRef(fmt.Sprintf("data.eviction.%s.%s", id, effect))
+}
 
 // query prepares a query over the set's modules; beside them there is no data.
 func (s *Set) query(body ast.Body) (*topdown.Query, error) {

@@ -2,11 +2,11 @@ package policies
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/dependencies"
-	"github.com/open-policy-agent/opa/v1/topdown"
 )
 
 // constantsTimeout bounds the evaluation of one constant rule.
@@ -15,8 +15,8 @@ const constantsTimeout = 100 * time.Millisecond
 // constants evaluates, once for a binding, the rules of its policy whose values follow from the
 // parameters alone, such as the windows of a freeze_window that can be read: every review begins with
 // them. When one of them fails there are none, so that reviews meet the failure and name its line.
-func (s *Set) constants(p *boundPolicy) topdown.VirtualCache {
-	cache := topdown.NewVirtualCache()
+func (s *Set) constants(p *boundPolicy) *values {
+	cache := newRuleCache(nil)
 	input := ast.ObjectTerm([2]*ast.Term{parametersKey, p.parametersTerm})
 	for _, ref := range s.constantRules(p.policy) {
 		query, err := s.query(ast.NewBody(ast.Equality.Expr(ast.VarTerm("x"), ast.NewTerm(ref))))
@@ -29,7 +29,7 @@ func (s *Set) constants(p *boundPolicy) topdown.VirtualCache {
 			return nil
 		}
 	}
-	return cache
+	return &cache.frames[0]
 }
 
 // constantRules are the rules of a policy, but for functions, that read nothing but the parameters.
@@ -57,7 +57,7 @@ func (s *Set) isConstant(ref ast.Ref) bool {
 		}
 	}
 	for _, rule := range s.compiler.GetRulesForVirtualDocument(ref) {
-		if s.asksTime(rule, map[*ast.Rule]bool{}) {
+		if s.uses(rule, clocks, map[*ast.Rule]bool{}) {
 			return false
 		}
 	}
@@ -66,48 +66,38 @@ func (s *Set) isConstant(ref ast.Ref) bool {
 
 var parametersRef = ast.MustParseRef("input.parameters")
 
-// asksTime reports whether a rule, or one it needs, depends on when it is evaluated. No other builtin
-// that a policy may use is nondeterministic.
-func (s *Set) asksTime(rule *ast.Rule, seen map[*ast.Rule]bool) bool {
+// hiddenClocks are builtins that look at a clock though OPA does not call them nondeterministic: they
+// check whether a certificate is valid now.
+var hiddenClocks = []string{ast.CryptoX509ParseAndVerifyCertificates.Name, ast.CryptoX509ParseAndVerifyCertificatesWithOptions.Name}
+
+// clocks are all builtins whose results depend on when they are asked.
+var clocks = append([]string{ast.NowNanos.Name}, hiddenClocks...)
+
+// uses reports whether a rule, or one it needs, has one of these builtins.
+func (s *Set) uses(rule *ast.Rule, names []string, seen map[*ast.Rule]bool) bool {
 	if seen[rule] {
 		return false
 	}
 	seen[rule] = true
 	found := false
 	ast.WalkRefs(rule, func(r ast.Ref) bool {
-		found = found || r.Equal(ast.NowNanos.Ref())
+		found = found || slices.Contains(names, r.String())
 		return found
 	})
 	for needed := range s.compiler.Graph.Dependencies(rule) {
-		found = found || s.asksTime(needed.(*ast.Rule), seen)
+		found = found || s.uses(needed.(*ast.Rule), names, seen)
 	}
 	return found
 }
 
-// seededCache holds the values of rules during one evaluation, and begins with constants that others
-// share.
-type seededCache struct {
-	topdown.VirtualCache
-	constants topdown.VirtualCache
-	// with counts the `with` modifiers under way: below one, the constants need not hold.
-	with int
-}
-
-func (c *seededCache) Push() {
-	c.with++
-	c.VirtualCache.Push()
-}
-
-func (c *seededCache) Pop() {
-	c.with--
-	c.VirtualCache.Pop()
-}
-
-func (c *seededCache) Get(ref ast.Ref) (value *ast.Term, undefined bool) {
-	if c.with == 0 {
-		if value, undefined = c.constants.Get(ref); value != nil || undefined {
-			return value, undefined
+// asks reports whether the effects of a policy depend on one of these builtins.
+func (s *Set) asks(p *boundPolicy, names []string) bool {
+	for _, effect := range p.effects {
+		for _, rule := range s.compiler.GetRulesExact(effectRef(p.policy, effect)) {
+			if s.uses(rule, names, map[*ast.Rule]bool{}) {
+				return true
+			}
 		}
 	}
-	return c.VirtualCache.Get(ref)
+	return false
 }

@@ -55,7 +55,7 @@ func TestConstantsChangeNoDecision(t *testing.T) {
 			set := compiled(t, bind("x", "parameters: {limit: 3}\n"+inline("x", rego)))
 			got := set.Evaluate(t.Context(), inputFor(), patient)
 			for _, p := range set.bound {
-				p.constants = nil
+				p.constants, p.memo = nil, nil
 			}
 			if diff := cmp.Diff(set.Evaluate(t.Context(), inputFor(), patient), got, decisionOnly); diff != "" {
 				t.Errorf("-without constants +with:\n%s", diff)
@@ -66,15 +66,12 @@ func TestConstantsChangeNoDecision(t *testing.T) {
 
 func TestTheLibraryIsDecidedAlikeWithoutConstants(t *testing.T) {
 	set := librarySets(t)[1]
-	bare := *set
-	bare.bound = nil
-	for _, p := range set.bound {
+	bare := forgetful(set)
+	for _, p := range bare.bound {
 		if p.constants == nil {
 			t.Errorf("policy %s has a rule that fails on its parameters", p.name)
 		}
-		without := *p
-		without.constants = nil
-		bare.bound = append(bare.bound, &without)
+		p.constants = nil
 	}
 	for i := range 200 {
 		in := evictable(func(n int) int { return (i * 31 >> (n + i%5)) % (n + 1) })
@@ -86,7 +83,8 @@ func TestTheLibraryIsDecidedAlikeWithoutConstants(t *testing.T) {
 
 func TestConstantsDoNotHoldBelowWith(t *testing.T) {
 	set := compiled(t, bind("x", "parameters: {limit: 3}\n"+inline("x", "deny contains $\"{_limit}\" if true\n\n_limit := input.parameters.limit")))
-	cache := &seededCache{VirtualCache: set.constants(set.bound[0]), constants: set.constants(set.bound[0])}
+	cache := newRuleCache(set.constants(set.bound[0]))
+	cache.Put(ast.MustParseRef("data.eviction.x._limit"), ast.NumberTerm("3"))
 	ref := ast.MustParseRef("data.eviction.x._limit")
 	if value, _ := cache.Get(ref); value == nil || value.String() != "3" {
 		t.Errorf("_limit is %v, want 3", value)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
+	"github.com/open-policy-agent/opa/v1/topdown/builtins"
 )
 
 // BudgetMode says who refuses when a budget blocks.
@@ -65,28 +66,38 @@ func (o Options) withDefaults() Options {
 
 // Reading is one Input as the policies of a set are given it: reduced to what they read.
 type Reading struct {
-	set   *Set
-	input *Input
-	value *ast.Term
-	err   error
+	set        *Set
+	input      *Input
+	projection projection
+	err        error
+	// asked counts the bound policies that matched, and remembered those of them whose answer was known.
+	asked, remembered int
 }
 
 // Read converts what the set's policies read of the Input: once, for all of them and for the record.
 func (s *Set) Read(in *Input) *Reading {
 	r := &Reading{set: s, input: in}
-	own := *in
-	own.Parameters = nil // a policy is given those of its binding
-	r.value, r.err = s.project(reflect.ValueOf(&own).Elem())
+	r.projection = projection{json: make([]byte, 0, 2048), places: make([]span, s.needs.places)}
+	if in.Parameters != nil { // a policy is given those of its binding
+		own := *in
+		own.Parameters = nil
+		in = &own
+	}
+	r.err = s.project(&r.projection, reflect.ValueOf(in).Elem())
 	return r
 }
 
-// JSON is the reading as JSON: the input of a record.
+// JSON is the reading as JSON: the input of a record. It must not be changed.
 func (r *Reading) JSON() ([]byte, error) {
 	if r.err != nil {
 		return nil, r.err
 	}
-	return appendJSON(make([]byte, 0, 1024), r.value.Value), nil
+	return r.projection.json, nil
 }
+
+// Answers counts, after Evaluate, the bound policies that matched, and those of them whose answer was
+// remembered from an eviction that looked the same to them.
+func (r *Reading) Answers() (asked, remembered int) { return r.asked, r.remembered }
 
 // Refs lists the input paths that the reading holds, sorted.
 func (r *Reading) Refs() []string { return r.set.Refs() }
@@ -113,11 +124,12 @@ func (r *Reading) Evaluate(ctx context.Context, o Options) *Decision {
 
 // ask evaluates every policy and adds violations and failures to d.
 func (r *Reading) ask(ctx context.Context, limit time.Duration, d *Decision) {
+	q := asking{Reading: r, limit: limit}
 	for _, p := range r.set.bound {
 		if !p.match.matches(r.input) {
 			continue
 		}
-		violations, err := p.evaluate(ctx, r, limit)
+		violations, err := q.ask(ctx, p)
 		if err != nil {
 			d.Failures = append(d.Failures, Failure{Policy: p.name, Enforcement: p.enforcement, Error: err.Error()})
 		}
@@ -138,12 +150,91 @@ func (p *boundPolicy) bounded(v Violation, in *Input) Violation {
 	return v
 }
 
+// asking is one round of questions about a reading.
+type asking struct {
+	*Reading
+	limit time.Duration
+	// terms are parts of the reading as OPA takes them, by place, each made for the first policy that is
+	// evaluated and reads it.
+	terms []*ast.Term
+	// key is that of the last policy; its memory is used again.
+	key []byte
+}
+
+// ask gives the answer that the policy remembers, or evaluates it. An answer for which it asked the time is
+// remembered for that second. What failed is not remembered.
+func (q *asking) ask(ctx context.Context, p *boundPolicy) ([]Violation, error) {
+	q.asked++
+	if q.err != nil {
+		return nil, q.err
+	}
+	q.key = p.key(q.key[:0], &q.projection)
+	timeless := len(q.key)
+	violations, ok := p.memo.get(q.key)
+	if !ok && p.timed {
+		q.key = atSecond(q.key, q.input.Now.Time)
+		violations, ok = p.memo.get(q.key)
+	}
+	if ok {
+		q.remembered++
+		return violations, nil
+	}
+	clock := builtins.NDBCache{}
+	violations, err := p.evaluate(ctx, q, clock)
+	if err != nil {
+		return violations, err
+	}
+	if len(clock) == 0 {
+		q.key = q.key[:timeless]
+	}
+	p.memo.put(q.key, violations)
+	return violations, nil
+}
+
 var parametersKey = ast.StringTerm("parameters")
 
-// with is the reading with the parameters of a binding.
-func (r *Reading) with(parameters *ast.Term) *ast.Term {
-	pairs := make([][2]*ast.Term, 0, len(r.set.needs.names))
-	r.value.Value.(ast.Object).Foreach(func(k, v *ast.Term) {
+// inputOf is what a policy reads, with the parameters of its binding.
+func (q *asking) inputOf(p *boundPolicy) (*ast.Term, error) {
+	if q.terms == nil {
+		q.terms = make([]*ast.Term, len(q.projection.places))
+	}
+	if q.set.needs.whole {
+		whole, err := q.part(q.set.needs.place)
+		if err != nil {
+			return nil, err
+		}
+		return with(whole, p.parametersTerm), nil
+	}
+	pairs := make([][2]*ast.Term, 0, len(p.needs.names))
+	for _, k := range p.needs.names {
+		if k.name == "parameters" {
+			pairs = append(pairs, [2]*ast.Term{parametersKey, p.parametersTerm})
+			continue
+		}
+		part, err := q.part(q.set.needs.keys[k.name].place)
+		if err != nil {
+			return nil, err
+		}
+		if part != nil {
+			pairs = append(pairs, [2]*ast.Term{k.key, part})
+		}
+	}
+	return ast.ObjectTerm(pairs...), nil
+}
+
+// part is what stands at a place; nil when that is absent.
+func (q *asking) part(place int) (term *ast.Term, err error) {
+	raw := q.projection.at(place)
+	if len(raw) > 0 && q.terms[place-1] == nil {
+		q.terms[place-1], err = termOf(raw)
+	}
+	return q.terms[place-1], err
+}
+
+// with is a whole input with the parameters of a binding.
+func with(whole, parameters *ast.Term) *ast.Term {
+	var pairs [][2]*ast.Term
+	whole.Value.(ast.Object).Foreach(func(k, v *ast.Term) {
 		if k.Equal(parametersKey) {
 			v = parameters
 		}
@@ -152,23 +243,20 @@ func (r *Reading) with(parameters *ast.Term) *ast.Term {
 	return ast.ObjectTerm(pairs...)
 }
 
-func (p *boundPolicy) evaluate(ctx context.Context, r *Reading, limit time.Duration) (violations []Violation, err error) {
+// evaluate asks OPA. It notes in clock when the policy asks the time, which is the one builtin whose result
+// is not a function of its operands. The time has the resolution that input.now has in a record: a second.
+func (p *boundPolicy) evaluate(ctx context.Context, q *asking, clock builtins.NDBCache) (violations []Violation, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			violations, err = nil, fmt.Errorf("panic: %v\n%s", r, debug.Stack())
 		}
 	}()
-	if r.err != nil {
-		return nil, r.err
+	input, err := q.inputOf(p)
+	if err != nil {
+		return nil, err
 	}
 	query := *p.query
-	query.WithInput(r.value).WithTime(r.input.Now.Time).WithCancel(&deadline{ctx: ctx, end: time.Now().Add(limit)})
-	if p.parametrised {
-		query.WithInput(r.with(p.parametersTerm))
-	}
-	if p.constants != nil {
-		query.WithVirtualCache(&seededCache{VirtualCache: topdown.NewVirtualCache(), constants: p.constants})
-	}
+	query.WithInput(input).WithTime(q.input.Now.Truncate(time.Second)).WithCancel(&deadline{ctx: ctx, end: time.Now().Add(q.limit)}).WithNDBuiltinCache(clock).WithVirtualCache(newRuleCache(p.constants))
 	answers := 0
 	var bad error // of members that cannot be read; the others count
 	err = query.Iter(ctx, func(sets topdown.QueryResult) error {
@@ -178,7 +266,7 @@ func (p *boundPolicy) evaluate(ctx context.Context, r *Reading, limit time.Durat
 	})
 	switch {
 	case topdown.IsCancel(err):
-		return nil, p.timeoutError(ctx, err, limit)
+		return nil, p.timeoutError(ctx, err, q.limit)
 	case err != nil:
 		return nil, describe(err)
 	case answers != 1:

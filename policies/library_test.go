@@ -3,15 +3,19 @@ package policies_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/format"
 	"github.com/open-policy-agent/opa/v1/tester"
@@ -184,22 +188,7 @@ func TestLibrarySuites(t *testing.T) {
 // pods that lack what may be lacking: a policy that fails would leave every eviction undecided.
 func TestLibraryNeverFails(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	library, err := policies.Library()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var docs []string
-	for _, p := range library.Policies() {
-		accepted := acceptedBindings(t, r, p)
-		if len(accepted) < 2 {
-			t.Errorf("%s accepts none of the random parameters", p.Policy)
-		}
-		docs = append(docs, accepted...)
-	}
-	set, err := policies.Compile([]policies.File{{Name: "any.yaml", Data: []byte(strings.Join(docs, "\n---\n"))}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	set := boundAtRandom(t, r, 12)
 	for _, in := range anyInputs(r) {
 		if d := set.Evaluate(t.Context(), in, policies.Options{}); len(d.Failures) > 0 {
 			raw, _ := set.Read(in).JSON()
@@ -208,12 +197,60 @@ func TestLibraryNeverFails(t *testing.T) {
 	}
 }
 
+// TestLibraryIsRememberedAsItIsEvaluated asks one set again and again, and another one, with the same
+// parameters of every shape, about each input for the first time.
+func TestLibraryIsRememberedAsItIsEvaluated(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	seed := r.Uint64()
+	bound := func() *policies.Set { return boundAtRandom(t, rand.New(rand.NewPCG(seed, 0)), 3) }
+	set := bound()
+	inputs := anyInputs(r)
+	for _, in := range inputs {
+		set.Evaluate(t.Context(), in, policies.Options{PolicyTimeout: time.Minute})
+	}
+	for i, in := range inputs {
+		in.Request.UID, in.Now.Time = fmt.Sprint("r", i), in.Now.Add(time.Duration(r.IntN(2000))*time.Millisecond)
+		reading := set.Read(in)
+		got := reading.Evaluate(t.Context(), policies.Options{PolicyTimeout: time.Minute})
+		want := bound().Evaluate(t.Context(), in, policies.Options{PolicyTimeout: time.Minute})
+		if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(policies.Decision{}, "Duration")); diff != "" {
+			t.Fatalf("input %d -evaluated +remembered:\n%s", i, diff)
+		}
+		if _, remembered := reading.Answers(); remembered == 0 && i > 0 {
+			t.Errorf("input %d: nothing was remembered", i)
+		}
+	}
+}
+
+// boundAtRandom binds every policy of the library some times, with parameters of every shape that it
+// accepts.
+func boundAtRandom(t *testing.T, r *rand.Rand, bindings int) *policies.Set {
+	t.Helper()
+	library, err := policies.Library()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var docs []string
+	for _, p := range library.Policies() {
+		accepted := acceptedBindings(t, r, p, bindings)
+		if len(accepted) == 0 && bindings > 10 {
+			t.Errorf("%s accepts none of the random parameters", p.Policy)
+		}
+		docs = append(docs, accepted...)
+	}
+	set, err := policies.Compile([]policies.File{{Name: "any.yaml", Data: []byte(strings.Join(docs, "\n---\n"))}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
 // acceptedBindings are EvictionPolicies of one library policy with random parameters, but for those that
 // are refused.
-func acceptedBindings(t *testing.T, r *rand.Rand, of policies.BoundPolicy) []string {
+func acceptedBindings(t *testing.T, r *rand.Rand, of policies.BoundPolicy, tries int) []string {
 	t.Helper()
 	var docs []string
-	for i := range 40 {
+	for i := range tries {
 		doc := libraryBinding(t, fmt.Sprintf("%s-%d", of.Policy, i), of.Policy, anyParameters(r, of.Metadata.Parameters))
 		if _, err := policies.Compile([]policies.File{{Name: "any.yaml", Data: doc}}); err == nil {
 			docs = append(docs, string(doc))
@@ -290,8 +327,8 @@ func anyOfSchema(r *rand.Rand, schema map[string]any) any {
 	case "object":
 		properties, _ := schema["properties"].(map[string]any)
 		m := map[string]any{}
-		for name, property := range properties {
-			if p, ok := property.(map[string]any); ok && r.IntN(2) == 0 {
+		for _, name := range slices.Sorted(maps.Keys(properties)) { // the same for the same seed
+			if p, ok := properties[name].(map[string]any); ok && r.IntN(2) == 0 {
 				m[name] = anyOfSchema(r, p)
 			}
 		}
@@ -461,15 +498,25 @@ func BenchmarkLibrary(b *testing.B) {
 	}
 }
 
+// benchmarkAdmitted decides about the same pod again, and about one that is new to all policies.
 func benchmarkAdmitted(b *testing.B, set *policies.Set) {
 	in := ordinaryInput()
 	if d := set.Evaluate(b.Context(), in, policies.Options{}); d.Outcome != policies.Admitted || len(d.Warnings) > 0 {
 		b.Fatalf("the ordinary pod is not admitted in silence: %+v", d)
 	}
-	b.ReportAllocs()
-	for b.Loop() {
-		set.Evaluate(b.Context(), in, policies.Options{})
-	}
+	b.Run("again", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			set.Evaluate(b.Context(), in, policies.Options{})
+		}
+	})
+	b.Run("new", func(b *testing.B) {
+		b.ReportAllocs()
+		for i := 0; b.Loop(); i++ {
+			in.Request.Namespace = strconv.Itoa(i)
+			set.Evaluate(b.Context(), in, policies.Options{})
+		}
+	})
 }
 
 func ordinaryInput() *policies.Input {

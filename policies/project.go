@@ -1,7 +1,6 @@
 package policies
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -22,10 +21,15 @@ type Needs struct {
 	keys  map[string]*Needs
 	// names are the keys, sorted.
 	names []needKey
+	// place is where a projection notes where this stands, from 1 on; 0 when it does not.
+	place int
+	// places is how many there are below a root.
+	places int
 }
 
 type needKey struct {
 	name string
+	key  *ast.Term
 	need *Needs
 }
 
@@ -50,6 +54,7 @@ func newNeeds(refs []ast.Ref) *Needs {
 		at.whole = true
 	}
 	root.seal()
+	root.places = root.number(0)
 	return root
 }
 
@@ -73,9 +78,46 @@ func (n *Needs) seal() {
 	}
 	for key, c := range n.keys {
 		c.seal()
-		n.names = append(n.names, needKey{name: key, need: c})
+		n.names = append(n.names, needKey{name: key, key: ast.StringTerm(key), need: c})
 	}
 	slices.SortFunc(n.names, func(a, b needKey) int { return strings.Compare(a.name, b.name) })
+}
+
+// number gives the root's keys and every leaf a place, and returns the last one.
+func (n *Needs) number(last int) int {
+	for _, k := range n.names {
+		k.need.place = last + 1
+		last = k.need.numberLeaves(k.need.place)
+	}
+	if n.whole {
+		n.place = last + 1
+		return n.place
+	}
+	return last
+}
+
+func (n *Needs) numberLeaves(last int) int {
+	if n.whole && n.place == 0 {
+		last++
+		n.place = last
+	}
+	for _, k := range n.names {
+		last = k.need.numberLeaves(last)
+	}
+	return last
+}
+
+// covering is the place of the leaf that holds what a ref reads; the ref is one of those that made the
+// tree.
+func (n *Needs) covering(ref ast.Ref) int {
+	for _, term := range ref[1:] {
+		key, ok := term.Value.(ast.String)
+		if n.whole || !ok {
+			break
+		}
+		n = n.keys[string(key)]
+	}
+	return n.place
 }
 
 // Reads reports whether anything at or below the path is read, for example Reads("peers").
@@ -120,13 +162,44 @@ func isIdentifier(s string) bool {
 	}) < 0
 }
 
-// projector converts a value of one Go type into OPA's representation.
-type projector func(reflect.Value) (*ast.Term, error)
+// projection is what a set needs of an Input, as JSON.
+type projection struct {
+	json []byte
+	// places says where in json the numbered parts of the Needs stand; one that is absent is empty.
+	places []span
+}
+
+// at is the JSON at a place.
+func (p *projection) at(place int) []byte {
+	at := p.places[place-1]
+	return p.json[at.start:at.end]
+}
+
+type span struct{ start, end int }
+
+// projector appends a value of one Go type as JSON.
+type projector func(*projection, reflect.Value) error
 
 // projector makes the projector of a type, for what n needs of it: the json tags are followed once, as
-// encoding/json does, not at every review. There is no JSON in between: on the hot path that would cost
-// more than the evaluation itself.
+// encoding/json does, not at every review. encoding/json itself would write all of the Input.
 func (n *Needs) projector(t reflect.Type) projector {
+	return n.placed(n.plainProjector(t))
+}
+
+// placed notes where the value stands.
+func (n *Needs) placed(project projector) projector {
+	if n.place == 0 {
+		return project
+	}
+	return func(p *projection, v reflect.Value) error {
+		start := len(p.json)
+		err := project(p, v)
+		p.places[n.place-1] = span{start, len(p.json)}
+		return err
+	}
+}
+
+func (n *Needs) plainProjector(t reflect.Type) projector {
 	switch {
 	case t == timeType:
 		return projectTime
@@ -135,9 +208,9 @@ func (n *Needs) projector(t reflect.Type) projector {
 	}
 	switch t.Kind() {
 	case reflect.Pointer:
-		return orNull(n.projector(t.Elem()))
+		return orNull(n.below().projector(t.Elem()))
 	case reflect.Interface:
-		return orNull(func(v reflect.Value) (*ast.Term, error) { return n.projector(v.Type())(v) })
+		return orNull(projectViaJSON)
 	case reflect.Struct:
 		return n.structProjector(t)
 	case reflect.Map:
@@ -145,14 +218,25 @@ func (n *Needs) projector(t reflect.Type) projector {
 	case reflect.Slice, reflect.Array:
 		return listProjector(t)
 	case reflect.String:
-		return func(v reflect.Value) (*ast.Term, error) { return ast.StringTerm(v.String()), nil }
+		return func(p *projection, v reflect.Value) error { p.json = appendString(p.json, v.String()); return nil }
 	case reflect.Bool:
-		return func(v reflect.Value) (*ast.Term, error) { return ast.InternedTerm(v.Bool()), nil }
+		return func(p *projection, v reflect.Value) error { p.json = strconv.AppendBool(p.json, v.Bool()); return nil }
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
-		return func(v reflect.Value) (*ast.Term, error) { return ast.InternedTerm(v.Int()), nil }
+		return func(p *projection, v reflect.Value) error {
+			p.json = strconv.AppendInt(p.json, v.Int(), 10)
+			return nil
+		}
 	default:
 		return projectViaJSON
 	}
+}
+
+// below is what is needed of the parts of a value: they are no leaves of their own.
+func (n *Needs) below() *Needs {
+	if n.whole {
+		return EverythingNeeded()
+	}
+	return n
 }
 
 var (
@@ -161,80 +245,85 @@ var (
 	marshalerType = reflect.TypeFor[json.Marshaler]()
 )
 
-func projectTime(v reflect.Value) (*ast.Term, error) {
+func projectTime(p *projection, v reflect.Value) error {
 	at, _ := reflect.TypeAssert[metav1.Time](v)
 	if at.IsZero() {
-		return ast.InternedNullTerm, nil
+		p.json = append(p.json, "null"...)
+		return nil
 	}
-	return ast.StringTerm(at.UTC().Format(time.RFC3339)), nil
+	p.json = append(at.UTC().AppendFormat(append(p.json, '"'), time.RFC3339), '"')
+	return nil
 }
 
 // projectViaJSON is the slow and general way, for the few types that need it (quantities,
 // int-or-strings).
-func projectViaJSON(v reflect.Value) (*ast.Term, error) {
-	value, err := viaJSON(v)
-	return ast.NewTerm(value), err
-}
-
-func viaJSON(v reflect.Value) (ast.Value, error) {
+func projectViaJSON(p *projection, v reflect.Value) error {
 	if v.CanAddr() {
 		v = v.Addr()
 	}
 	raw, err := json.Marshal(v.Interface())
 	if err != nil {
-		return nil, fmt.Errorf("convert %s for the policies: %w", v.Type(), err)
+		return fmt.Errorf("convert %s for the policies: %w", v.Type(), err)
 	}
-	return ast.ValueFromReader(bytes.NewReader(raw))
+	p.json = append(p.json, raw...)
+	return nil
 }
 
 // orNull projects what a pointer or an interface holds.
 func orNull(project projector) projector {
-	return func(v reflect.Value) (*ast.Term, error) {
+	return func(p *projection, v reflect.Value) error {
 		if v.IsNil() {
-			return ast.InternedNullTerm, nil
+			p.json = append(p.json, "null"...)
+			return nil
 		}
-		return project(v.Elem())
+		return project(p, v.Elem())
 	}
 }
 
 func (n *Needs) structProjector(t reflect.Type) projector {
 	members := n.members(t)
-	return func(v reflect.Value) (*ast.Term, error) {
-		pairs := make([][2]*ast.Term, 0, len(members))
-		for _, m := range members {
+	return func(p *projection, v reflect.Value) error {
+		p.json = append(p.json, '{')
+		separator := ""
+		for i := range members {
+			m := &members[i]
 			at := v.FieldByIndex(m.index) // no type of the Input embeds a pointer
 			if m.omits(at) {
 				continue
 			}
-			value, err := m.project(at)
-			if err != nil {
-				return nil, err
+			p.json = append(append(p.json, separator...), m.key...)
+			separator = ","
+			if err := m.project(p, at); err != nil {
+				return err
 			}
-			pairs = append(pairs, [2]*ast.Term{m.key, value})
 		}
-		return ast.ObjectTerm(pairs...), nil
+		p.json = append(p.json, '}')
+		return nil
 	}
 }
 
 // member is a field with its projector.
 type member struct {
 	field
-	key     *ast.Term
+	key     string // as JSON, with its colon
 	project projector
 }
+
+// keyOf is a key as it stands in JSON.
+func keyOf(name string) string { return string(append(appendString(nil, name), ':')) }
 
 // members are the fields of a struct that n needs.
 func (n *Needs) members(t reflect.Type) []member {
 	var list []member
 	for _, f := range fieldsOf(t) {
-		need := n
+		need := n.below()
 		if !n.whole {
 			need = n.keys[f.name]
 		}
 		if need == nil {
 			continue
 		}
-		list = append(list, member{field: f, key: ast.StringTerm(f.name), project: need.memberProjector(f, t.FieldByIndex(f.index).Type)})
+		list = append(list, member{field: f, key: keyOf(f.name), project: need.memberProjector(f, t.FieldByIndex(f.index).Type)})
 	}
 	return list
 }
@@ -242,37 +331,44 @@ func (n *Needs) members(t reflect.Type) []member {
 // memberProjector makes a nil list or map empty instead of null where the key is always there: this is
 // what keeps `some x in input.peers` and `input.namespace.labels.x` from needing a null check.
 func (n *Needs) memberProjector(f field, t reflect.Type) projector {
-	project := n.projector(t)
 	if f.optional() || (t.Kind() != reflect.Map && t.Kind() != reflect.Slice) {
-		return project
+		return n.projector(t)
 	}
-	empty := ast.InternedEmptyArray
+	project := n.plainProjector(t)
+	empty := "[]"
 	if t.Kind() == reflect.Map {
-		empty = ast.InternedEmptyObject
+		empty = "{}"
 	}
-	return func(v reflect.Value) (*ast.Term, error) {
+	return n.placed(func(p *projection, v reflect.Value) error {
 		if v.IsNil() {
-			return empty, nil
+			p.json = append(p.json, empty...)
+			return nil
 		}
-		return project(v)
-	}
+		return project(p, v)
+	})
 }
 
+// mapProjector sorts the keys, so that equal maps have equal JSON.
 func (n *Needs) mapProjector(t reflect.Type) projector {
 	if !n.whole {
 		return n.keysProjector(t)
 	}
-	value := n.projector(t.Elem())
-	return func(v reflect.Value) (*ast.Term, error) {
-		pairs := make([][2]*ast.Term, 0, v.Len())
-		for it := v.MapRange(); it.Next(); {
-			term, err := value(it.Value())
-			if err != nil {
-				return nil, err
+	value := n.below().projector(t.Elem())
+	return func(p *projection, v reflect.Value) error {
+		keys := v.MapKeys()
+		slices.SortFunc(keys, func(a, b reflect.Value) int { return strings.Compare(a.String(), b.String()) })
+		p.json = append(p.json, '{')
+		for i, key := range keys {
+			if i > 0 {
+				p.json = append(p.json, ',')
 			}
-			pairs = append(pairs, [2]*ast.Term{ast.StringTerm(it.Key().String()), term})
+			p.json = append(appendString(p.json, key.String()), ':')
+			if err := value(p, v.MapIndex(key)); err != nil {
+				return err
+			}
 		}
-		return ast.ObjectTerm(pairs...), nil
+		p.json = append(p.json, '}')
+		return nil
 	}
 }
 
@@ -280,27 +376,30 @@ func (n *Needs) mapProjector(t reflect.Type) projector {
 func (n *Needs) keysProjector(t reflect.Type) projector {
 	type entry struct {
 		name    reflect.Value
-		key     *ast.Term
+		key     string
 		project projector
 	}
 	entries := make([]entry, len(n.names))
 	for i, k := range n.names {
-		entries[i] = entry{reflect.ValueOf(k.name).Convert(t.Key()), ast.StringTerm(k.name), k.need.projector(t.Elem())}
+		entries[i] = entry{reflect.ValueOf(k.name).Convert(t.Key()), keyOf(k.name), k.need.projector(t.Elem())}
 	}
-	return func(v reflect.Value) (*ast.Term, error) {
-		pairs := make([][2]*ast.Term, 0, len(entries))
-		for _, e := range entries {
+	return func(p *projection, v reflect.Value) error {
+		p.json = append(p.json, '{')
+		separator := ""
+		for i := range entries {
+			e := &entries[i]
 			at := v.MapIndex(e.name)
 			if !at.IsValid() {
 				continue
 			}
-			value, err := e.project(at)
-			if err != nil {
-				return nil, err
+			p.json = append(append(p.json, separator...), e.key...)
+			separator = ","
+			if err := e.project(p, at); err != nil {
+				return err
 			}
-			pairs = append(pairs, [2]*ast.Term{e.key, value})
 		}
-		return ast.ObjectTerm(pairs...), nil
+		p.json = append(p.json, '}')
+		return nil
 	}
 }
 
@@ -311,15 +410,18 @@ func listProjector(t reflect.Type) projector {
 		return projectViaJSON
 	}
 	project := EverythingNeeded().projector(t.Elem())
-	return func(v reflect.Value) (*ast.Term, error) {
-		terms := make([]*ast.Term, v.Len())
-		for i := range terms {
-			var err error
-			if terms[i], err = project(v.Index(i)); err != nil {
-				return nil, err
+	return func(p *projection, v reflect.Value) error {
+		p.json = append(p.json, '[')
+		for i := range v.Len() {
+			if i > 0 {
+				p.json = append(p.json, ',')
+			}
+			if err := project(p, v.Index(i)); err != nil {
+				return err
 			}
 		}
-		return ast.ArrayTerm(terms...), nil
+		p.json = append(p.json, ']')
+		return nil
 	}
 }
 

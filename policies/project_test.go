@@ -21,11 +21,9 @@ func appendProjection(in *Input) ([]byte, error) {
 
 // projected is what n needs of the Input, as JSON.
 func projected(n *Needs, in *Input) ([]byte, error) {
-	term, err := n.projector(reflect.TypeFor[*Input]())(reflect.ValueOf(in))
-	if err != nil {
-		return nil, err
-	}
-	return appendJSON(nil, term.Value), nil
+	p := projection{places: make([]span, n.places)}
+	err := n.projector(reflect.TypeFor[*Input]())(&p, reflect.ValueOf(in))
+	return p.json, err
 }
 
 func TestTheProjectionIsTheJSONOfTheInput(t *testing.T) {

@@ -87,7 +87,7 @@ func TestSuiteRun(t *testing.T) {
 		"everything is otherwise": {
 			`outcome is admitted, expected delayed; message: ""; failures: []`, "code is 200, expected 429", `message "" does not contain "held"`,
 			`no warning contains "nothing"; there are ["mind (policy held)"]`,
-			"1 violations, expected 3: [{held warn enforce mind map[]}]",
+			"1 violations, expected 3: [{held warn enforce mind map[] <nil>}]",
 		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

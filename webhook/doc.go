@@ -10,8 +10,8 @@
 //	input       cluster.Gatherer finds the pod, its budgets, owner, node and namespace; a refusal by a
 //	            budget that the cache sees is confirmed by a live read
 //	reading     policies.Set.Read converts what the policies read of the input, for them and the record
-//	decision    Reading.Evaluate asks every bound policy and weighs their violations with the budgets'
-//	            answer
+//	decision    Reading.Evaluate asks every bound policy, or remembers what it answered when all that
+//	            it reads was the same, and weighs their violations with the budgets' answer
 //	answer      respond makes the AdmissionResponse; the record, the metrics and the log line come from
 //	            the same Decision, each once
 //

@@ -68,6 +68,7 @@ func (g *Gate) answer(ctx context.Context, review *incoming) (response *admissio
 	}
 	in, reading, d := g.decide(ctx, request, g.Policies())
 	g.Metrics.observe(&in.Request, d, time.Since(start))
+	g.Metrics.answered(reading)
 	g.log(&in.Request, d)
 	g.Events.Tell(in, d)
 	g.Records.Write(func() (audit.Record, error) { return audit.NewRecord(in, reading, d, g.Labels) })

@@ -15,6 +15,7 @@ type Metrics struct {
 	duration      *prometheus.HistogramVec
 	violations    *prometheus.CounterVec
 	failures      *prometheus.CounterVec
+	answers       *prometheus.CounterVec
 	confirmations *prometheus.CounterVec
 	badRequests   prometheus.Counter
 	panics        prometheus.Counter
@@ -40,6 +41,7 @@ func NewMetrics(registry prometheus.Registerer, lost func() int64) (*Metrics, er
 		}, []string{"outcome"}),
 		violations:    counter("violations_total", "Violations by policy, effect and enforcement.", "policy", "effect", "enforcement"),
 		failures:      counter("policy_failures_total", "Policies that could not be evaluated.", "policy"),
+		answers:       counter("policy_answers_total", "Answers of policies, by whether they were evaluated or remembered.", "from"),
 		confirmations: counter("budget_confirmations_total", "Refusals by a cached budget that were read live, by result.", "result"),
 		badRequests:   single("bad_requests_total", "Reviews that were not about an eviction."),
 		panics:        single("panics_total", "Panics while deciding; the review was left undecided."),
@@ -54,7 +56,7 @@ func NewMetrics(registry prometheus.Registerer, lost func() int64) (*Metrics, er
 		Name: "evictgate_records_lost_total", Help: "Decision records that could not be written.",
 	}, func() float64 { return float64(lost()) })
 	for _, c := range []prometheus.Collector{
-		m.decisions, m.duration, m.violations, m.failures, m.confirmations,
+		m.decisions, m.duration, m.violations, m.failures, m.answers, m.confirmations,
 		m.badRequests, m.panics, m.eventsDropped, m.overrides, m.reloads, m.revision, recordsLost,
 	} {
 		if err := registry.Register(c); err != nil {
@@ -90,6 +92,13 @@ func overrideResult(o *policies.Override) string {
 		return "used"
 	}
 	return "unneeded"
+}
+
+// answered counts what the policies were asked.
+func (m *Metrics) answered(r *policies.Reading) {
+	asked, remembered := r.Answers()
+	m.answers.WithLabelValues("memory").Add(float64(remembered))
+	m.answers.WithLabelValues("evaluation").Add(float64(asked - remembered))
 }
 
 func (m *Metrics) confirmed(c cluster.Confirmation) {

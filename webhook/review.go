@@ -2,11 +2,16 @@ package webhook
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
+	"strings"
 
+	"github.com/valyala/fastjson"
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -16,21 +21,21 @@ import (
 
 // incoming is what is read of an AdmissionReview; v1beta1 has the same form. It is decoded here, in one
 // pass, since controller-runtime's admission.Webhook makes three and reads all of it, which costs as much
-// as the policies do.
+// as the policies do; encoding/json alone would take a tenth of a review.
 type incoming struct {
 	metav1.TypeMeta
 	Request struct {
-		UID         types.UID                   `json:"uid"`
-		Kind        metav1.GroupVersionKind     `json:"kind"`
-		Resource    metav1.GroupVersionResource `json:"resource"`
-		SubResource string                      `json:"subResource"`
-		Name        string                      `json:"name"`
-		Namespace   string                      `json:"namespace"`
-		Operation   admissionv1.Operation       `json:"operation"`
-		UserInfo    policies.User               `json:"userInfo"`
-		Object      json.RawMessage             `json:"object"`
-		DryRun      bool                        `json:"dryRun"`
-	} `json:"request"`
+		UID         types.UID
+		Kind        metav1.GroupKind
+		Resource    metav1.GroupResource
+		SubResource string
+		Name        string
+		Namespace   string
+		Operation   admissionv1.Operation
+		UserInfo    policies.User
+		Object      []byte // JSON
+		DryRun      bool
+	}
 }
 
 // eviction is what is read of the Eviction in a review. The API server always sends policy/v1, also
@@ -49,7 +54,17 @@ func decode(body io.Reader, size int64) (incoming, error) {
 	if _, err := raw.ReadFrom(body); err != nil {
 		return in, fmt.Errorf("read the request: %w", err)
 	}
-	if err := json.Unmarshal(raw.Bytes(), &in); err != nil {
+	parser := parsers.Get()
+	defer func() {
+		if raw.Len() <= largeBody {
+			parsers.Put(parser)
+		}
+	}()
+	review, err := parser.ParseBytes(raw.Bytes())
+	if err != nil {
+		return in, fmt.Errorf("the body is not an AdmissionReview: %w", err)
+	}
+	if err := in.read(review); err != nil {
 		return in, fmt.Errorf("the body is not an AdmissionReview: %w", err)
 	}
 	gvk := in.GroupVersionKind()
@@ -58,6 +73,63 @@ func decode(body io.Reader, size int64) (incoming, error) {
 	}
 	return in, nil
 }
+
+// read copies what is wanted of a parsed review, which lives as long as the next one is parsed.
+func (in *incoming) read(review *fastjson.Value) error {
+	var m members
+	in.APIVersion, in.Kind = m.text(review, "apiVersion"), m.text(review, "kind")
+	from, to := review.Get("request"), &in.Request
+	to.UID = types.UID(m.text(from, "uid"))
+	to.Kind = metav1.GroupKind{Group: m.text(from, "kind", "group"), Kind: m.text(from, "kind", "kind")}
+	to.Resource = metav1.GroupResource{Group: m.text(from, "resource", "group"), Resource: m.text(from, "resource", "resource")}
+	to.SubResource = m.text(from, "subResource")
+	to.Name, to.Namespace = m.text(from, "name"), m.text(from, "namespace")
+	to.Operation = admissionv1.Operation(m.text(from, "operation"))
+	to.UserInfo.Username = m.text(from, "userInfo", "username")
+	for i := range m.list(from, "userInfo", "groups") {
+		to.UserInfo.Groups = append(to.UserInfo.Groups, m.text(from, "userInfo", "groups", strconv.Itoa(i)))
+	}
+	to.DryRun = m.flag(from, "dryRun")
+	if object := from.Get("object"); object != nil {
+		to.Object = object.MarshalTo(nil)
+	}
+	return m.err
+}
+
+// members reads parts of a JSON value by their path; absent and null give the zero value. The first of
+// another type is its error.
+type members struct{ err error }
+
+// get is nil when there is nothing of the wanted type.
+func (m *members) get(v *fastjson.Value, path []string, wanted string, types ...fastjson.Type) *fastjson.Value {
+	at := v.Get(path...)
+	if at == nil || at.Type() == fastjson.TypeNull {
+		return nil
+	}
+	if !slices.Contains(types, at.Type()) {
+		m.err = cmp.Or(m.err, fmt.Errorf("%s is not %s but %s", strings.Join(path, "."), wanted, at.Type()))
+		return nil
+	}
+	return at
+}
+
+func (m *members) text(v *fastjson.Value, path ...string) string {
+	return string(m.get(v, path, "a string", fastjson.TypeString).GetStringBytes())
+}
+
+func (m *members) list(v *fastjson.Value, path ...string) []*fastjson.Value {
+	return m.get(v, path, "a list", fastjson.TypeArray).GetArray()
+}
+
+func (m *members) flag(v *fastjson.Value, path ...string) bool {
+	return m.get(v, path, "true or false", fastjson.TypeTrue, fastjson.TypeFalse).GetBool()
+}
+
+// parsers are used again for the memory they have; that of a body larger than largeBody, which no eviction
+// is, is given up.
+var parsers fastjson.ParserPool
+
+const largeBody = 64 << 10
 
 // request checks that the review is about the creation of an Eviction, strictly, and reduces it. Its
 // error is what the sender did wrong.

@@ -128,7 +128,10 @@ func TestParseResident(t *testing.T) {
 }
 
 func TestMetricValue(t *testing.T) {
-	const text = "# TYPE go_gc_heap_live_bytes gauge\ngo_gc_heap_live_bytes_total 3\ngo_gc_heap_live_bytes 1.5e+06\n"
+	const text = "# TYPE go_gc_heap_live_bytes gauge\ngo_gc_heap_live_bytes_total 3\ngo_gc_heap_live_bytes 1.5e+06\nanswers{from=\"a\"} 1\nanswers{from=\"b\"} 2\n"
+	if got, err := metricValue(strings.NewReader(text), `answers{from="b"}`); err != nil || got != 2 {
+		t.Errorf("got %g, %v", got, err)
+	}
 	got, err := metricValue(strings.NewReader(text), "go_gc_heap_live_bytes")
 	if err != nil || got != 1.5e6 {
 		t.Errorf("got %g, %v", got, err)

@@ -60,6 +60,8 @@ func (s *server) load(ctx context.Context, senders []sender, n int) ([]time.Dura
 	latencies := make([]time.Duration, n)
 	failures := make([]error, len(senders))
 	var next atomic.Int64
+	begin := s.sent // go on where the last ones ended: what was asked last may be remembered
+	s.sent += n
 	var workers sync.WaitGroup
 	for w, sender := range senders {
 		workers.Go(func() {
@@ -68,9 +70,9 @@ func (s *server) load(ctx context.Context, senders []sender, n int) ([]time.Dura
 				if i >= n {
 					return
 				}
-				begin := time.Now()
-				answer, err := sender.send(s.bodies[i%len(s.bodies)])
-				latencies[i] = time.Since(begin)
+				start := time.Now()
+				answer, err := sender.send(s.bodies[(begin+i)%len(s.bodies)])
+				latencies[i] = time.Since(start)
 				if err == nil {
 					err = admitted(answer)
 				}

@@ -18,6 +18,8 @@ import (
 	"runtime"
 	"syscall"
 	"time"
+
+	"github.com/evictgate/evictgate/policies"
 )
 
 type options struct {
@@ -82,15 +84,20 @@ func bench(ctx context.Context, o options) (*report, error) {
 	return f.report(ctx)
 }
 
-// Names of the servers.
+// Names of the servers. Those named new are asked about pods that look new to the policies each time.
 const (
-	noop         = "no-op"
-	defaultSet   = "default set"
-	library      = "whole library"
-	oneBudget    = "1 PDB"
-	manyBudgets  = "1,000 PDBs"
-	thousandPods = "1,000 pods"
-	manyPods     = "100,000 pods"
+	noop           = "no-op"
+	defaultSet     = "default set"
+	library        = "whole library"
+	bindings       = "20 bindings"
+	defaultSetNew  = "default set, new"
+	libraryNew     = "whole library, new"
+	bindingsNew    = "20 bindings, new"
+	oneBudget      = "1 PDB"
+	manyBudgets    = "1,000 PDBs"
+	thousandPods   = "1,000 pods"
+	manyPods       = "100,000 pods"
+	bindingsNumber = 20
 )
 
 // field is where servers are measured against each other.
@@ -110,10 +117,10 @@ type arm struct{ server, protocol string }
 // measured with the API server's own alone.
 func protocolsOf(name string) []string {
 	switch name {
-	case noop, defaultSet, library:
-		return []string{http1, http2}
+	case oneBudget, manyBudgets, thousandPods, manyPods:
+		return []string{http1}
 	}
-	return []string{http1}
+	return []string{http1, http2}
 }
 
 func (f *field) stop() {
@@ -132,28 +139,31 @@ func (f *field) prepare(ctx context.Context) error {
 		return fmt.Errorf("build the no-op webhook: %w\n%s", err, out)
 	}
 	progress("generating clusters and starting servers")
-	bound := filepath.Join(f.dir, "policies")
-	if err := os.Mkdir(bound, 0o700); err != nil {
-		return err
+	f.policies = len(policies.LibraryIDs())
+	bound := map[string]string{}
+	for name, n := range map[string]int{library: f.policies, bindings: bindingsNumber} {
+		bound[name] = filepath.Join(f.dir, fmt.Sprintf("policies-%d", n))
+		if err := writePolicies(bound[name], n); err != nil {
+			return err
+		}
 	}
-	var err error
-	if f.policies, err = writePolicies(bound); err != nil {
-		return err
-	}
+	bound[libraryNew], bound[bindingsNew] = bound[library], bound[bindings]
 	for _, c := range []struct {
 		cluster size
+		asked   int
 		servers []string
 	}{
-		{size{namespaces: 10, deployments: 10, pods: 10}, []string{noop, defaultSet, library}},
-		{size{namespaces: 1, deployments: 1, pods: 10}, []string{oneBudget}},
-		{size{namespaces: 1, deployments: 1, pods: 10, idleBudgets: 999}, []string{manyBudgets}},
-		{size{namespaces: 10, deployments: 10, pods: 10}, []string{thousandPods}},
-		{size{namespaces: 100, deployments: 100, pods: 10}, []string{manyPods}},
+		{size{namespaces: 10, deployments: 10, pods: 10}, askedAgain, []string{noop, defaultSet, library, bindings}},
+		{size{namespaces: askedNew, deployments: 1, pods: 2}, askedNew, []string{defaultSetNew, libraryNew, bindingsNew}},
+		{size{namespaces: 1, deployments: 1, pods: 10}, askedAgain, []string{oneBudget}},
+		{size{namespaces: 1, deployments: 1, pods: 10, idleBudgets: 999}, askedAgain, []string{manyBudgets}},
+		{size{namespaces: 10, deployments: 10, pods: 10}, askedAgain, []string{thousandPods}},
+		{size{namespaces: 100, deployments: 100, pods: 10}, askedAgain, []string{manyPods}},
 	} {
 		if isLarge(c.servers[0]) && !f.options.large {
 			continue
 		}
-		if err := f.start(ctx, c.cluster, c.servers, nothing, bound); err != nil {
+		if err := f.start(ctx, c.cluster, c.asked, c.servers, nothing, bound); err != nil {
 			return err
 		}
 	}
@@ -162,10 +172,16 @@ func (f *field) prepare(ctx context.Context) error {
 
 func isLarge(name string) bool { return name == thousandPods || name == manyPods }
 
-// asked is how many pods of a cluster are evicted, round robin; those of a larger one are spread over it.
-const asked = 1000
+// How many pods of a cluster are evicted, round robin; they are spread over it.
+const (
+	// askedAgain is a drain that goes on: kubectl retries every refused pod each five seconds.
+	askedAgain = 200
+	// askedNew is more than a policy remembers (see policies.Set), and each is of a workload and a namespace
+	// of its own, so that every review is as new as the first one of a cluster.
+	askedNew = 1500
+)
 
-func (f *field) start(ctx context.Context, cluster size, names []string, nothing, bound string) error {
+func (f *field) start(ctx context.Context, cluster size, asked int, names []string, nothing string, bound map[string]string) error {
 	snapshot, err := writeSnapshot(f.dir, cluster)
 	if err != nil {
 		return fmt.Errorf("generate a cluster: %w", err)
@@ -177,15 +193,14 @@ func (f *field) start(ctx context.Context, cluster size, names []string, nothing
 	}
 	for _, name := range names {
 		p := program{name: name, path: f.options.evictgate, bodies: bodies, pods: cluster.total()}
-		arguments := []string{"--metrics-listen", "0"}
-		if isLarge(name) {
+		if name != noop {
 			if p.metrics, err = freeAddress(); err != nil {
 				return err
 			}
-			arguments[1] = p.metrics
 		}
-		if name == library {
-			arguments = append(arguments, "--policies", bound)
+		arguments := []string{"--metrics-listen", p.metrics} // the no-op has arguments of its own
+		if dir, ok := bound[name]; ok {
+			arguments = append(arguments, "--policies", dir)
 		}
 		for _, file := range snapshot.files {
 			arguments = append(arguments, "--snapshot", file)

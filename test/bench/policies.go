@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/yaml"
 
@@ -14,50 +15,70 @@ import (
 	"github.com/evictgate/evictgate/policies/v1alpha1"
 )
 
-// writePolicies binds the whole library, enforcing. It returns how many policies that are.
-func writePolicies(dir string) (int, error) {
+// writePolicies binds the library's policies in turn, enforcing, until there are n bindings.
+func writePolicies(dir string, n int) error {
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
 	ids := policies.LibraryIDs()
-	for _, id := range ids {
+	for i := range n {
+		id, turn := ids[i%len(ids)], i/len(ids)
 		var p v1alpha1.EvictionPolicy
-		p.APIVersion, p.Kind, p.Name = v1alpha1.APIVersion, v1alpha1.Kind, id
+		p.APIVersion, p.Kind, p.Name = v1alpha1.APIVersion, v1alpha1.Kind, fmt.Sprintf("%s-%d", id, turn)
 		p.Spec.Library, p.Spec.Enforcement = id, v1alpha1.EnforcementEnforce
-		given, err := json.Marshal(parameters(id))
+		given, err := json.Marshal(parameters(id, turn))
 		if err != nil {
-			return 0, fmt.Errorf("encode the parameters of %s: %w", id, err)
+			return fmt.Errorf("encode the parameters of %s: %w", p.Name, err)
 		}
-		p.Spec.Parameters = &runtime.RawExtension{Raw: given}
+		p.Spec.Parameters, p.Spec.Match = &runtime.RawExtension{Raw: given}, match(turn)
 		raw, err := yaml.Marshal(p)
 		if err != nil {
-			return 0, fmt.Errorf("encode the policy %s: %w", id, err)
+			return fmt.Errorf("encode the policy %s: %w", p.Name, err)
 		}
-		if err := os.WriteFile(filepath.Join(dir, id+".yaml"), raw, 0o600); err != nil {
-			return 0, err
+		if err := os.WriteFile(filepath.Join(dir, p.Name+".yaml"), raw, 0o600); err != nil {
+			return err
 		}
 	}
-	return len(ids), nil
+	return nil
+}
+
+// match limits the later bindings of a policy, in a way that the evictions of this benchmark fit: all
+// bindings are asked.
+func match(turn int) *v1alpha1.Match {
+	switch turn {
+	case 1:
+		return &v1alpha1.Match{Scope: v1alpha1.Scope{NamespaceSelector: &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{
+			{Key: "team", Operator: metav1.LabelSelectorOpExists},
+		}}}}
+	case 2:
+		return &v1alpha1.Match{Excludes: []v1alpha1.Scope{{Evictors: []v1alpha1.EvictorMatch{{Group: "system:masters"}}}}}
+	case 3:
+		return &v1alpha1.Match{Scope: v1alpha1.Scope{Evictors: []v1alpha1.EvictorMatch{{Kind: "cluster-autoscaler"}}}}
+	}
+	return nil
 }
 
 // parameters are such as a cluster has them, and let the evictions of this benchmark pass: the policies
-// have to look at everything and find nothing.
-func parameters(id string) map[string]any {
+// have to look at everything and find nothing. They differ from turn to turn.
+func parameters(id string, turn int) map[string]any {
 	switch id {
 	case "cordoned_nodes_only":
 		return map[string]any{"evictors": []any{"descheduler", "vpa-updater"}}
 	case "do_not_disrupt":
-		return map[string]any{"effect": "delay"}
+		return map[string]any{"effect": []any{"delay", "deny"}[turn%2]}
 	case "freeze_window":
 		quiet := time.Now().UTC().AddDate(0, 0, 3).Weekday().String()
 		return map[string]any{"windows": []any{
-			map[string]any{"name": "end of quarter", "from": "2026-06-28T00:00:00Z", "until": "2026-07-02T00:00:00Z"},
+			map[string]any{"name": "end of quarter", "from": "2026-06-28T00:00:00Z", "until": fmt.Sprintf("2026-07-%02dT00:00:00Z", 2+turn)},
 			map[string]any{"name": "weekly release", "weekdays": []any{quiet}, "from": "08:00", "to": "18:00", "time_zone": "Europe/Berlin"},
 			map[string]any{"name": "nights", "from": "22:00", "to": "06:00", "evictors": []any{"descheduler", "vpa-updater"}, "namespaces": []any{"shop-*"}},
 		}}
 	case "impossible_budget":
-		return map[string]any{"effect": "deny"}
+		return map[string]any{"effect": []any{"deny", "warn"}[turn%2]}
 	case "incident_freeze":
 		return map[string]any{"active": false, "allow_evictors": []any{}, "allow_groups": []any{"sre"}}
 	case "last_ready_replica":
-		return map[string]any{"min_ready": 1}
+		return map[string]any{"min_ready": 1 - turn%2}
 	case "local_storage":
 		return map[string]any{"max_empty_dir": "10Gi", "unlimited_empty_dir": false}
 	case "one_zone_at_a_time":
@@ -70,13 +91,13 @@ func parameters(id string) map[string]any {
 			map[string]any{"per": "cluster", "max": 1000, "period": "10m"},
 		}}
 	case "require_budget":
-		return map[string]any{"min_replicas": 2}
+		return map[string]any{"min_replicas": 2 + turn}
 	case "protected_namespaces":
 		return map[string]any{
 			"namespaces":         []any{"kube-system", "kube-public", "kube-node-lease", "monitoring"},
 			"namespace_prefixes": []any{"openshift-", "istio-"},
 			"namespace_labels":   map[string]any{"evictgate.dev/protected": "true"},
-			"min_priority":       2000000000,
+			"min_priority":       2000000000 - turn,
 		}
 	case "who_may_evict":
 		return map[string]any{"rules": []any{

@@ -97,7 +97,7 @@ func parseResident(status []byte) (float64, error) {
 	return 0, errors.New("status has no VmRSS")
 }
 
-// metricValue finds an unlabelled metric in the Prometheus text format.
+// metricValue finds a metric, named with its labels if it has any, in the Prometheus text format.
 func metricValue(text io.Reader, name string) (float64, error) {
 	lines := bufio.NewScanner(text)
 	for lines.Scan() {

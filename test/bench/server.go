@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -23,8 +24,9 @@ type server struct {
 	address string
 	pid     int
 	roots   *x509.CertPool
-	// bodies are the reviews it is asked, round robin.
+	// bodies are the reviews it is asked, round robin, and sent is how many it was.
 	bodies [][]byte
+	sent   int
 
 	pods    int    // in its cluster
 	metrics string // address of /metrics; empty when it has none
@@ -142,6 +144,25 @@ func (s *server) complaint() error {
 
 // liveHeap is how much the server's last garbage collection found in use.
 func (s *server) liveHeap(ctx context.Context) (float64, error) {
+	return s.metric(ctx, "go_gc_heap_live_bytes")
+}
+
+// remembered is the share of the policies' answers that were not evaluated, since the server's start; not a
+// number for one that has no policies.
+func (s *server) remembered(ctx context.Context) (float64, error) {
+	if s.metrics == "" {
+		return math.NaN(), nil
+	}
+	known, err := s.metric(ctx, `evictgate_policy_answers_total{from="memory"}`)
+	if err != nil {
+		return 0, err
+	}
+	evaluated, err := s.metric(ctx, `evictgate_policy_answers_total{from="evaluation"}`)
+	return known / (known + evaluated), err
+}
+
+// metric reads one metric, named with its labels.
+func (s *server) metric(ctx context.Context, name string) (float64, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.metrics+"/metrics", nil)
 	if err != nil {
 		return 0, err
@@ -158,5 +179,5 @@ func (s *server) liveHeap(ctx context.Context) (float64, error) {
 	if response.StatusCode != http.StatusOK {
 		return 0, errors.New("metrics: " + response.Status)
 	}
-	return metricValue(bytes.NewReader(text), "go_gc_heap_live_bytes")
+	return metricValue(bytes.NewReader(text), name)
 }

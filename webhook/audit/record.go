@@ -2,6 +2,7 @@
 package audit
 
 import (
+	"bytes"
 	"encoding/json"
 	"time"
 
@@ -31,11 +32,27 @@ type Record struct {
 	Pod     *Object `json:"pod"`
 	Owner   *Object `json:"owner"`
 	// Input holds what the policies read, and InputRefs which paths that is.
-	Input     json.RawMessage    `json:"input"`
 	InputRefs []string           `json:"input_refs"`
 	Result    *policies.Decision `json:"result"`
 	// Metrics are durations in nanoseconds, named as OPA names them.
 	Metrics map[string]int64 `json:"metrics"`
+	Input   json.RawMessage  `json:"input"` // the last one: see appendLine
+}
+
+// appendLine appends a record as a line of JSON. Its input, which is most of it, is JSON of our own making on one
+// line: it is put in as it is, since encoding/json would read all of it again, to check it.
+func appendLine(dst []byte, r Record) ([]byte, error) {
+	input := r.Input
+	r.Input = nil
+	rest, err := json.Marshal(r)
+	if err != nil {
+		return dst, err
+	}
+	if len(input) == 0 {
+		input = json.RawMessage("null")
+	}
+	dst = append(dst, bytes.TrimSuffix(rest, []byte("null}"))...)
+	return append(append(dst, input...), "}\n"...), nil
 }
 
 // Request is who asked for which eviction.

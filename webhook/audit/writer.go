@@ -2,7 +2,6 @@ package audit
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -133,11 +132,11 @@ func (b *batch) add(make func() (Record, error)) (err error) {
 	if err != nil {
 		return fmt.Errorf("make record: %w", err)
 	}
-	line, err := json.Marshal(record)
+	lines, err := appendLine(b.lines, record)
 	if err != nil {
 		return fmt.Errorf("encode record: %w", err)
 	}
-	b.lines = append(append(b.lines, line...), '\n')
+	b.lines = lines
 	b.records++
 	return nil
 }

@@ -7,12 +7,15 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/evictgate/evictgate/policies"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -219,7 +222,9 @@ func TestARecordThatCannotBeMadeIsLostAlone(t *testing.T) {
 	w := NewWriter(&out, quiet)
 	w.Write(numbered(1, 0))
 	w.Write(func() (Record, error) { return Record{}, errors.New("no") })
-	w.Write(func() (Record, error) { return Record{Input: json.RawMessage("{")}, nil })
+	w.Write(func() (Record, error) {
+		return Record{Result: &policies.Decision{Violations: []policies.Violation{{Detail: map[string]any{"n": math.NaN()}}}}}, nil
+	})
 	w.Write(func() (Record, error) { panic("no") })
 	w.Write(numbered(2, 0))
 	w.Close()

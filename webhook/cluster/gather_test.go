@@ -99,7 +99,7 @@ func reading(t testing.TB, refs ...string) *policies.Needs {
 	return set.Needs()
 }
 
-var evictWeb = policies.Request{UID: "r", Namespace: "shop", Name: "web-0"}
+var evictWeb = policies.Request{UID: "r", Namespace: "shop", Name: "web-0", Evictor: "user"}
 
 func withUID(u types.UID) policies.Request {
 	r := evictWeb

@@ -88,7 +88,9 @@ func TestWhatIsNotCounted(t *testing.T) {
 			l.Decide(in, everything, answer(200))
 		},
 		"the pod's own, admitted before and refused behind us": func(l *Ledger) { l.Decide(input("web-2", "n1", "east", 0), everything, answer(200)) },
-		"an eviction of the day before":                        func(l *Ledger) { l.Decide(input("web-1", "n1", "east", time.Hour-maxAge-time.Second), everything, answer(200)) },
+		"an eviction of the day before": func(l *Ledger) {
+			l.Decide(input("web-1", "n1", "east", time.Hour-maxAge-time.Second), everything, answer(200))
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := New()
