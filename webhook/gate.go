@@ -103,6 +103,11 @@ func (g *Gate) decide(ctx context.Context, request policies.Request, set *polici
 			in, reading, d = undecided(fmt.Sprintf("panic: %v", r))
 		}
 	}()
+	done, err := g.History.Turn(ctx, g.Cluster.Workload(&request, set.Needs()))
+	if err != nil {
+		return undecided("other evictions of the same workload are still being decided")
+	}
+	defer done()
 	in, confirmation := g.Cluster.Gather(ctx, request, set.Needs(), g.Now())
 	g.Metrics.confirmed(confirmation)
 	d = g.History.Decide(in, set.Needs(), func() *policies.Decision {

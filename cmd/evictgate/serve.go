@@ -164,6 +164,8 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 	if gatherer.Evictors, err = policies.ReadEvictors(f.evictors); err != nil {
 		return err
 	}
+	ledger := history.New()
+	gatherer.Leaving = ledger.Leaving
 	records := audit.NewWriter(p.out, log)
 	defer records.Close()
 	m, err := webhook.NewMetrics(metrics.Registry, records.Lost)
@@ -182,7 +184,7 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 	}
 	hostname, _ := os.Hostname()
 	o.Gate = &webhook.Gate{
-		Cluster: gatherer, Policies: sources.Current, History: history.New(), Records: records, Metrics: m, Events: events, Log: log, Now: time.Now,
+		Cluster: gatherer, Policies: sources.Current, History: ledger, Records: records, Metrics: m, Events: events, Log: log, Now: time.Now,
 		Labels: map[string]string{"app": "evictgate", "id": hostname, "version": currentVersion().Version},
 		Options: policies.Options{
 			Budgets: policies.BudgetMode(f.budgets), OnError: policies.OnError(f.onError), PolicyTimeout: f.policyTimeout,

@@ -258,3 +258,32 @@ func TestABundleThatTurnsBrokenKeepsTheLastGoodRevision(t *testing.T) {
 	put("closed.rego", denyAll)
 	answers("the gate is closed")
 }
+
+// Two evictions at once must not each count on the other's pod.
+func TestTheLastReadyReplicaSurvivesEvictionsAtOnce(t *testing.T) {
+	const keep = `apiVersion: evictgate.dev/v1alpha1
+kind: EvictionPolicy
+metadata: {name: keep-one}
+spec:
+  library: last_ready_replica
+`
+	g, namespace := start(t, gate.Options{Args: []string{"--policies", policyDir(t, "keep.yaml", keep)}})
+	for round := range 3 {
+		name := "web" + string(rune('a'+round))
+		pods := deploy(t, namespace, name, 4, "", nil)
+		answers := make(chan error, len(pods))
+		for _, p := range pods {
+			go func() { answers <- evict(t.Context(), namespace, p.Name, nil) }()
+		}
+		admitted := 0
+		for range pods {
+			if <-answers == nil {
+				admitted++
+			}
+		}
+		// A replacement may be ready before the last of them is decided; never are all let go at once.
+		if admitted == 0 || admitted == len(pods) {
+			t.Errorf("round %d: %d of %d evictions at once are admitted\n%s", round, admitted, len(pods), g.Log())
+		}
+	}
+}

@@ -13,6 +13,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/evictgate/evictgate/policies"
@@ -35,6 +36,9 @@ type Gatherer struct {
 	Live LiveReader
 	// Evictors names who evicts; nil for the default rules.
 	Evictors *policies.Evictors
+	// Leaving reports whether a pod's eviction was admitted just before, so that the pod counts as
+	// terminating though the cluster does not show it yet; nil when nobody knows.
+	Leaving func(pod types.UID, now time.Time) bool
 }
 
 // Confirmation says what a live read made of a refusal seen in the cache.
@@ -181,7 +185,7 @@ func (g *Gatherer) addSurroundings(in *policies.Input, needs *policies.Needs) {
 		in.Node = g.node(in.Pod.Spec.NodeName)
 	}
 	if needs.Reads("neighbours") {
-		in.Neighbours = g.neighbours(in.Pod)
+		in.Neighbours = g.neighbours(in)
 	}
 	if needs.Reads("claims") {
 		in.Claims = g.claims(in.Pod)
@@ -191,14 +195,14 @@ func (g *Gatherer) addSurroundings(in *policies.Input, needs *policies.Needs) {
 		return
 	}
 	in.Owner = owner
-	counts := needs.Reads("owner", "ready_replicas") || needs.Reads("owner", "missing_replicas")
-	if !counts && !needs.Reads("peers") {
+	if !readsPeers(needs) {
 		return
 	}
 	var ready, alive int32
 	for _, uid := range sets {
 		for _, pod := range controlledBy[*corev1.Pod](g.pods, uid) {
-			if pod.DeletionTimestamp == nil && pod.Status.Phase != corev1.PodFailed && pod.Status.Phase != corev1.PodSucceeded {
+			leaves := g.leaves(pod, in)
+			if !leaves && pod.Status.Phase != corev1.PodFailed && pod.Status.Phase != corev1.PodSucceeded {
 				alive++
 				if policies.PodReady(pod) {
 					ready++
@@ -206,7 +210,7 @@ func (g *Gatherer) addSurroundings(in *policies.Input, needs *policies.Needs) {
 			}
 			// By name, since hand-written samples have no UIDs; a pod's peers share its namespace.
 			if needs.Reads("peers") && pod.Name != in.Pod.Name {
-				in.Peers = append(in.Peers, g.peer(pod))
+				in.Peers = append(in.Peers, g.peer(pod, leaves))
 			}
 		}
 	}
@@ -216,6 +220,27 @@ func (g *Gatherer) addSurroundings(in *policies.Input, needs *policies.Needs) {
 		missing := max(0, *owner.Replicas-alive)
 		owner.MissingReplicas = &missing
 	}
+}
+
+// Workload names what the evictions that depend on each other share, as far as the policies look at it: the
+// namespace, the pod's owner, or nothing.
+func (g *Gatherer) Workload(r *policies.Request, needs *policies.Needs) string {
+	if needs.Reads("neighbours") {
+		return r.Namespace
+	}
+	if !readsPeers(needs) {
+		return ""
+	}
+	if pod, ok := g.Pod(r.Namespace, r.Name); ok {
+		if owner, _ := g.owner(pod); owner != nil {
+			return owner.UID
+		}
+	}
+	return ""
+}
+
+func readsPeers(needs *policies.Needs) bool {
+	return needs.Reads("owner", "ready_replicas") || needs.Reads("owner", "missing_replicas") || needs.Reads("peers")
 }
 
 // owner resolves the pod's top controller, and the UIDs of the objects that control its pods.
@@ -297,10 +322,16 @@ func orOne(n *int32) *int32 {
 	return n
 }
 
-func (g *Gatherer) peer(pod *corev1.Pod) policies.Peer {
+// leaves reports whether a pod terminates or is about to; for the evicted pod itself, only the first.
+func (g *Gatherer) leaves(pod *corev1.Pod, in *policies.Input) bool {
+	return pod.DeletionTimestamp != nil ||
+		(g.Leaving != nil && pod.UID != in.Pod.UID && g.Leaving(pod.UID, in.Now.Time))
+}
+
+func (g *Gatherer) peer(pod *corev1.Pod, leaves bool) policies.Peer {
 	p := policies.Peer{
 		Name: pod.Name, Node: pod.Spec.NodeName, Ready: policies.PodReady(pod),
-		Phase: string(pod.Status.Phase), Terminating: pod.DeletionTimestamp != nil,
+		Phase: string(pod.Status.Phase), Terminating: leaves,
 	}
 	if node, ok := get[*corev1.Node](g.nodes, "", pod.Spec.NodeName); ok {
 		p.Zone, p.NodeUnschedulable = node.Labels[zoneLabel], node.Spec.Unschedulable

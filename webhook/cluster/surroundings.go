@@ -52,25 +52,25 @@ func isReady(node *corev1.Node) bool {
 }
 
 // neighbours lists the other pods of the pod's namespace.
-func (s *Store) neighbours(of *corev1.Pod) []policies.Neighbour {
-	objs, err := s.pods.ByIndex(byNamespace, of.Namespace)
+func (g *Gatherer) neighbours(in *policies.Input) []policies.Neighbour {
+	objs, err := g.pods.ByIndex(byNamespace, in.Pod.Namespace)
 	if err != nil {
 		return nil
 	}
 	list := make([]policies.Neighbour, 0, len(objs))
 	for _, obj := range objs {
-		if pod, ok := obj.(*corev1.Pod); ok && pod.Name != of.Name {
-			list = append(list, s.neighbour(pod))
+		if pod, ok := obj.(*corev1.Pod); ok && pod.Name != in.Pod.Name {
+			list = append(list, g.neighbour(pod, g.leaves(pod, in)))
 		}
 	}
 	slices.SortFunc(list, func(a, b policies.Neighbour) int { return cmp.Compare(a.Name, b.Name) })
 	return list
 }
 
-func (s *Store) neighbour(pod *corev1.Pod) policies.Neighbour {
+func (s *Store) neighbour(pod *corev1.Pod, leaves bool) policies.Neighbour {
 	n := policies.Neighbour{
 		Name: pod.Name, Labels: pod.Labels, Node: pod.Spec.NodeName, Ready: policies.PodReady(pod),
-		Phase: string(pod.Status.Phase), Terminating: pod.DeletionTimestamp != nil,
+		Phase: string(pod.Status.Phase), Terminating: leaves,
 	}
 	if node, ok := get[*corev1.Node](s.nodes, "", pod.Spec.NodeName); ok {
 		n.Zone, n.NodeUnschedulable = node.Labels[zoneLabel], node.Spec.Unschedulable

@@ -22,20 +22,28 @@ const (
 	// holdForgotten is after how long without an attempt a hold is over. Some clients, such as a
 	// descheduler that runs as a CronJob, try seldom.
 	holdForgotten = 48 * time.Hour
+	// leavingFor is how long an admitted eviction counts as under way though the pod does not show it: the
+	// API server may refuse it after us.
+	leavingFor = 30 * time.Second
 	// maxKeys and maxHeld bound the lists, and the pods with holds, that are remembered.
 	maxKeys, maxHeld = 50_000, 20_000
 )
 
 // Ledger is the memory of one replica. A nil Ledger remembers nothing. It is safe for concurrent use.
 type Ledger struct {
-	mu   sync.Mutex
-	past map[key][]eviction // the newest last
-	held map[types.UID]*hold
+	turns turns
+
+	mu      sync.Mutex
+	past    map[key][]eviction // the newest last
+	held    map[types.UID]*hold
+	leaving map[types.UID]time.Time // when their evictions were admitted
 }
 
 // New makes an empty Ledger.
 func New() *Ledger {
-	return &Ledger{past: map[key][]eviction{}, held: map[types.UID]*hold{}}
+	return &Ledger{
+		turns: newTurns(), past: map[key][]eviction{}, held: map[types.UID]*hold{}, leaving: map[types.UID]time.Time{},
+	}
 }
 
 // key is one list: what its evictions share, for example {"node", "node-1"}.
@@ -57,8 +65,17 @@ type hold struct {
 // past evictions, decisions are made one after the other: of two that would together exceed a limit the
 // second knows of the first.
 func (l *Ledger) Decide(in *policies.Input, needs *policies.Needs, decide func() *policies.Decision) *policies.Decision {
-	if l == nil || in.Pod == nil || !needs.Reads("history") {
+	if l == nil || in.Pod == nil {
 		return decide()
+	}
+	if !needs.Reads("history") {
+		d := decide()
+		if d.Allowed() && !in.Request.DryRun {
+			l.mu.Lock()
+			l.noteLeaving(in)
+			l.mu.Unlock()
+		}
+		return d
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -122,6 +139,7 @@ func (l *Ledger) list(k key, in *policies.Input) []policies.PastEviction {
 // note remembers a decision: an admitted eviction in every list, a refusal as a hold.
 func (l *Ledger) note(in *policies.Input, d *policies.Decision) {
 	if d.Allowed() {
+		l.noteLeaving(in)
 		for _, k := range keys(in) {
 			l.add(k, in)
 		}
