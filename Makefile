@@ -51,8 +51,11 @@ fuzz: ## fuzz the handler for a minute
 bench: build ## measure against a no-op webhook, as ratios in one run, beside the bars
 	$(GO) run ./test/bench
 
+CONTROLLER_GEN := sigs.k8s.io/controller-tools/cmd/controller-gen@v0.23.0
+
 .PHONY: generate
 generate: ## regenerate what is derived from the code
+	$(GO) run $(CONTROLLER_GEN) object crd paths=./policies/v1alpha1 output:crd:artifacts:config=config/crd
 	$(GO) test ./policies -run TestShippedSchema -update
 	$(GO) test ./cmd/evictgate -run TestReference -update
 

@@ -12,31 +12,33 @@ const module = "github.com/evictgate/evictgate"
 
 // allowed says which of our packages each of our packages may use: imports run one way.
 var allowed = map[string][]string{
-	"/certs":             {},
-	"/policies":          {"/policies/v1alpha1"},
-	"/policies/bundle":   {"/policies", "/policies/v1alpha1"},
-	"/policies/v1alpha1": {},
-	"/webhook/budget":    {"/policies", "/policies/v1alpha1"},
-	"/webhook/audit":     {"/policies", "/policies/v1alpha1"},
-	"/webhook/cluster":   {"/policies", "/policies/v1alpha1", "/webhook/budget"},
-	"/webhook/preview":   {"/policies", "/policies/v1alpha1", "/webhook/budget", "/webhook/cluster"},
-	"/webhook/history":   {"/policies", "/policies/v1alpha1"},
-	"/webhook":           {"/policies", "/policies/v1alpha1", "/webhook/audit", "/webhook/budget", "/webhook/cluster", "/webhook/history"},
+	"/certs":                  {},
+	"/policies":               {"/policies/v1alpha1"},
+	"/policies/bundle":        {"/policies", "/policies/v1alpha1"},
+	"/policies/v1alpha1":      {},
+	"/webhook/budget":         {"/policies", "/policies/v1alpha1"},
+	"/webhook/audit":          {"/policies", "/policies/v1alpha1"},
+	"/webhook/cluster":        {"/policies", "/policies/v1alpha1", "/webhook/budget"},
+	"/webhook/preview":        {"/policies", "/policies/v1alpha1", "/webhook/budget", "/webhook/cluster"},
+	"/webhook/evictionpolicy": {"/policies", "/policies/v1alpha1"},
+	"/webhook/history":        {"/policies", "/policies/v1alpha1"},
+	"/webhook":                {"/policies", "/policies/v1alpha1", "/webhook/audit", "/webhook/budget", "/webhook/cluster", "/webhook/history"},
 	"/cmd/evictgate": {
 		"/certs", "/policies", "/policies/bundle", "/policies/v1alpha1", "/webhook", "/webhook/audit", "/webhook/budget", "/webhook/cluster",
-		"/webhook/history", "/webhook/preview",
+		"/webhook/evictionpolicy", "/webhook/history", "/webhook/preview",
 	},
 }
 
 // forbidden says which foreign packages must stay out of a package and all it uses.
 var forbidden = map[string][]string{
-	"/policies":        {"k8s.io/client-go", "sigs.k8s.io/controller-runtime", "net/http/httputil"},
-	"/policies/bundle": {"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
-	"/webhook/budget":  {"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
-	"/webhook/history": {"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
-	"/webhook/cluster": {"sigs.k8s.io/controller-runtime"},
-	"/webhook/preview": {"sigs.k8s.io/controller-runtime"},
-	"/webhook/audit":   {"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
+	"/policies/v1alpha1": {"k8s.io/api", "k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
+	"/policies":          {"k8s.io/client-go", "sigs.k8s.io/controller-runtime", "net/http/httputil"},
+	"/policies/bundle":   {"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
+	"/webhook/budget":    {"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
+	"/webhook/history":   {"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
+	"/webhook/cluster":   {"sigs.k8s.io/controller-runtime"},
+	"/webhook/preview":   {"sigs.k8s.io/controller-runtime"},
+	"/webhook/audit":     {"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
 }
 
 func goList(t *testing.T, args ...string) []string {

@@ -24,7 +24,7 @@ const (
 	reserve = 500 * time.Millisecond
 )
 
-// Front stands before the Gate. It answers what cannot be a review with 4xx and a sentence, and sets the
+// Front stands before the Gate, and before each further webhook. It answers what cannot be a review with 4xx and a sentence, and sets the
 // deadline: controller-runtime's server sets none, and a review that outlives the API server's patience
 // costs the client its explanation.
 type Front struct {
@@ -64,7 +64,7 @@ func refuse(r *http.Request) (code int, text string) {
 	contentType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	switch {
 	case r.Method != http.MethodPost:
-		return http.StatusMethodNotAllowed, fmt.Sprintf("evictgate: %s is not for %s; the API server posts an AdmissionReview here", Path, r.Method)
+		return http.StatusMethodNotAllowed, fmt.Sprintf("evictgate: %s is not for %s; the API server posts an AdmissionReview here", r.URL.Path, r.Method)
 	case err != nil || contentType != "application/json":
 		return http.StatusUnsupportedMediaType, fmt.Sprintf("evictgate: Content-Type is %q; expected application/json", r.Header.Get("Content-Type"))
 	case r.ContentLength == 0:

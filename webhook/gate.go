@@ -30,7 +30,9 @@ type Gate struct {
 	History *history.Ledger
 	// Events tells refusals on pods and workloads; nil when there is no API server.
 	Events *Events
-	Log    *slog.Logger
+	// Observe is told of every decision, and must not block; it may be nil.
+	Observe func(*policies.Input, *policies.Decision)
+	Log     *slog.Logger
 	// Labels say in every record which process decided.
 	Labels map[string]string
 	// Now is the clock.
@@ -71,6 +73,9 @@ func (g *Gate) answer(ctx context.Context, review *incoming) (response *admissio
 	g.Metrics.answered(reading)
 	g.log(&in.Request, d)
 	g.Events.Tell(in, d)
+	if g.Observe != nil {
+		g.Observe(in, d)
+	}
 	g.Records.Write(func() (audit.Record, error) { return audit.NewRecord(in, reading, d, g.Labels) })
 	return respond(&in.Request, d)
 }

@@ -35,6 +35,8 @@ type ServerOptions struct {
 	RESTConfig   *rest.Config
 	Gate         *Gate
 	Certificates Certificates
+	// Handlers are further webhooks by path; a Front stands before each.
+	Handlers map[string]http.Handler
 	// Runnables run as long as the server: informers, sources of policies.
 	Runnables []manager.Runnable
 	// Checks must all pass before the server is ready; the certificate's own is added.
@@ -52,7 +54,7 @@ type ServerOptions struct {
 type Server struct {
 	options ServerOptions
 	manager manager.Manager
-	front   *Front
+	fronts  []*Front
 }
 
 // shutdownTimeout bounds how long reviews in flight are waited for.
@@ -103,9 +105,11 @@ func NewServer(o ServerOptions) (*Server, error) {
 }
 
 func (s *Server) assemble() error {
-	s.front = &Front{Next: s.options.Gate}
 	hooks := s.manager.GetWebhookServer()
-	hooks.Register(Path, s.front)
+	hooks.Register(Path, s.behindFront(s.options.Gate))
+	for path, handler := range s.options.Handlers {
+		hooks.Register(path, s.behindFront(handler))
+	}
 	runnables := append([]manager.Runnable{s.options.Certificates}, s.options.Runnables...)
 	for _, r := range runnables {
 		if err := s.manager.Add(r); err != nil {
@@ -131,8 +135,14 @@ func (s *Server) assemble() error {
 	return nil
 }
 
+func (s *Server) behindFront(next http.Handler) *Front {
+	front := &Front{Next: next}
+	s.fronts = append(s.fronts, front)
+	return front
+}
+
 func (s *Server) notDraining(*http.Request) error {
-	if s.front.Draining() {
+	if s.fronts[0].Draining() {
 		return errDraining
 	}
 	return nil
@@ -171,7 +181,9 @@ func (s *Server) Run(ctx context.Context) error {
 	managed, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	defer context.AfterFunc(ctx, func() {
-		s.front.Drain()
+		for _, front := range s.fronts {
+			front.Drain()
+		}
 		s.options.Log.Info("shutting down", "delay", s.options.ShutdownDelay)
 		time.AfterFunc(s.options.ShutdownDelay, stop)
 	})()

@@ -27,6 +27,7 @@ import (
 	"github.com/evictgate/evictgate/webhook"
 	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/cluster"
+	"github.com/evictgate/evictgate/webhook/evictionpolicy"
 	"github.com/evictgate/evictgate/webhook/history"
 )
 
@@ -182,6 +183,18 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 	if err != nil {
 		return err
 	}
+	var status *evictionpolicy.Status
+	if slices.Contains(f.sources.names(), sourceCluster) {
+		if status, err = addEvictionPolicies(&o, config, sources, log); err != nil {
+			return err
+		}
+		sources.OnChange = func(c policies.Change) {
+			tell.change(c)
+			if c.Set != nil {
+				status.Verdicts(c.Verdicts[sourceCluster], c.Set.Revision())
+			}
+		}
+	}
 	hostname, _ := os.Hostname()
 	o.Gate = &webhook.Gate{
 		Cluster: gatherer, Policies: sources.Current, History: ledger, Records: records, Metrics: m, Events: events, Log: log, Now: time.Now,
@@ -191,12 +204,20 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 			Override: f.override,
 		},
 	}
+	if status != nil {
+		o.Gate.Observe = status.Observe
+	}
 	server, err := webhook.NewServer(o)
 	if err != nil {
 		return err
 	}
 	log.Info("serving", "listen", f.listen, "path", webhook.Path, "sources", strings.Join(f.sources.names(), ","))
 	err = server.Run(ctx)
+	if status != nil { // what was decided while the server shut down
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		status.Flush(last)
+		cancel()
+	}
 	records.Close()
 	if lost := records.Lost(); lost > 0 {
 		log.Error("decision records were lost", "lost", lost)

@@ -37,6 +37,9 @@ type Options struct {
 	Name string
 	// Namespaces limits the gate to these; all by default.
 	Namespaces []string
+	// Policies registers the webhook of EvictionPolicies, too, for those with these labels; an empty selector
+	// takes all, nil leaves the webhook out.
+	Policies *metav1.LabelSelector
 	// FailurePolicy is Fail by default.
 	FailurePolicy admissionregistrationv1.FailurePolicyType
 	// CABundle is set when the certificate comes from files; then the CA is not injected.
@@ -98,50 +101,64 @@ func freePorts(n int) ([]string, error) {
 
 // register creates the webhook configuration as config/ does, but by URL.
 func (g *Gate) register(ctx context.Context) error {
-	_, port, err := net.SplitHostPort(g.Listen)
+	configuration, err := g.options.Configuration(g.Listen)
 	if err != nil {
 		return err
-	}
-	var (
-		url      = "https://localhost:" + port + "/validate-eviction"
-		none     = admissionregistrationv1.SideEffectClassNone
-		scope    = admissionregistrationv1.NamespacedScope
-		failure  = g.options.FailurePolicy
-		seconds  = int32(5)
-		selector *metav1.LabelSelector
-	)
-	if failure == "" {
-		failure = admissionregistrationv1.Fail
-	}
-	if len(g.options.Namespaces) > 0 {
-		selector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{
-			Key: "kubernetes.io/metadata.name", Operator: metav1.LabelSelectorOpIn, Values: g.options.Namespaces,
-		}}}
-	}
-	configuration := &admissionregistrationv1.ValidatingWebhookConfiguration{
-		ObjectMeta: metav1.ObjectMeta{Name: g.options.Name},
-		Webhooks: []admissionregistrationv1.ValidatingWebhook{{
-			Name:                    "evictions.evictgate.dev",
-			ClientConfig:            admissionregistrationv1.WebhookClientConfig{URL: &url, CABundle: g.options.CABundle},
-			AdmissionReviewVersions: []string{"v1"},
-			FailurePolicy:           &failure,
-			SideEffects:             &none,
-			TimeoutSeconds:          &seconds,
-			NamespaceSelector:       selector,
-			Rules: []admissionregistrationv1.RuleWithOperations{{
-				Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create},
-				Rule:       admissionregistrationv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"pods/eviction"}, Scope: &scope},
-			}},
-		}},
-	}
-	if g.options.CABundle == nil {
-		configuration.Annotations = map[string]string{"cert-manager.io/inject-ca-from-secret": "default/" + g.options.Name}
 	}
 	_, err = g.options.Plane.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Create(ctx, configuration, metav1.CreateOptions{})
 	if err != nil {
 		return fmt.Errorf("register the webhook: %w", err)
 	}
 	return nil
+}
+
+// Configuration has the webhooks of a server at that address; Name must be set.
+func (o *Options) Configuration(listen string) (*admissionregistrationv1.ValidatingWebhookConfiguration, error) {
+	_, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return nil, err
+	}
+	evictions := o.webhook("evictions.evictgate.dev", "https://localhost:"+port+"/validate-eviction", admissionregistrationv1.RuleWithOperations{
+		Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create},
+		Rule:       admissionregistrationv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"pods/eviction"}, Scope: new(admissionregistrationv1.NamespacedScope)},
+	})
+	if len(o.Namespaces) > 0 {
+		evictions.NamespaceSelector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{
+			Key: "kubernetes.io/metadata.name", Operator: metav1.LabelSelectorOpIn, Values: o.Namespaces,
+		}}}
+	}
+	configuration := &admissionregistrationv1.ValidatingWebhookConfiguration{
+		ObjectMeta: metav1.ObjectMeta{Name: o.Name},
+		Webhooks:   []admissionregistrationv1.ValidatingWebhook{evictions},
+	}
+	if o.Policies != nil {
+		hook := o.webhook("policies.evictgate.dev", "https://localhost:"+port+"/validate-evictionpolicy", admissionregistrationv1.RuleWithOperations{
+			Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create, admissionregistrationv1.Update},
+			Rule:       admissionregistrationv1.Rule{APIGroups: []string{"evictgate.dev"}, APIVersions: []string{"v1alpha1"}, Resources: []string{"evictionpolicies"}, Scope: new(admissionregistrationv1.ClusterScope)},
+		})
+		hook.ObjectSelector = o.Policies
+		configuration.Webhooks = append(configuration.Webhooks, hook)
+	}
+	if o.CABundle == nil {
+		configuration.Annotations = map[string]string{"cert-manager.io/inject-ca-from-secret": "default/" + o.Name}
+	}
+	return configuration, nil
+}
+
+func (o *Options) webhook(name, url string, rule admissionregistrationv1.RuleWithOperations) admissionregistrationv1.ValidatingWebhook {
+	failure := o.FailurePolicy
+	if failure == "" {
+		failure = admissionregistrationv1.Fail
+	}
+	return admissionregistrationv1.ValidatingWebhook{
+		Name:                    name,
+		ClientConfig:            admissionregistrationv1.WebhookClientConfig{URL: &url, CABundle: o.CABundle},
+		AdmissionReviewVersions: []string{"v1"},
+		FailurePolicy:           &failure,
+		SideEffects:             new(admissionregistrationv1.SideEffectClassNone),
+		TimeoutSeconds:          new(int32(5)),
+		Rules:                   []admissionregistrationv1.RuleWithOperations{rule},
+	}
 }
 
 func (g *Gate) launch() error {

@@ -99,6 +99,21 @@ func (c *ControlPlane) Apply(ctx context.Context, yaml string) error {
 	return nil
 }
 
+// InstallCRDs applies config/crd, as somebody who installs Evictgate does, and waits until the API server
+// serves what it defines.
+func (c *ControlPlane) InstallCRDs(ctx context.Context) error {
+	dir := filepath.Join(rootDir(), "config", "crd")
+	for _, args := range [][]string{
+		{"apply", "--server-side", "-f", dir},
+		{"wait", "--for=condition=Established", "--timeout=30s", "-f", dir},
+	} {
+		if _, stderr, err := c.Kubectl(ctx, args...); err != nil {
+			return fmt.Errorf("install the CRDs: %w: %s", err, strings.TrimSpace(stderr))
+		}
+	}
+	return nil
+}
+
 // CreateNodes creates nodes, spread over the zones zone-a, zone-b and zone-c in the order of
 // their names' arrival, and with kwok waits until pods can be placed on them. They carry no
 // taint of their own, so any manifest can be scheduled.

@@ -104,23 +104,28 @@ func Program(name string) (path string, built bool) {
 	return path, err == nil && info.Mode()&0o111 != 0
 }
 
-// binDir is $EVICTGATE_BIN or bin/ at the module's root. The root is found from the working
-// directory: paths that the compiler records are gone in a binary built with -trimpath.
+// binDir is $EVICTGATE_BIN or bin/ at the module's root.
 func binDir() string {
 	if dir := os.Getenv("EVICTGATE_BIN"); dir != "" {
 		return dir
 	}
+	return filepath.Join(rootDir(), "bin")
+}
+
+// rootDir is the module's root, found from the working directory: paths that the compiler records are gone
+// in a binary built with -trimpath. Outside the module it is the working directory.
+func rootDir() string {
 	dir, err := os.Getwd()
 	if err != nil {
-		return "bin"
+		return ""
 	}
 	for ; ; dir = filepath.Dir(dir) {
 		gomod, err := os.ReadFile(filepath.Join(dir, "go.mod"))
 		if err == nil && strings.HasPrefix(string(gomod), "module "+module+"\n") {
-			return filepath.Join(dir, "bin")
+			return dir
 		}
 		if dir == filepath.Dir(dir) {
-			return "bin"
+			return ""
 		}
 	}
 }

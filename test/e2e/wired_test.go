@@ -1,0 +1,44 @@
+package e2e
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/evictgate/evictgate/policies/v1alpha1"
+	"github.com/evictgate/evictgate/test/gate"
+)
+
+func TestTheProgramServesTheClustersPolicies(t *testing.T) {
+	plane := ownPlane(t)
+	if err := plane.InstallCRDs(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	g, err := gate.Start(t.Context(), gate.Options{
+		Plane: plane, Binary: shared.binary, Policies: &metav1.LabelSelector{},
+		Args: []string{"--policies", "cluster", "--policies", "default"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = g.Stop() })
+	if _, stderr, err := apply(t.Context(), plane, inline("broken", typeError)); err == nil || !strings.Contains(stderr, "spec.rego: 3:53") {
+		t.Errorf("%v: %s", err, stderr)
+	}
+	mustApply(t, plane, inline("closed", strings.ReplaceAll(typeError, " if input.pod.metadata.lables.app", "")))
+	awaitPolicy(t, plane, "closed", "ready", isReady)
+	pod(t, plane, "web")
+	refused := 0
+	for refused < 4 {
+		if s := status(t, tryEvict(t, plane, "web", nil)); s.Code != http.StatusForbidden {
+			t.Fatalf("%+v", s)
+		}
+		refused++
+	}
+	if err := g.Terminate(); err != nil { // before its interval of half a minute
+		t.Error(err)
+	}
+	awaitPolicy(t, plane, "closed", "counted", func(p *v1alpha1.EvictionPolicy) bool { return p.Status.Counts.Refused == 4 })
+}

@@ -1,0 +1,158 @@
+package evictionpolicy
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	admissionv1 "k8s.io/api/admission/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/evictgate/evictgate/policies"
+)
+
+const broken = "rego: |\n  package eviction.a\n  deny contains nope(1)"
+
+// ask posts a review of a policy to a handler and returns the answer.
+func ask(t *testing.T, ctx context.Context, h http.Handler, o *unstructured.Unstructured, changes ...func(*admissionv1.AdmissionRequest)) *admissionv1.AdmissionResponse {
+	t.Helper()
+	request := &admissionv1.AdmissionRequest{
+		UID: "review", Operation: admissionv1.Create, Name: o.GetName(),
+		Kind:   metav1.GroupVersionKind{Group: "evictgate.dev", Version: "v1alpha1", Kind: "EvictionPolicy"},
+		Object: runtime.RawExtension{Raw: raw(t, o)},
+	}
+	for _, change := range changes {
+		change(request)
+	}
+	body, err := json.Marshal(admissionv1.AdmissionReview{TypeMeta: metav1.TypeMeta{APIVersion: "admission.k8s.io/v1", Kind: "AdmissionReview"}, Request: request})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := httptest.NewRequestWithContext(ctx, http.MethodPost, Path, bytes.NewReader(body))
+	r.Header.Set("Content-Type", "application/json")
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	var answer admissionv1.AdmissionReview
+	if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil || answer.Response == nil || answer.Response.UID != "review" {
+		t.Fatalf("not an answer to the review: %s (%v)", w.Body, err)
+	}
+	return answer.Response
+}
+
+func raw(t *testing.T, o *unstructured.Unstructured) []byte {
+	t.Helper()
+	data, err := o.MarshalJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func updateOf(t *testing.T, old *unstructured.Unstructured) func(*admissionv1.AdmissionRequest) {
+	return func(r *admissionv1.AdmissionRequest) {
+		r.Operation, r.OldObject.Raw = admissionv1.Update, raw(t, old)
+	}
+}
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+func TestWhatTheValidatorAnswers(t *testing.T) {
+	doubt := func(u policies.Unit) policies.Problems {
+		return policies.Problems{{File: u.Files[0].Name, Path: "spec.match", Message: "selects nothing"}}
+	}
+	h := (&Validator{Check: compile, Lint: doubt, Log: quiet()}).Handler()
+	good, bad := evp(t, "x", "library: freeze_window"), evp(t, "x", broken)
+	labelled, leaving := bad.DeepCopy(), bad.DeepCopy()
+	labelled.SetLabels(map[string]string{"team": "shop"})
+	leaving.SetDeletionTimestamp(&metav1.Time{Time: noon})
+	for name, c := range map[string]struct {
+		object  *unstructured.Unstructured
+		change  func(*admissionv1.AdmissionRequest)
+		allowed bool
+		code    int32
+		message string
+		warns   []string
+	}{
+		"a good one":                       {object: good, allowed: true, code: 200, warns: []string{"spec.match: selects nothing"}},
+		"a broken one":                     {object: bad, code: 422, message: `EvictionPolicy "x" is invalid: spec.rego:2:15: rego_type_error: undefined function nope`},
+		"an update to a broken one":        {object: bad, change: updateOf(t, good), code: 422, message: `EvictionPolicy "x" is invalid: spec.rego:2:15: `},
+		"a label on a broken one":          {object: labelled, change: updateOf(t, bad), allowed: true, code: 200},
+		"a broken one on its way out":      {object: leaving, change: updateOf(t, good), allowed: true, code: 200},
+		"the cure of a broken one":         {object: good, change: updateOf(t, bad), allowed: true, code: 200, warns: []string{"spec.match: selects nothing"}},
+		"an operation nobody registered":   {object: bad, change: func(r *admissionv1.AdmissionRequest) { r.Operation = admissionv1.Delete }, allowed: true, code: 200},
+		"another kind":                     {object: bad, change: func(r *admissionv1.AdmissionRequest) { r.Kind.Kind = "Pod" }, code: 400, message: `expected an EvictionPolicy of group evictgate.dev, got kind "Pod" of group "evictgate.dev"`},
+		"a request without an object":      {object: bad, change: func(r *admissionv1.AdmissionRequest) { r.Object.Raw = nil }, code: 400, message: "request.object is not an EvictionPolicy"},
+		"an object whose old is no object": {object: bad, change: func(r *admissionv1.AdmissionRequest) { r.OldObject.Raw = []byte("7") }, code: 422, message: `EvictionPolicy "x" is invalid`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			change := c.change
+			if change == nil {
+				change = func(*admissionv1.AdmissionRequest) {}
+			}
+			got := ask(t, t.Context(), h, c.object, change)
+			if got.Allowed != c.allowed || got.Result.Code != c.code || !strings.HasPrefix(got.Result.Message, c.message) {
+				t.Errorf("allowed %t, %d %q", got.Allowed, got.Result.Code, got.Result.Message)
+			}
+			if diff := cmp.Diff(c.warns, got.Warnings); diff != "" {
+				t.Errorf("warnings (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestAnErrorOfOursRefusesNoPolicy(t *testing.T) {
+	release := make(chan struct{})
+	defer close(release)
+	for name, c := range map[string]struct {
+		check func(policies.Unit) policies.Problems
+		want  string
+	}{
+		"a panic":                   {func(policies.Unit) policies.Problems { panic("oops") }, "the check failed by an error of Evictgate, which its log shows"},
+		"a compilation without end": {func(policies.Unit) policies.Problems { <-release; return nil }, "it was not compiled in time"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := (&Validator{Check: c.check, Log: quiet()}).Handler()
+			// More than run beside each other: those that wait are bounded, too.
+			for range atOnce + 1 {
+				ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+				got := ask(t, ctx, h, evp(t, "x", broken))
+				cancel()
+				want := []string{"EvictionPolicy/x was stored unchecked, since " + c.want + "; see its condition Ready"}
+				if diff := cmp.Diff(want, got.Warnings); !got.Allowed || diff != "" {
+					t.Errorf("allowed %t, warnings (-want +got):\n%s", got.Allowed, diff)
+				}
+			}
+		})
+	}
+}
+
+func TestAFailedLintLosesOnlyItsWarnings(t *testing.T) {
+	h := (&Validator{Check: compile, Lint: func(policies.Unit) policies.Problems { panic("oops") }, Log: quiet()}).Handler()
+	if got := ask(t, t.Context(), h, evp(t, "x", "library: freeze_window")); !got.Allowed || got.Warnings != nil {
+		t.Errorf("allowed %t, warnings %q", got.Allowed, got.Warnings)
+	}
+	if got := ask(t, t.Context(), h, evp(t, "x", broken)); got.Allowed {
+		t.Error("a broken policy was taken")
+	}
+}
+
+func TestWarningsStayWithinWhatTheAPIServerShows(t *testing.T) {
+	u := unit(t, "x", "library: freeze_window")
+	problems := make(policies.Problems, maxWarnings+3)
+	for i := range problems {
+		problems[i] = policies.Problem{File: u.Files[0].Name, Message: strings.Repeat("ä", 2*maxWarning)}
+	}
+	got := warnings(u, problems)
+	if len(got) != maxWarnings+1 || got[maxWarnings] != "and 3 more" || len([]rune(got[0])) != maxWarning {
+		t.Errorf("%d warnings, the first of %d characters, the last %q", len(got), len([]rune(got[0])), got[len(got)-1])
+	}
+}
