@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/dependencies"
 	"github.com/open-policy-agent/opa/v1/metrics"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/open-policy-agent/opa/v1/topdown"
@@ -37,7 +36,7 @@ type boundPolicy struct {
 	// rego, which costs as much again as a small policy.
 	query *topdown.Query
 	// constants are the values of the rules that depend on the parameters alone; nil when one failed.
-	constants *values
+	constants *ruleValues
 	// needs is what the policy reads.
 	needs *Needs
 	// memo holds answers by what the policy reads, which is in these leaves; nil when none can come again.
@@ -76,6 +75,15 @@ type BoundPolicy struct {
 // Load compiles the policies of directories or files as one set. The error is of type Problems when the
 // sources were read but cannot be used; a set without a policy is an error, too.
 func Load(paths ...string) (*Set, error) {
+	files, err := ReadPaths(paths...)
+	if err != nil {
+		return nil, err
+	}
+	return compileSome(files, paths)
+}
+
+// ReadPaths reads the policy sources of directories or files: see ReadDir.
+func ReadPaths(paths ...string) ([]File, error) {
 	var files []File
 	for _, path := range paths {
 		more, err := ReadDir(path)
@@ -84,6 +92,11 @@ func Load(paths ...string) (*Set, error) {
 		}
 		files = append(files, more...)
 	}
+	return files, nil
+}
+
+// compileSome compiles what was read from some paths; it must hold a policy.
+func compileSome(files []File, paths []string) (*Set, error) {
 	set, err := Compile(files)
 	if err != nil {
 		return nil, err
@@ -104,13 +117,17 @@ func compileAll(s sources, problems Problems) (*Set, error) {
 	if len(problems) > 0 {
 		// The modules are still looked at, so that one run shows everything.
 		_, more := parseModules(s.modules)
-		return nil, append(problems, more...)
+		return nil, append(problems, s.locate(more)...)
 	}
-	return compile(s, func(Metadata) bool { return true })
+	set, problems := compile(s, func(Metadata) bool { return true })
+	if len(problems) > 0 {
+		return nil, s.locate(problems)
+	}
+	return set, nil
 }
 
 // compile builds the set. A policy that no binding names is bound by itself when bindBare says so.
-func compile(s sources, bindBare func(Metadata) bool) (*Set, error) {
+func compile(s sources, bindBare func(Metadata) bool) (*Set, Problems) {
 	named := map[string]bool{}
 	for _, b := range s.bindings {
 		named[b.policy] = true
@@ -144,7 +161,7 @@ func compile(s sources, bindBare func(Metadata) bool) (*Set, error) {
 		metas[meta.ID] = meta
 		if !named[meta.ID] && bindBare(meta) {
 			if i := slices.IndexFunc(bindings, func(b binding) bool { return b.name == meta.ID }); i >= 0 {
-				problems = append(problems, Problem{File: bindings[i].file, Message: fmt.Sprintf("EvictionPolicy %s has the name of the policy in %s, which it does not bind; give it another name", meta.ID, fileOf(module))})
+				problems = append(problems, bindings[i].at("EvictionPolicy %s has the name of the policy in %s, which it does not bind; give it another name", meta.ID, fileOf(module)))
 			}
 			bare := binding{name: meta.ID, file: fileOf(module), policy: meta.ID}
 			if s.examples && meta.Parameters != nil {
@@ -161,7 +178,7 @@ func compile(s sources, bindBare func(Metadata) bool) (*Set, error) {
 	return set.bind(bindings, metas)
 }
 
-func (s *Set) bind(bindings []binding, metas map[string]Metadata) (*Set, error) {
+func (s *Set) bind(bindings []binding, metas map[string]Metadata) (*Set, Problems) {
 	var refs []ast.Ref
 	var problems Problems
 	var reads [][]ast.Ref
@@ -209,9 +226,9 @@ func (s *Set) prepare(b binding, meta Metadata) (*boundPolicy, []ast.Ref, error)
 		}
 	}
 	body := ast.MustParseBody(strings.Join(terms, "; "))
-	refs, err := dependencies.Base(s.compiler, body)
+	refs, err := baseRefs(s.compiler, body)
 	if err != nil {
-		return nil, nil, fmt.Errorf("find what policy %s reads: %w", b.policy, err)
+		return nil, nil, fmt.Errorf("it cannot be told what policy %s reads: %w", b.policy, err)
 	}
 	p.needs = newNeeds(refs)
 	params := b.parameters
@@ -268,6 +285,13 @@ func (b *binding) problem(parameter, message string) Problem {
 	}
 	p := Problem{File: b.file, Path: strings.Join(path, "."), Message: message}
 	p.Row, p.Col = b.place.of(path...)
+	return p
+}
+
+// at is a finding about the binding's name.
+func (b *binding) at(format string, args ...any) Problem {
+	p := Problem{File: b.file, Path: "metadata.name", Message: fmt.Sprintf(format, args...)}
+	p.Row, p.Col = b.place.of("metadata", "name")
 	return p
 }
 
@@ -363,42 +387,12 @@ func parseModules(files []File) ([]*ast.Module, Problems) {
 func parseModule(f File) (*ast.Module, Problems) {
 	module, err := ast.ParseModuleWithOpts(f.Name, string(f.Data), ast.ParserOptions{ProcessAnnotation: true, RegoVersion: ast.RegoV1})
 	if err != nil {
-		return nil, problemsOf(err, f.Name)
+		return nil, syntaxProblems(f, err)
 	}
 	if module == nil {
 		return nil, Problems{{File: f.Name, Message: "the module is empty; expected a package eviction.<id>"}}
 	}
-	return module, checkPackage(f.Name, module)
-}
-
-// checkPackage holds a module to the shape of a policy, or of a helper below lib.
-func checkPackage(file string, module *ast.Module) Problems {
-	at := func(l *ast.Location, format string, args ...any) Problem {
-		return Problem{File: file, Row: l.Row, Col: l.Col, Message: fmt.Sprintf(format, args...)}
-	}
-	path := module.Package.Path
-	if len(path) > 1 && path[1].Equal(ast.StringTerm("lib")) {
-		return nil
-	}
-	if policyID(module) == "" {
-		return Problems{at(module.Package.Location, "package %s is neither a policy, eviction.<id>, nor a helper below lib", module.Package.Path.String()[len("data."):])}
-	}
-	var problems Problems
-	effects := 0
-	for _, rule := range module.Rules {
-		name := rule.Head.Ref()[0].String()
-		if name != string(Deny) && name != string(Delay) && name != string(Warning) {
-			continue
-		}
-		effects++
-		if rule.Head.RuleKind() != ast.MultiValue || len(rule.Head.Ref()) != 1 {
-			problems = append(problems, at(rule.Location, "%s must be a set of violations: write `%s contains {\"reason\": …, \"detail\": …} if { … }`", name, name))
-		}
-	}
-	if effects == 0 {
-		problems = append(problems, at(module.Package.Location, "the policy has none of the rules deny, delay, warn: it can never hold an eviction"))
-	}
-	return problems
+	return module, checkPackage(module)
 }
 
 // policyID is the <id> of a package eviction.<id>; empty for any other package.
@@ -435,7 +429,7 @@ func duplicates(modules []*ast.Module, bindings []binding) Problems {
 	names := map[string]string{}
 	for _, b := range bindings {
 		if other, ok := names[b.name]; ok {
-			problems = append(problems, Problem{File: b.file, Message: fmt.Sprintf("EvictionPolicy %s stands in %s, too", b.name, other)})
+			problems = append(problems, b.at("EvictionPolicy %s stands in %s, too", b.name, other))
 			continue
 		}
 		names[b.name] = b.file
@@ -455,6 +449,9 @@ func Capabilities() *ast.Capabilities {
 }
 
 func compileModules(modules []*ast.Module) (*ast.Compiler, Problems) {
+	for _, m := range modules {
+		typeParameters(m)
+	}
 	schemas := ast.NewSchemaSet()
 	schemas.Put(ast.SchemaRootRef, InputSchema())
 	compiler := ast.NewCompiler().
@@ -488,24 +485,22 @@ func metadataOf(compiler *ast.Compiler, module *ast.Module) (Metadata, Problems)
 	for _, r := range a.RelatedResources {
 		meta.RelatedResources = append(meta.RelatedResources, r.Ref.String())
 	}
-	problem := func(format string, args ...any) Problem {
-		return Problem{File: fileOf(module), Row: a.Location.Row, Col: a.Location.Col, Message: "METADATA: " + fmt.Sprintf(format, args...)}
-	}
+	at := metadataPlaces(a)
 	var problems Problems
 	if id, ok := a.Custom["id"]; ok && id != meta.ID {
-		problems = append(problems, problem("custom.id is %v, but the package is eviction.%s", id, meta.ID))
+		problems = append(problems, at.problem("custom.id", "custom.id is %v, but the package is eviction.%s", id, meta.ID))
 	}
 	if raw, ok := a.Custom["enforcement"]; ok {
 		e, err := parseEnforcement(fmt.Sprint(raw))
 		if err != nil {
-			problems = append(problems, problem("custom.enforcement: %v", err))
+			problems = append(problems, at.problem("custom.enforcement", "custom.enforcement: %v", err))
 		} else if e != "" {
 			meta.Enforcement = e
 		}
 	}
 	parameters, err := parametersOf(a)
 	if err != nil {
-		problems = append(problems, problem("%v", err))
+		problems = append(problems, at.problem(fieldOfError(err), "%v", err))
 	}
 	meta.Parameters = parameters
 	meta.Default = a.Custom["default"] == true

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/dependencies"
 )
 
 // constantsTimeout bounds the evaluation of one constant rule.
@@ -15,7 +14,7 @@ const constantsTimeout = 100 * time.Millisecond
 // constants evaluates, once for a binding, the rules of its policy whose values follow from the
 // parameters alone, such as the windows of a freeze_window that can be read: every review begins with
 // them. When one of them fails there are none, so that reviews meet the failure and name its line.
-func (s *Set) constants(p *boundPolicy) *values {
+func (s *Set) constants(p *boundPolicy) *ruleValues {
 	cache := newRuleCache(nil)
 	input := ast.ObjectTerm([2]*ast.Term{parametersKey, p.parametersTerm})
 	for _, ref := range s.constantRules(p.policy) {
@@ -47,7 +46,7 @@ func (s *Set) constantRules(id string) []ast.Ref {
 }
 
 func (s *Set) isConstant(ref ast.Ref) bool {
-	read, err := dependencies.Base(s.compiler, ast.NewBody(ast.NewExpr(ast.NewTerm(ref))))
+	read, err := baseRefs(s.compiler, ast.NewBody(ast.NewExpr(ast.NewTerm(ref))))
 	if err != nil {
 		return false
 	}

@@ -220,9 +220,9 @@ func TestCheckTellsWhatIsBrokenInEveryDirectory(t *testing.T) {
 		must(t, err)
 	}
 	want := []string{
-		filepath.Join(dir, "one/b.yaml") + `:1: expected apiVersion evictgate.dev/v1alpha1 and kind EvictionPolicy, found "" and "X"`,
-		filepath.Join(dir, "one/a.rego") + ":1:1: package nope is neither a policy, eviction.<id>, nor a helper below lib",
-		filepath.Join(dir, "two/c.rego") + ":1:1: package none is neither a policy, eviction.<id>, nor a helper below lib",
+		filepath.Join(dir, "one/b.yaml") + `:1:1: expected apiVersion evictgate.dev/v1alpha1 and kind EvictionPolicy, found "" and "X"`,
+		filepath.Join(dir, "one/a.rego") + ":1:1: package nope is neither a policy, eviction.<id>, nor a helper below lib; write package eviction.nope",
+		filepath.Join(dir, "two/c.rego") + ":1:1: package none is neither a policy, eviction.<id>, nor a helper below lib; write package eviction.none",
 	}
 	slices.Sort(want)
 	got := problemLines(t, s.Check())

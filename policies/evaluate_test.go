@@ -52,7 +52,7 @@ func TestEvaluate(t *testing.T) {
 			},
 		},
 		"violations without a reason are a failure, and the others count": {
-			files: []File{policy("x", "deny contains {\"detail\": {}}\n\ndeny contains {\"reason\": \" \\n \"}\n\ndeny contains \"held\"\n\ndeny contains 7"), policy("y", `delay contains "later"`)},
+			files: []File{policy("x", "deny contains object.union({\"detail\": {}}, {})\n\ndeny contains {\"reason\": \" \\n \"}\n\ndeny contains \"held\"\n\ndeny contains x if some x in [7]"), policy("y", `delay contains "later"`)},
 			want: Decision{
 				Outcome: Denied, Code: 403, Reason: "Forbidden", Message: "held (policy x)",
 				Violations: []Violation{denied("x", "held"), {Policy: "y", Effect: Delay, Enforcement: Enforce, Reason: "later"}},
@@ -80,7 +80,7 @@ func TestEvaluate(t *testing.T) {
 			},
 		},
 		"several failures are all named": {
-			files: []File{policy("x", "deny contains 1"), policy("y", "deny contains 2"), bind("z", "enforcement: Audit\n"+inline("z", "deny contains 3")), bind("w", "enforcement: Warn\n"+inline("w", "deny contains 4"))},
+			files: []File{policy("x", "deny contains x if some x in [1]"), policy("y", "deny contains x if some x in [2]"), bind("z", "enforcement: Audit\n"+inline("z", "deny contains x if some x in [3]")), bind("w", "enforcement: Warn\n"+inline("w", "deny contains x if some x in [4]"))},
 			want: Decision{
 				Outcome: Undecided, Code: 429, Reason: "TooManyRequests", Message: "policies x, y could not be evaluated" + mend,
 				Failures: []Failure{

@@ -75,5 +75,9 @@ func compileLibrary(bound func(Metadata) bool) (*Set, error) {
 		return nil, problems
 	}
 	s.examples = true
-	return compile(s, bound)
+	set, problems := compile(s, bound)
+	if len(problems) > 0 {
+		return nil, problems
+	}
+	return set, nil
 }

@@ -123,6 +123,8 @@ type binding struct {
 type sources struct {
 	modules  []File // Rego only
 	bindings []binding
+	// inline are those modules that EvictionPolicies hold, by their name.
+	inline map[string]inlineModule
 	// library lists the ids of the embedded library that bindings name.
 	library []string
 	// examples gives a policy that no binding names the examples of its parameters.
@@ -168,9 +170,7 @@ func (s *sources) addYAML(f File) Problems {
 	var problems Problems
 	for _, doc := range splitYAML(string(f.Data)) {
 		if strings.TrimSpace(stripComments(doc.text)) != "" {
-			if err := s.addPolicy(f.Name, doc); err != nil {
-				problems = append(problems, placed(err, f.Name, doc.row)...)
-			}
+			problems = append(problems, s.addPolicy(f.Name, doc)...)
 		}
 	}
 	return problems
@@ -179,10 +179,6 @@ func (s *sources) addYAML(f File) Problems {
 // placed gives an error the place of the YAML document in which it was found; a syntax error names
 // its own line, counted from the document's first.
 func placed(err error, file string, row int) Problems {
-	var ps Problems
-	if errors.As(err, &ps) {
-		return ps
-	}
 	message := err.Error()
 	if m := yamlLine.FindStringSubmatchIndex(message); m != nil {
 		line, _ := strconv.Atoi(message[m[2]:m[3]])
@@ -224,67 +220,83 @@ func stripComments(doc string) string {
 	return strings.Join(kept, "\n")
 }
 
-func (s *sources) addPolicy(file string, doc yamlDoc) error {
+func (s *sources) addPolicy(file string, doc yamlDoc) Problems {
+	m := newManifest(file, doc)
+	if problems := m.check(); len(problems) > 0 {
+		return problems
+	}
 	var p v1alpha1.EvictionPolicy
 	if err := yaml.UnmarshalStrict([]byte(doc.text), &p); err != nil {
-		return fmt.Errorf("not an %s: %w", v1alpha1.Kind, err)
+		return m.unreadable(err)
 	}
-	b, err := newBinding(file, &p)
-	if err != nil {
-		return err
+	b, errs := newBinding(file, &p)
+	var problems Problems
+	for _, err := range errs {
+		problems = append(problems, m.problemOf(err))
 	}
-	b.place = newPlaces(doc)
-	if p.Spec.Rego != "" {
-		inline := File{Name: fmt.Sprintf("%s (%s spec.rego)", file, p.Name), Data: []byte(p.Spec.Rego)}
-		module, problems := parseModule(inline)
-		if len(problems) > 0 {
-			return problems
-		}
-		if b.policy = policyID(module); b.policy == "" {
-			l := module.Package.Location
-			return Problems{{File: inline.Name, Row: l.Row, Col: l.Col, Message: "spec.rego must be a policy, package eviction.<id>; a helper below lib stands in a .rego file"}}
-		}
-		s.modules = append(s.modules, inline)
+	b.place = m.at
+	if p.Spec.Rego != "" && p.Spec.Library == "" {
+		problems = append(problems, s.addInline(newInlineModule(m, p.Name, p.Spec.Rego), &b)...)
 	} else {
 		s.library = append(s.library, p.Spec.Library)
 	}
-	s.bindings = append(s.bindings, b)
+	if len(problems) == 0 {
+		s.bindings = append(s.bindings, b)
+	}
+	return problems
+}
+
+// addInline adds the module that a binding holds.
+func (s *sources) addInline(inline inlineModule, b *binding) Problems {
+	if s.inline == nil {
+		s.inline = map[string]inlineModule{}
+	}
+	s.inline[inline.Name] = inline
+	module, problems := parseModule(inline.File)
+	if len(problems) > 0 {
+		return s.locate(problems)
+	}
+	if b.policy = policyID(module); b.policy == "" {
+		return s.locate(Problems{problemAt(module.Package.Location, "spec.rego must be a policy, package eviction.<id>; a helper below lib stands in a .rego file")})
+	}
+	s.modules = append(s.modules, inline.File)
 	return nil
 }
 
-func newBinding(file string, p *v1alpha1.EvictionPolicy) (binding, error) {
+// newBinding reads what an EvictionPolicy says, and tells all that is wrong with it.
+func newBinding(file string, p *v1alpha1.EvictionPolicy) (b binding, errs []error) {
+	wrong := func(field, format string, args ...any) {
+		errs = append(errs, fieldErrorf(field, format, args...))
+	}
 	switch {
-	case p.APIVersion != v1alpha1.APIVersion || p.Kind != v1alpha1.Kind:
-		return binding{}, fmt.Errorf("expected apiVersion %s and kind %s, found %q and %q", v1alpha1.APIVersion, v1alpha1.Kind, p.APIVersion, p.Kind)
 	case p.Name == "":
-		return binding{}, errors.New("metadata.name is missing")
-	case (p.Spec.Library == "") == (p.Spec.Rego == ""):
-		return binding{}, fmt.Errorf("%s %s: set exactly one of spec.library and spec.rego", p.Kind, p.Name)
+		wrong("metadata.name", "metadata.name is missing")
+	case p.Spec.Library != "" && p.Spec.Rego != "":
+		wrong("spec.library", "spec.library and spec.rego are both set; leave one of them out")
+	case p.Spec.Library == "" && p.Spec.Rego == "":
+		wrong("spec", "spec has neither library, the id of a shipped policy, nor rego, a policy of your own; set one of them")
 	case p.Spec.Library != "" && !slices.Contains(LibraryIDs(), p.Spec.Library):
-		return binding{}, fmt.Errorf("%s %s: the library has no policy %q; it has %s", p.Kind, p.Name, p.Spec.Library, strings.Join(LibraryIDs(), ", "))
+		wrong("spec.library", "the library has no policy %s%s", p.Spec.Library, instead(p.Spec.Library, LibraryIDs()))
 	}
 	enforcement, err := parseEnforcement(string(p.Spec.Enforcement))
 	if err != nil {
-		return binding{}, fmt.Errorf("%s %s: spec.enforcement: %w", p.Kind, p.Name, err)
-	}
-	if enforcement == "" {
-		enforcement = Enforce
+		wrong("spec.enforcement", "spec.enforcement is %s; it must be Enforce, Warn or Audit", p.Spec.Enforcement)
 	}
 	match, err := newMatcher(p.Spec.Match)
 	if err != nil {
-		return binding{}, fmt.Errorf("%s %s: %w", p.Kind, p.Name, err)
+		errs = append(errs, err)
 	}
 	parameters, err := parametersGiven(p.Spec.Parameters)
 	if err != nil {
-		return binding{}, fmt.Errorf("%s %s: spec.parameters: %w", p.Kind, p.Name, err)
+		wrong("spec.parameters", "spec.parameters: %w", err)
 	}
-	b := binding{name: p.Name, file: file, policy: p.Spec.Library, parameters: parameters, enforcement: enforcement, match: match}
+	b = binding{name: p.Name, file: file, policy: p.Spec.Library, parameters: parameters, enforcement: cmp.Or(enforcement, Enforce), match: match}
 	if p.Spec.MaxHold != nil {
 		if b.maxHold = p.Spec.MaxHold.Duration; b.maxHold <= 0 {
-			return binding{}, fmt.Errorf("%s %s: spec.maxHold is %s; give a time such as 24h, or leave it out for no limit", p.Kind, p.Name, b.maxHold)
+			wrong("spec.maxHold", "spec.maxHold is %s; give a time such as 24h, or leave it out for no limit", b.maxHold)
 		}
 	}
-	return b, nil
+	return b, errs
 }
 
 // parametersGiven reads spec.parameters. Numbers stay as they are written.

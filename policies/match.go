@@ -1,7 +1,6 @@
 package policies
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -35,57 +34,60 @@ func newMatcher(m *v1alpha1.Match) (matcher, error) {
 	if m == nil {
 		return matcher{}, nil
 	}
-	included, err := newScope(m.Scope)
+	included, err := newScope("spec.match", m.Scope)
 	if err != nil {
-		return matcher{}, fmt.Errorf("spec.match: %w", err)
+		return matcher{}, err
 	}
 	compiled := matcher{scope: included}
 	for i, e := range m.Excludes {
-		excluded, err := newScope(e)
+		field := fmt.Sprintf("spec.match.excludes[%d]", i)
+		excluded, err := newScope(field, e)
 		if err != nil {
-			return matcher{}, fmt.Errorf("spec.match.excludes[%d]: %w", i, err)
+			return matcher{}, err
 		}
 		if excluded.namespace == nil && excluded.pod == nil && excluded.state == nil && len(excluded.evictors) == 0 {
-			return matcher{}, fmt.Errorf("spec.match.excludes[%d] is empty and would exclude every eviction; name a namespaceSelector, podSelector, podState or evictors", i)
+			return matcher{}, fieldErrorf(field, "%s is empty and would exclude every eviction; name a namespaceSelector, podSelector, podState or evictors", field)
 		}
 		compiled.excludes = append(compiled.excludes, excluded)
 	}
 	return compiled, nil
 }
 
-func newScope(s v1alpha1.Scope) (scope, error) {
-	namespace, err := newSelector("namespaceSelector", s.NamespaceSelector)
+// newScope compiles the scope that stands in a field.
+func newScope(field string, s v1alpha1.Scope) (scope, error) {
+	namespace, err := newSelector(field+".namespaceSelector", s.NamespaceSelector)
 	if err != nil {
 		return scope{}, err
 	}
-	pod, err := newSelector("podSelector", s.PodSelector)
+	pod, err := newSelector(field+".podSelector", s.PodSelector)
 	if err != nil {
 		return scope{}, err
 	}
 	for i, e := range s.Evictors {
 		if e == (v1alpha1.EvictorMatch{}) {
-			return scope{}, fmt.Errorf("evictors[%d] is empty; name a kind, user or group", i)
+			at := fmt.Sprintf("%s.evictors[%d]", field, i)
+			return scope{}, fieldErrorf(at, "%s is empty; name a kind, user or group", at)
 		}
 	}
-	state, err := newPodState(s.PodState)
+	state, err := newPodState(field+".podState", s.PodState)
 	if err != nil {
 		return scope{}, err
 	}
 	return scope{namespace: namespace, pod: pod, state: state, evictors: s.Evictors}, nil
 }
 
-func newPodState(s *v1alpha1.PodState) (*podState, error) {
+func newPodState(field string, s *v1alpha1.PodState) (*podState, error) {
 	if s == nil {
 		return nil, nil
 	}
 	state := &podState{crashLooping: s.CrashLooping}
 	if s.UnreadyFor != nil {
 		if state.unreadyFor = s.UnreadyFor.Duration; state.unreadyFor <= 0 {
-			return nil, fmt.Errorf("podState.unreadyFor is %s; give a time such as 1h", state.unreadyFor)
+			return nil, fieldErrorf(field+".unreadyFor", "%s.unreadyFor is %s; give a time such as 1h", field, state.unreadyFor)
 		}
 	}
 	if *state == (podState{}) {
-		return nil, errors.New("podState is empty; give crashLooping: true or unreadyFor")
+		return nil, fieldErrorf(field, "%s is empty; give crashLooping: true or unreadyFor", field)
 	}
 	return state, nil
 }
@@ -96,7 +98,7 @@ func newSelector(field string, s *metav1.LabelSelector) (labels.Selector, error)
 	}
 	selector, err := metav1.LabelSelectorAsSelector(s)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", field, err)
+		return nil, fieldErrorf(field, "%s: %w", field, err)
 	}
 	return selector, nil
 }

@@ -116,7 +116,7 @@ func TestWhatIsRemembered(t *testing.T) {
 			policy("x", "deny contains \"x\" if _valid\n\n_valid if crypto.x509.parse_and_verify_certificates(\"t\")[0]"), same, same, false,
 		},
 		"a failure":                       {policy("x", `deny contains "x" if to_number(input.request.name) > 1`), same, same, false},
-		"a violation that cannot be read": {policy("x", `deny contains 7`), same, same, false},
+		"a violation that cannot be read": {policy("x", `deny contains x if some x in [7]`), same, same, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			set := compiled(t, tt.file)

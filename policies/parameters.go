@@ -4,13 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
-	"github.com/agnivade/levenshtein"
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
 )
@@ -62,21 +59,21 @@ func parametersOf(a *ast.Annotations) (*Parameters, error) {
 	}
 	properties, ok := viaPlainJSON(raw).(map[string]any)
 	if !ok {
-		return nil, errors.New("custom.parameters must be a map from the name of a parameter to its JSON schema")
+		return nil, fieldErrorf("custom.parameters", "custom.parameters must be a map from the name of a parameter to its JSON schema")
 	}
 	p := &Parameters{Properties: properties}
 	for _, name := range p.Names() {
 		if _, ok := properties[name].(map[string]any); !ok {
-			return nil, fmt.Errorf("custom.parameters.%s must be a JSON schema, for example {type: integer, default: 1}", name)
+			return nil, fieldErrorf("custom.parameters."+name, "custom.parameters.%s must be a JSON schema, for example {type: integer, default: 1}", name)
 		}
 	}
 	required, err := stringList(a.Custom["required"])
 	if err != nil {
-		return nil, fmt.Errorf("custom.required must be a list of names of parameters: %w", err)
+		return nil, fieldErrorf("custom.required", "custom.required must be a list of names of parameters: %w", err)
 	}
 	for _, name := range required {
 		if properties[name] == nil {
-			return nil, fmt.Errorf("custom.required names %s, which custom.parameters lacks", name)
+			return nil, fieldErrorf("custom.required", "custom.required names %s, which custom.parameters lacks%s", name, instead(name, p.Names()))
 		}
 	}
 	p.Required = required
@@ -85,8 +82,13 @@ func parametersOf(a *ast.Annotations) (*Parameters, error) {
 
 // verify checks the schema itself, and the defaults against it.
 func (p *Parameters) verify() error {
-	if err := callSchema(ast.JSONSchemaVerify.Name, p.Schema()); err != nil {
-		return fmt.Errorf("custom.parameters is not a JSON schema: %w", err)
+	for _, name := range p.Names() {
+		if wrong := unknownType(p.Properties[name]); wrong != "" {
+			return fieldErrorf("custom.parameters."+name, "custom.parameters.%s has the type %s%s", name, wrong, instead(wrong, schemaTypes))
+		}
+		if err := callSchema(ast.JSONSchemaVerify.Name, p.Properties[name]); err != nil {
+			return fieldErrorf("custom.parameters."+name, "custom.parameters.%s is not a JSON schema: %w", name, err)
+		}
 	}
 	given := map[string]any{}
 	for _, name := range p.Names() {
@@ -97,9 +99,22 @@ func (p *Parameters) verify() error {
 	whole := *p
 	whole.Required = nil
 	for _, finding := range whole.check(given) {
-		return fmt.Errorf("custom.parameters: the default of %s does not fit its own schema: %s", finding.name, finding.message)
+		return fieldErrorf("custom.parameters."+finding.name, "custom.parameters: the default of %s does not fit its own schema: %s", finding.name, finding.message)
 	}
 	return nil
+}
+
+// schemaTypes are the types that JSON schema knows.
+var schemaTypes = []string{"array", "boolean", "integer", "null", "number", "object", "string"}
+
+// unknownType is the type that a schema names, when there is no such type.
+func unknownType(schema any) string {
+	object, _ := schema.(map[string]any)
+	name, ok := object["type"].(string)
+	if !ok || slices.Contains(schemaTypes, name) {
+		return ""
+	}
+	return name
 }
 
 // wrongParameter is one finding about given parameters.
@@ -138,22 +153,7 @@ func (p *Parameters) instead(name string) string {
 	if len(p.Properties) == 0 {
 		return "; the policy takes none"
 	}
-	names := p.Names()
-	if near := nearest(name, names); near != "" {
-		return fmt.Sprintf("; did you mean %s?", near)
-	}
-	return "; there are " + strings.Join(names, ", ")
-}
-
-// nearest is the name that a misspelt one most likely means; empty when none is near.
-func nearest(name string, names []string) string {
-	best, distance := "", max(2, len(name)/3)+1
-	for _, candidate := range names {
-		if d := levenshtein.ComputeDistance(name, candidate); d < distance {
-			best, distance = candidate, d
-		}
-	}
-	return best
+	return instead(name, p.Names())
 }
 
 // complete adds the defaults of what is not given.

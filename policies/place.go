@@ -1,6 +1,8 @@
 package policies
 
 import (
+	"strconv"
+
 	"go.yaml.in/yaml/v3"
 )
 
@@ -36,8 +38,14 @@ func (p places) of(path ...string) (row, col int) {
 	return p.row + key.Line - 1, key.Column
 }
 
-// lookUp finds a key of a mapping, and its value.
+// lookUp finds a key of a mapping, and its value; of a list, the member of that number twice.
 func lookUp(at *yaml.Node, name string) (key, value *yaml.Node) {
+	if at == nil {
+		return nil, nil
+	}
+	if i, err := strconv.Atoi(name); err == nil && at.Kind == yaml.SequenceNode && i < len(at.Content) {
+		return at.Content[i], at.Content[i]
+	}
 	if at.Kind != yaml.MappingNode {
 		return nil, nil
 	}

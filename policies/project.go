@@ -310,7 +310,7 @@ type member struct {
 }
 
 // keyOf is a key as it stands in JSON.
-func keyOf(name string) string { return string(append(appendString(nil, name), ':')) }
+func jsonKey(name string) string { return string(append(appendString(nil, name), ':')) }
 
 // members are the fields of a struct that n needs.
 func (n *Needs) members(t reflect.Type) []member {
@@ -323,7 +323,7 @@ func (n *Needs) members(t reflect.Type) []member {
 		if need == nil {
 			continue
 		}
-		list = append(list, member{field: f, key: keyOf(f.name), project: need.memberProjector(f, t.FieldByIndex(f.index).Type)})
+		list = append(list, member{field: f, key: jsonKey(f.name), project: need.memberProjector(f, t.FieldByIndex(f.index).Type)})
 	}
 	return list
 }
@@ -381,7 +381,7 @@ func (n *Needs) keysProjector(t reflect.Type) projector {
 	}
 	entries := make([]entry, len(n.names))
 	for i, k := range n.names {
-		entries[i] = entry{reflect.ValueOf(k.name).Convert(t.Key()), keyOf(k.name), k.need.projector(t.Elem())}
+		entries[i] = entry{reflect.ValueOf(k.name).Convert(t.Key()), jsonKey(k.name), k.need.projector(t.Elem())}
 	}
 	return func(p *projection, v reflect.Value) error {
 		p.json = append(p.json, '{')

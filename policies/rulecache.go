@@ -12,16 +12,16 @@ import (
 // a policy asks for a handful of rules.
 type ruleCache struct {
 	// constants are values that other evaluations share; nil when there are none.
-	constants *values
+	constants *ruleValues
 	// frames are the values, and those below each `with` modifier under way.
-	frames []values
+	frames []ruleValues
 }
 
 // manyValues is from how many values on the tree finds them faster.
 const manyValues = 16
 
-// values are those of some rules.
-type values struct {
+// ruleValues are those of some rules.
+type ruleValues struct {
 	few  []ruleValue
 	many topdown.VirtualCache // what few has no place for
 }
@@ -32,12 +32,12 @@ type ruleValue struct {
 	term *ast.Term
 }
 
-func newRuleCache(constants *values) *ruleCache {
-	return &ruleCache{constants: constants, frames: make([]values, 1, 2)}
+func newRuleCache(constants *ruleValues) *ruleCache {
+	return &ruleCache{constants: constants, frames: make([]ruleValues, 1, 2)}
 }
 
 // Push begins a frame of its own: below a `with`, nothing that holds elsewhere need hold.
-func (c *ruleCache) Push() { c.frames = append(c.frames, values{}) }
+func (c *ruleCache) Push() { c.frames = append(c.frames, ruleValues{}) }
 
 // Pop ends the last frame.
 func (c *ruleCache) Pop() { c.frames = c.frames[:len(c.frames)-1] }
@@ -69,9 +69,9 @@ func (c *ruleCache) Keys() []ast.Ref {
 	return refs
 }
 
-func (c *ruleCache) top() *values { return &c.frames[len(c.frames)-1] }
+func (c *ruleCache) top() *ruleValues { return &c.frames[len(c.frames)-1] }
 
-func (v *values) get(ref ast.Ref) (term *ast.Term, undefined bool) {
+func (v *ruleValues) get(ref ast.Ref) (term *ast.Term, undefined bool) {
 	if i := v.find(ref); i >= 0 {
 		return v.few[i].term, v.few[i].term == nil
 	}
@@ -81,7 +81,7 @@ func (v *values) get(ref ast.Ref) (term *ast.Term, undefined bool) {
 	return nil, false
 }
 
-func (v *values) put(ref ast.Ref, term *ast.Term) {
+func (v *ruleValues) put(ref ast.Ref, term *ast.Term) {
 	switch i := v.find(ref); {
 	case i >= 0:
 		v.few[i].term = term
@@ -96,7 +96,7 @@ func (v *values) put(ref ast.Ref, term *ast.Term) {
 }
 
 // find compares from the end, since the beginnings are the same.
-func (v *values) find(ref ast.Ref) int {
+func (v *ruleValues) find(ref ast.Ref) int {
 	return slices.IndexFunc(v.few, func(known ruleValue) bool {
 		if len(known.ref) != len(ref) {
 			return false

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"reflect"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -381,9 +380,9 @@ func unitsOf(offers []offer, accepted []*Unit) []Unit {
 	return units
 }
 
-// holds reports whether a problem's file is one of the unit's; inline Rego is named after its file.
+// holds reports whether a problem's file is one of the unit's.
 func (u Unit) holds(file string) bool {
-	return slices.ContainsFunc(u.Files, func(f File) bool { return file == f.Name || strings.HasPrefix(file, f.Name+" (") })
+	return slices.ContainsFunc(u.Files, func(f File) bool { return file == f.Name })
 }
 
 // compileUnits compiles units as one set. An earlier unit has precedence: of two that conflict the

@@ -64,7 +64,7 @@ func TestABrokenUnitIsLeftOutAlone(t *testing.T) {
 		t.Errorf("%q serves", got)
 	}
 	lines := verdictLines(c)
-	if len(lines) != 1 || !strings.HasPrefix(lines[0], "cluster b.rego kept=false: b.rego:3:15: ") {
+	if len(lines) != 1 || !strings.HasPrefix(lines[0], "cluster b.rego kept=false: b.rego:3:21: ") {
 		t.Errorf("%q", lines)
 	}
 }
@@ -76,7 +76,7 @@ func TestAUnitThatTurnsBadIsKeptAsItWas(t *testing.T) {
 	if c.Set.Revision() != good.Revision() || c.Swapped {
 		t.Errorf("another revision serves: %s", ids(c.Set))
 	}
-	if lines := verdictLines(c); len(lines) != 1 || !strings.Contains(lines[0], "a.rego kept=true: a.rego:3:15: ") {
+	if lines := verdictLines(c); len(lines) != 1 || !strings.Contains(lines[0], "a.rego kept=true: a.rego:3:21: ") {
 		t.Errorf("%q", lines)
 	}
 	if c = put("cluster", policy("a", `deny contains input.bad`), policy("b", `deny contains "B"`)); !c.Swapped || ids(c.Set) != "a b" {
@@ -152,7 +152,7 @@ func TestNothingServesBeforeEverySourceHasDelivered(t *testing.T) {
 	}
 	s.Put("bundle", []Unit{offered(policy("b", `deny contains input.bad`))}, nil)
 	s.load(t.Context())
-	if s.Current() != nil || !strings.Contains(s.Ready().Error(), "b.rego:3:15") {
+	if s.Current() != nil || !strings.Contains(s.Ready().Error(), "b.rego:3:21") {
 		t.Fatalf("an essential source that was never good: %v serves; ready: %v", s.Current(), s.Ready())
 	}
 	s.Put("bundle", []Unit{offered(policy("b", `deny contains "b"`))}, nil)
@@ -203,8 +203,8 @@ func TestTry(t *testing.T) {
 		"a good unit":                        {"cluster", offered(policy("c", `deny contains "c"`)), ""},
 		"a good new version":                 {"cluster", offered(policy("b", `deny contains "B"`)), ""},
 		"a broken one is mended":             {"cluster", offered(policy("broken", `deny contains "x"`)), ""},
-		"a broken unit":                      {"cluster", offered(policy("c", `deny contains input.bda`)), "c.rego:3:15: "},
-		"a broken new version":               {"cluster", offered(policy("b", `deny contains input.bda`)), "b.rego:3:15: "},
+		"a broken unit":                      {"cluster", offered(policy("c", `deny contains input.bda`)), "c.rego:3:21: "},
+		"a broken new version":               {"cluster", offered(policy("b", `deny contains input.bda`)), "b.rego:3:21: "},
 		"the id of an earlier source":        {"cluster", Unit{Name: "x", Files: []File{{Name: "x.rego", Data: policy("a", `deny contains "c"`).Data}}}, "defined in a.rego, too"},
 		"the id of a unit of a later source": {"dir", Unit{Name: "x", Files: []File{{Name: "x.rego", Data: policy("b", `deny contains "c"`).Data}}}, "it cannot stand beside b.rego of cluster: "},
 	} {

@@ -25,6 +25,7 @@ func addEvictionPolicies(o *webhook.ServerOptions, config *rest.Config, sources 
 	status := evictionpolicy.NewStatus(watch, log)
 	validator := evictionpolicy.Validator{
 		Check: func(u policies.Unit) policies.Problems { return sources.Try(sourceCluster, u) },
+		Lint:  func(u policies.Unit) policies.Problems { return policies.Lint(u.Files) },
 		Log:   log,
 	}
 	o.Handlers = map[string]http.Handler{evictionpolicy.Path: validator.Handler()}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -18,31 +17,6 @@ func newPolicy(p printer) *cobra.Command {
 	}
 	cmd.AddCommand(newPolicyCheck(p), newPolicyList(p))
 	return cmd
-}
-
-func newPolicyCheck(p printer) *cobra.Command {
-	return &cobra.Command{
-		Use:   "check PATH...",
-		Short: "Compile policies as the server would; exit 1 when there are problems",
-		Example: `  evictgate policy check ./policies
-  evictgate policy check freeze.yaml`,
-		Args: cobra.MinimumNArgs(1),
-		RunE: func(_ *cobra.Command, paths []string) error {
-			set, err := policies.Load(paths...)
-			var problems policies.Problems
-			if errors.As(err, &problems) {
-				p.failure(problems)
-				return errRefused
-			} else if err != nil {
-				return err
-			}
-			p.printf("%d %s, revision %s\nreads:\n", len(set.Policies()), pluralPolicy(len(set.Policies())), set.Revision())
-			for _, ref := range set.Refs() {
-				p.printf("  %s\n", ref)
-			}
-			return nil
-		},
-	}
 }
 
 func pluralPolicy(n int) string {

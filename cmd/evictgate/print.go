@@ -25,13 +25,32 @@ type printer struct {
 func (p printer) failure(err error) {
 	var problems policies.Problems
 	if errors.As(err, &problems) {
-		for _, problem := range problems {
-			_, _ = fmt.Fprintln(p.err, problem)
-		}
-		_, _ = fmt.Fprintf(p.err, "evictgate: %d %s in the policies\n", len(problems), plural("problem", len(problems)))
+		p.problems(problems)
 		return
 	}
 	_, _ = fmt.Fprintf(p.err, "evictgate: %s\n", strings.TrimSpace(err.Error()))
+}
+
+// problems prints findings about policies, and how many there are.
+func (p printer) problems(problems policies.Problems) {
+	if len(problems) == 0 {
+		return
+	}
+	warnings := 0
+	for _, problem := range problems {
+		_, _ = fmt.Fprintln(p.err, problem)
+		if problem.Severity == policies.SeverityWarning {
+			warnings++
+		}
+	}
+	var counts []string
+	if errs := len(problems) - warnings; errs > 0 {
+		counts = append(counts, fmt.Sprintf("%d %s", errs, plural("problem", errs)))
+	}
+	if warnings > 0 {
+		counts = append(counts, fmt.Sprintf("%d %s", warnings, plural("warning", warnings)))
+	}
+	_, _ = fmt.Fprintf(p.err, "evictgate: %s in the policies\n", strings.Join(counts, " and "))
 }
 
 func plural(word string, n int) string {

@@ -229,7 +229,7 @@ func TestABundleThatTurnsBrokenKeepsTheLastGoodRevision(t *testing.T) {
 	answers("everything is frozen")
 	put("freeze.yaml", freeze("  enforcement: Enforce"), "closed.rego", "package eviction.closed\n\ndeny contains input.pud.name\n")
 	err := kube.Wait(t.Context(), "the broken bundle to be told", func(context.Context) (bool, error) {
-		return strings.Contains(g.Log(), server.URL+"/evictions.tar.gz!/closed.rego:3:15") && strings.Contains(g.Log(), "last good revision"), nil
+		return strings.Contains(g.Log(), server.URL+"/evictions.tar.gz!/closed.rego:3:21") && strings.Contains(g.Log(), "last good revision"), nil
 	})
 	if err != nil {
 		t.Error(err)
@@ -246,7 +246,7 @@ func TestABundleThatTurnsBrokenKeepsTheLastGoodRevision(t *testing.T) {
 			return false, err
 		}
 		for _, e := range list.Items {
-			if e.Reason == "PoliciesUnusable" && e.Regarding.Kind == "ValidatingWebhookConfiguration" && strings.Contains(e.Note, server.URL) && strings.Contains(e.Note, "closed.rego:3:15") {
+			if e.Reason == "PoliciesUnusable" && e.Regarding.Kind == "ValidatingWebhookConfiguration" && strings.Contains(e.Note, server.URL) && strings.Contains(e.Note, "closed.rego:3:21") {
 				return true, nil
 			}
 		}

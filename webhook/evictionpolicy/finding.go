@@ -2,7 +2,6 @@ package evictionpolicy
 
 import (
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -34,39 +33,33 @@ func (f finding) detail() string {
 	return f.message
 }
 
-// leadingField is a field at the begin of a message, which goes on with a colon or as a sentence.
-var leadingField = regexp.MustCompile(`^(spec(?:\.[A-Za-z]+|\[[0-9]+\])+):? `)
-
 // findingOf finds the field that a problem of a unit is about. The rows and columns of a unit's file are
 // not the author's, those of its Rego are.
 func findingOf(u policies.Unit, p policies.Problem) finding {
-	file := u.Files[0].Name
 	switch {
-	case strings.HasPrefix(p.File, file+" ("): // as policies calls the module in spec.rego
-		return finding{field: "spec.rego", place: placeOf(p), message: p.Message}
 	case p.File == u.Name: // about the policy beside others
 		return finding{field: "spec", message: p.Message}
-	case p.File != file:
+	case p.File != u.Files[0].Name:
 		return finding{field: "spec", message: p.String()}
-	case p.Path != "":
-		return finding{field: p.Path, message: p.Message}
+	case p.Path == "":
+		return finding{field: "spec", message: p.Message}
 	}
-	message := strings.TrimPrefix(p.Message, strings.Replace(u.Name, "/", " ", 1)+": ")
-	if m := leadingField.FindStringSubmatch(message); m != nil {
-		return finding{field: m[1], message: message[len(m[0]):]}
+	message := p.Message
+	for _, said := range []string{p.Path + ": ", p.Path + " ", fmt.Sprintf("line %d of the text: ", p.InnerRow)} {
+		message = strings.TrimPrefix(message, said)
 	}
-	return finding{field: "spec", message: message}
+	return finding{field: p.Path, place: placeOf(p), message: message}
 }
 
-// placeOf is row:col, as far as they are known.
+// placeOf is row:col inside the field, as far as they are known.
 func placeOf(p policies.Problem) string {
 	switch {
-	case p.Row == 0:
+	case p.InnerRow == 0:
 		return ""
-	case p.Col == 0:
-		return strconv.Itoa(p.Row)
+	case p.InnerCol == 0:
+		return strconv.Itoa(p.InnerRow)
 	}
-	return fmt.Sprintf("%d:%d", p.Row, p.Col)
+	return fmt.Sprintf("%d:%d", p.InnerRow, p.InnerCol)
 }
 
 // maxFindings bounds what one answer or condition lists.

@@ -30,11 +30,11 @@ func TestAVerdictBecomesAStatement(t *testing.T) {
 	}{
 		"it compiles": {right, policies.Verdict{}, statement{ready: true, serves: true, reason: "Compiled", message: "the policy is compiled and serves"}},
 		"it does not": {
-			wrong, policies.Verdict{Problems: policies.Problems{{File: "EvictionPolicy/x.yaml (x spec.rego)", Row: 2, Col: 15, Message: "undefined function nope"}}},
+			wrong, policies.Verdict{Problems: policies.Problems{{File: "EvictionPolicy/x.yaml", Row: 1, Col: 99, Path: "spec.rego", InnerRow: 2, InnerCol: 15, Message: "undefined function nope"}}},
 			statement{reason: "Invalid", message: "spec.rego:2:15: undefined function nope\nthe policy does not serve"},
 		},
 		"it does not, but did before": {
-			wrong, policies.Verdict{Kept: true, Problems: policies.Problems{{File: "EvictionPolicy/x.yaml (x spec.rego)", Row: 2, Col: 15, Message: "undefined function nope"}}},
+			wrong, policies.Verdict{Kept: true, Problems: policies.Problems{{File: "EvictionPolicy/x.yaml", Row: 1, Col: 99, Path: "spec.rego", InnerRow: 2, InnerCol: 15, Message: "undefined function nope"}}},
 			statement{serves: true, reason: "Invalid", message: "spec.rego:2:15: undefined function nope\nits last good version goes on serving"},
 		},
 		"it is right by itself, but another source has its name": {

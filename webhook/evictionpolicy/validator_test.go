@@ -83,7 +83,7 @@ func TestWhatTheValidatorAnswers(t *testing.T) {
 		warns   []string
 	}{
 		"a good one":                       {object: good, allowed: true, code: 200, warns: []string{"spec.match: selects nothing"}},
-		"a broken one":                     {object: bad, code: 422, message: `EvictionPolicy "x" is invalid: spec.rego:2:15: rego_type_error: undefined function nope`},
+		"a broken one":                     {object: bad, code: 422, message: `EvictionPolicy "x" is invalid: spec.rego:2:15: there is no function nope`},
 		"an update to a broken one":        {object: bad, change: updateOf(t, good), code: 422, message: `EvictionPolicy "x" is invalid: spec.rego:2:15: `},
 		"a label on a broken one":          {object: labelled, change: updateOf(t, bad), allowed: true, code: 200},
 		"a broken one on its way out":      {object: leaving, change: updateOf(t, good), allowed: true, code: 200},

@@ -1,0 +1,5 @@
+package eviction.x
+
+deny contains "held" if _f(1)
+
+_f(a) if input.owner

@@ -1,0 +1,3 @@
+package eviction.x
+
+deny contains "held" if uuid.rfc4122("a") == "b"

@@ -1,0 +1,3 @@
+package eviction.x
+
+deny if input.pod.metadata.labels.app == "a"

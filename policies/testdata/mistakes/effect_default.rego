@@ -1,0 +1,5 @@
+package eviction.x
+
+default deny := false
+
+deny contains "held"

@@ -1,0 +1,3 @@
+package eviction.x
+
+deny(pod) := "held" if pod

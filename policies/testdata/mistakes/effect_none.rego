@@ -1,0 +1,3 @@
+package eviction.x
+
+allow := true

@@ -1,0 +1,3 @@
+package eviction.x
+
+deny["a"] := "held" if input.owner

@@ -1,0 +1,5 @@
+package eviction.x
+
+deny[msg] if {
+	msg := "held"
+}

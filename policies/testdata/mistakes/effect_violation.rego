@@ -1,0 +1,3 @@
+package eviction.x
+
+violation contains "held"

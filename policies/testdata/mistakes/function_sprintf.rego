@@ -1,0 +1,3 @@
+package eviction.x
+
+deny contains sprintf("%s is held", input.request.name)

@@ -1,0 +1,5 @@
+package eviction.x
+
+import input.pod
+
+deny contains "held"

@@ -1,0 +1,6 @@
+# METADATA
+# custom:
+#   enforcement: never
+package eviction.x
+
+deny contains "held"

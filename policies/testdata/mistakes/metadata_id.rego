@@ -1,0 +1,7 @@
+# METADATA
+# title: X
+# custom:
+#   id: y
+package eviction.x
+
+deny contains "held"

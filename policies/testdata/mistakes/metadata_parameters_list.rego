@@ -1,0 +1,6 @@
+# METADATA
+# custom:
+#   parameters: [a]
+package eviction.x
+
+deny contains "held"

@@ -1,0 +1,5 @@
+# METADATA
+# scope: rul
+package eviction.x
+
+deny contains "held"

@@ -1,0 +1,5 @@
+# METADATA
+# title: "X
+package eviction.x
+
+deny contains "held"

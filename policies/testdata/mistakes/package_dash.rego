@@ -1,0 +1,3 @@
+package eviction.my-policy
+
+deny contains "held"

@@ -1,0 +1,3 @@
+package eviction.a.b
+
+deny contains "held"

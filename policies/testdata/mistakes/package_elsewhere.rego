@@ -1,0 +1,3 @@
+package policies.my_policy
+
+deny contains "held"

@@ -1,0 +1,3 @@
+package eviction["1st-policy"]
+
+deny contains "held"

@@ -1,0 +1,3 @@
+package eviction
+
+deny contains "held"

@@ -1,0 +1,7 @@
+package eviction.x
+
+deny contains "held" if _a
+
+_a if _b
+
+_b if _a

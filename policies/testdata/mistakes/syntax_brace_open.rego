@@ -1,0 +1,4 @@
+package eviction.x
+
+deny contains "held" if {
+	input.owner

@@ -1,0 +1,5 @@
+package eviction.x
+
+deny contains "held" if {
+	count([input.owner.name) > 1
+}

@@ -1,0 +1,3 @@
+package eviction.x
+
+deny contains "held" if !input.request.dry_run

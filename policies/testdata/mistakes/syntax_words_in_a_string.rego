@@ -1,0 +1,3 @@
+package eviction.x
+
+deny contains "this and that's it" if if

@@ -1,0 +1,6 @@
+package eviction.x
+
+deny contains a if {
+	a := b
+	b := a
+}

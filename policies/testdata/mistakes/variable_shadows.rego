@@ -1,0 +1,6 @@
+package eviction.x
+
+deny contains "held" if {
+	input := {}
+	input == {}
+}

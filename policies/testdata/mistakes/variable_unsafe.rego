@@ -1,0 +1,3 @@
+package eviction.x
+
+deny contains message if input.owner

@@ -1,0 +1,5 @@
+package eviction.x
+
+deny contains "held" if {
+	owner := input.owner
+}

@@ -1,0 +1,5 @@
+package eviction.x
+
+delay contains violation if {
+	violation := {"message": "held"}
+}

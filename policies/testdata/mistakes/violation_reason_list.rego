@@ -1,0 +1,3 @@
+package eviction.x
+
+warn contains {"reason": ["held"], "detail": {}}

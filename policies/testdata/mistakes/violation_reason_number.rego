@@ -1,0 +1,3 @@
+package eviction.x
+
+deny contains {"reason": count(input.peers)}

@@ -1,0 +1,5 @@
+package eviction.x
+
+deny contains _held("a")
+
+_held(name) := {"reasons": $"held {name}"}

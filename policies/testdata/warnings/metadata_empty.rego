@@ -1,0 +1,6 @@
+# METADATA
+# custom:
+#   id: x
+package eviction.x
+
+deny contains "held"

@@ -1,0 +1,7 @@
+# METADATA
+# titel: X
+# title: X
+# description: Holds x
+package eviction.x
+
+deny contains "held"
