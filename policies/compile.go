@@ -283,6 +283,9 @@ func (b *binding) problem(parameter, message string) Problem {
 	if parameter != "" {
 		path = append(path, parameter)
 	}
+	if strings.HasSuffix(b.file, ".rego") { // bound by itself
+		return Problem{File: b.file, Message: message + "; bind the policy by an EvictionPolicy that gives it parameters"}
+	}
 	p := Problem{File: b.file, Path: strings.Join(path, "."), Message: message}
 	p.Row, p.Col = b.place.of(path...)
 	return p

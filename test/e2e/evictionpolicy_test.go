@@ -179,7 +179,7 @@ func servePolicies(t *testing.T, plane *kube.ControlPlane, interval time.Duratio
 // lint is a second opinion that the tests recognise.
 func lint(u policies.Unit) policies.Problems {
 	if bytes.Contains(u.Files[0].Data, []byte("doubtful")) {
-		return policies.Problems{{File: u.Files[0].Name + " (x spec.rego)", Row: 2, Col: 1, Message: "the reason names the pod"}}
+		return policies.Problems{{File: u.Files[0].Name, Path: "spec.rego", InnerRow: 2, InnerCol: 1, Message: "the reason names the pod"}}
 	}
 	return nil
 }
@@ -426,19 +426,19 @@ func testRefusals(t *testing.T, plane *kube.ControlPlane) {
 		says     []string
 	}{
 		"Rego with a type error": {inline("broken", typeError), []string{
-			`The EvictionPolicy "broken" is invalid: spec.rego: 3:53: rego_type_error: undefined ref: input.pod.metadata.lables.app`, `have: "lables"`,
+			`The EvictionPolicy "broken" is invalid: spec.rego: 3:72: input.pod.metadata has no field lables; did you mean labels?`,
 		}},
 		"Rego with two errors": {inline("broken", "package eviction.two\n\ndeny contains foo(1)\n\ndelay contains bar(1)\n"), []string{
-			"spec.rego: 3:15: rego_type_error: undefined function foo", "spec.rego: 5:16: rego_type_error: undefined function bar",
+			"spec.rego: 3:15: there is no function foo", "spec.rego: 5:16: there is no function bar",
 		}},
-		"Rego that does not parse": {inline("broken", "package eviction.two\n\ndeny contains {\n"), []string{"spec.rego: 4: rego_parse_error: unexpected eof token"}},
+		"Rego that does not parse": {inline("broken", "package eviction.two\n\ndeny contains {\n"), []string{"spec.rego: 3:15: this { is never closed"}},
 		"another package":          {inline("broken", "package nonsense\n"), []string{"spec.rego: 1:1: package nonsense is neither a policy, eviction.<id>, nor a helper below lib"}},
 		"a misspelt parameter":     {bound("broken", "library: last_ready_replica\nparameters: {min_redy: 2}"), []string{`spec.parameters.min_redy: there is no parameter min_redy; did you mean min_ready?`}},
 		"a parameter of the wrong type": {bound("broken", "library: last_ready_replica\nparameters: {min_ready: two}"), []string{
 			`The EvictionPolicy "broken" is invalid: spec.parameters.min_ready: parameter min_ready: Invalid type. Expected: integer, given: string`,
 		}},
-		"an unknown library id":         {bound("broken", "library: nope"), []string{`spec: the library has no policy "nope"; it has `, `, last_ready_replica, `}},
-		"a selector that is none":       {bound("broken", "library: require_budget\nmatch: {podSelector: {matchExpressions: [{key: a, operator: Near}]}}"), []string{`spec.match: podSelector: "Near" is not a valid label selector operator`}},
+		"an unknown library id":         {bound("broken", "library: nope"), []string{`spec.library: the library has no policy nope; there are bare_pod, `}},
+		"a selector that is none":       {bound("broken", "library: require_budget\nmatch: {podSelector: {matchExpressions: [{key: a, operator: Near}]}}"), []string{`spec.match.podSelector: "Near" is not a valid label selector operator`}},
 		"both rego and library":         {bound("broken", "library: freeze_window\nrego: package eviction.a"), []string{`The EvictionPolicy "broken" is invalid: spec: Invalid value: `, `set exactly one of library and rego`}},
 		"neither rego nor library":      {bound("broken", "enforcement: Warn"), []string{`set exactly one of library and rego`}},
 		"an enforcement that is none":   {bound("broken", "library: freeze_window\nenforcement: Block"), []string{`spec.enforcement: Unsupported value: "Block": supported values: "Enforce", "Warn", "Audit"`}},
@@ -484,13 +484,13 @@ func testCauses(t *testing.T, plane *kube.ControlPlane) {
 		t.Errorf("answered %d %s", got.Code, got.Reason)
 	}
 	const message = `admission webhook "policies.evictgate.dev" denied the request: EvictionPolicy "broken" is invalid: ` +
-		"spec.rego:3:15: rego_type_error: undefined function foo\nspec.rego:5:16: rego_type_error: undefined function bar"
+		"spec.rego:3:15: there is no function foo\nspec.rego:5:16: there is no function bar"
 	if got.Message != message {
 		t.Errorf("message %q", got.Message)
 	}
 	want := &metav1.StatusDetails{Group: "evictgate.dev", Kind: "EvictionPolicy", Name: "broken", Causes: []metav1.StatusCause{
-		{Type: metav1.CauseTypeFieldValueInvalid, Field: "spec.rego", Message: "3:15: rego_type_error: undefined function foo"},
-		{Type: metav1.CauseTypeFieldValueInvalid, Field: "spec.rego", Message: "5:16: rego_type_error: undefined function bar"},
+		{Type: metav1.CauseTypeFieldValueInvalid, Field: "spec.rego", Message: "3:15: there is no function foo"},
+		{Type: metav1.CauseTypeFieldValueInvalid, Field: "spec.rego", Message: "5:16: there is no function bar"},
 	}}
 	if diff := cmp.Diff(want, got.Details); diff != "" {
 		t.Errorf("details (-want +got):\n%s", diff)
@@ -502,7 +502,7 @@ func testUnchecked(t *testing.T, plane *kube.ControlPlane, s *policyServer) {
 	mustApply(t, plane, inline("unchecked", typeError))
 	p := awaitPolicy(t, plane, "unchecked", "found broken", isBroken)
 	c := ready(p)
-	if c.Reason != v1alpha1.ReasonInvalid || !strings.HasPrefix(c.Message, "spec.rego:3:53: rego_type_error: undefined ref: input.pod.metadata.lables.app") ||
+	if c.Reason != v1alpha1.ReasonInvalid || !strings.HasPrefix(c.Message, "spec.rego:3:72: input.pod.metadata has no field lables; did you mean labels?") ||
 		!strings.HasSuffix(c.Message, "\nthe policy does not serve") || p.Status.Revision != "" {
 		t.Errorf("condition %+v, revision %q", c, p.Status.Revision)
 	}

@@ -37,6 +37,7 @@ package eviction.cordoned_nodes_only
 deny contains {"reason": reason, "detail": {"node": node, "taints": input.parameters.taints}} if {
 	input.request.evictor in input.parameters.evictors
 	node := input.node.name
+	node != "" # a pod whose node is gone may go
 	not input.node.unschedulable
 	not _tainted
 	reason := $"{input.request.evictor} may evict pods from nodes being drained only, and this node is neither cordoned nor marked for removal; cordon it first"

@@ -24,7 +24,7 @@ func TestTheProgramServesTheClustersPolicies(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = g.Stop() })
-	if _, stderr, err := apply(t.Context(), plane, inline("broken", typeError)); err == nil || !strings.Contains(stderr, "spec.rego: 3:53") {
+	if _, stderr, err := apply(t.Context(), plane, inline("broken", typeError)); err == nil || !strings.Contains(stderr, "spec.rego: 3:72: input.pod.metadata has no field lables; did you mean labels?") {
 		t.Errorf("%v: %s", err, stderr)
 	}
 	mustApply(t, plane, inline("closed", strings.ReplaceAll(typeError, " if input.pod.metadata.lables.app", "")))
