@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/yaml"
 
@@ -15,70 +14,56 @@ import (
 	"github.com/evictgate/evictgate/policies/v1alpha1"
 )
 
-// writePolicies binds the library's policies in turn, enforcing, until there are n bindings.
-func writePolicies(dir string, n int) error {
+// writePolicies binds each policy of the library once, enforcing. Those that limit evictions only audit:
+// the benchmark evicts far more than they let pass.
+func writePolicies(dir string) error {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
-	ids := policies.LibraryIDs()
-	for i := range n {
-		id, turn := ids[i%len(ids)], i/len(ids)
+	for _, id := range policies.LibraryIDs() {
 		var p v1alpha1.EvictionPolicy
-		p.APIVersion, p.Kind, p.Name = v1alpha1.APIVersion, v1alpha1.Kind, fmt.Sprintf("%s-%d", id, turn)
+		p.APIVersion, p.Kind, p.Name = v1alpha1.APIVersion, v1alpha1.Kind, id
 		p.Spec.Library, p.Spec.Enforcement = id, v1alpha1.EnforcementEnforce
-		given, err := json.Marshal(parameters(id, turn))
-		if err != nil {
-			return fmt.Errorf("encode the parameters of %s: %w", p.Name, err)
+		if id == "cooldown" || id == "rate_limit" {
+			p.Spec.Enforcement = v1alpha1.EnforcementAudit
 		}
-		p.Spec.Parameters, p.Spec.Match = &runtime.RawExtension{Raw: given}, match(turn)
+		given, err := json.Marshal(parameters(id))
+		if err != nil {
+			return fmt.Errorf("encode the parameters of %s: %w", id, err)
+		}
+		p.Spec.Parameters = &runtime.RawExtension{Raw: given}
 		raw, err := yaml.Marshal(p)
 		if err != nil {
-			return fmt.Errorf("encode the policy %s: %w", p.Name, err)
+			return fmt.Errorf("encode the policy %s: %w", id, err)
 		}
-		if err := os.WriteFile(filepath.Join(dir, p.Name+".yaml"), raw, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, id+".yaml"), raw, 0o600); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// match limits the later bindings of a policy, in a way that the evictions of this benchmark fit: all
-// bindings are asked.
-func match(turn int) *v1alpha1.Match {
-	switch turn {
-	case 1:
-		return &v1alpha1.Match{Scope: v1alpha1.Scope{NamespaceSelector: &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{
-			{Key: "team", Operator: metav1.LabelSelectorOpExists},
-		}}}}
-	case 2:
-		return &v1alpha1.Match{Excludes: []v1alpha1.Scope{{Evictors: []v1alpha1.EvictorMatch{{Group: "system:masters"}}}}}
-	case 3:
-		return &v1alpha1.Match{Scope: v1alpha1.Scope{Evictors: []v1alpha1.EvictorMatch{{Kind: "cluster-autoscaler"}}}}
-	}
-	return nil
-}
-
 // parameters are such as a cluster has them, and let the evictions of this benchmark pass: the policies
-// have to look at everything and find nothing. They differ from turn to turn.
-func parameters(id string, turn int) map[string]any {
+// have to look at everything and find nothing.
+func parameters(id string) map[string]any {
 	switch id {
 	case "cordoned_nodes_only":
 		return map[string]any{"evictors": []any{"descheduler", "vpa-updater"}}
 	case "do_not_disrupt":
-		return map[string]any{"effect": []any{"delay", "deny"}[turn%2]}
+		return map[string]any{"effect": "delay"}
 	case "freeze_window":
 		quiet := time.Now().UTC().AddDate(0, 0, 3).Weekday().String()
 		return map[string]any{"windows": []any{
-			map[string]any{"name": "end of quarter", "from": "2026-06-28T00:00:00Z", "until": fmt.Sprintf("2026-07-%02dT00:00:00Z", 2+turn)},
+			map[string]any{"name": "end of quarter", "from": "2026-06-28T00:00:00Z", "until": "2026-07-02T00:00:00Z"},
 			map[string]any{"name": "weekly release", "weekdays": []any{quiet}, "from": "08:00", "to": "18:00", "time_zone": "Europe/Berlin"},
 			map[string]any{"name": "nights", "from": "22:00", "to": "06:00", "evictors": []any{"descheduler", "vpa-updater"}, "namespaces": []any{"shop-*"}},
 		}}
 	case "impossible_budget":
-		return map[string]any{"effect": []any{"deny", "warn"}[turn%2]}
+		return map[string]any{"effect": "deny"}
 	case "incident_freeze":
 		return map[string]any{"active": false, "allow_evictors": []any{}, "allow_groups": []any{"sre"}}
 	case "last_ready_replica":
-		return map[string]any{"min_ready": 1 - turn%2}
+		return map[string]any{"min_ready": 1}
 	case "local_storage":
 		return map[string]any{"max_empty_dir": "10Gi", "unlimited_empty_dir": false}
 	case "one_zone_at_a_time":
@@ -91,13 +76,13 @@ func parameters(id string, turn int) map[string]any {
 			map[string]any{"per": "cluster", "max": 1000, "period": "10m"},
 		}}
 	case "require_budget":
-		return map[string]any{"min_replicas": 2 + turn}
+		return map[string]any{"min_replicas": 2}
 	case "protected_namespaces":
 		return map[string]any{
 			"namespaces":         []any{"kube-system", "kube-public", "kube-node-lease", "monitoring"},
 			"namespace_prefixes": []any{"openshift-", "istio-"},
 			"namespace_labels":   map[string]any{"evictgate.dev/protected": "true"},
-			"min_priority":       2000000000 - turn,
+			"min_priority":       2000000000,
 		}
 	case "who_may_evict":
 		return map[string]any{"rules": []any{

@@ -63,8 +63,6 @@ var bars = []struct {
 	{"CPU, default set / no-op, new pods", defaultSetNew, noop, cpuMicros, 1.5},
 	{"CPU, whole library enforcing / no-op, retries", library, noop, cpuMicros, 2.5},
 	{"CPU, whole library enforcing / no-op, new pods", libraryNew, noop, cpuMicros, 2.5},
-	{"CPU, 20 bindings enforcing / no-op, retries", bindings, noop, cpuMicros, 2.5},
-	{"CPU, 20 bindings enforcing / no-op, new pods", bindingsNew, noop, cpuMicros, 2.5},
 	{"p99, default set / no-op, retries", defaultSet, noop, p99Micros, 2},
 	{"p99, default set / no-op, new pods", defaultSetNew, noop, p99Micros, 2},
 	{"p99, whole library enforcing / no-op, retries", library, noop, p99Micros, 2},
