@@ -55,6 +55,9 @@ type Metadata struct {
 	Enforcement      Enforcement
 	// Parameters describes what the policy can be given; nil when it does not say.
 	Parameters *Parameters
+	// NeighboursBy names the parameter with the labels that neighbours must share with the pod to be of
+	// interest; empty when all are.
+	NeighboursBy string
 	// Default puts the policy into the set that serves when none is given.
 	Default bool
 }
@@ -205,12 +208,32 @@ func (s *Set) bind(bindings []binding, metas map[string]Metadata) (*Set, Problem
 		return nil, problems
 	}
 	s.needs = newNeeds(refs)
+	s.needs.neighbours = s.neighbours(reads)
 	s.refs = s.needs.Refs()
 	s.project = s.needs.projector(reflect.TypeFor[Input]())
 	for i, p := range s.bound {
 		s.remember(p, reads[i])
 	}
 	return s, nil
+}
+
+// neighbours says which neighbours the bound policies read. One whose METADATA names a parameter with labels
+// is given those that share one of them.
+func (s *Set) neighbours(reads [][]ast.Ref) NeighbourLabels {
+	var n NeighbourLabels
+	for i, p := range s.bound {
+		if !newNeeds(reads[i]).Reads("neighbours") {
+			continue
+		}
+		labels, ok := p.parameters[p.meta.NeighboursBy].([]any)
+		n.All = n.All || !ok
+		for _, label := range labels {
+			if name, ok := label.(string); ok && !slices.Contains(n.Labels, name) {
+				n.Labels = append(n.Labels, name)
+			}
+		}
+	}
+	return n
 }
 
 // prepare compiles the one query of a policy: its effect sets by name, never the package as a
@@ -506,6 +529,7 @@ func metadataOf(compiler *ast.Compiler, module *ast.Module) (Metadata, Problems)
 		problems = append(problems, at.problem(fieldOfError(err), "%v", err))
 	}
 	meta.Parameters = parameters
+	meta.NeighboursBy, _ = a.Custom["neighbours_by"].(string)
 	meta.Default = a.Custom["default"] == true
 	return meta, problems
 }

@@ -29,7 +29,9 @@ type Input struct {
 	// Disruption is what the API server would answer by the budgets alone.
 	Disruption *Disruption `json:"disruption"`
 	// Neighbours are the namespace's other pods, sorted by name. They are gathered from all pods of the
-	// namespace, so a policy should read them only when peers are not enough.
+	// namespace, so a policy should read them only when peers are not enough, and say by METADATA
+	// custom.neighbours_by which of its parameters has the labels that matter: then only those are there
+	// that share the value of one with the pod.
 	Neighbours []Neighbour `json:"neighbours"`
 	// Claims are the persistent volume claims that the pod mounts, in the order of its volumes.
 	Claims []Claim `json:"claims"`

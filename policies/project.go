@@ -25,6 +25,23 @@ type Needs struct {
 	place int
 	// places is how many there are below a root.
 	places int
+	// neighbours is set at the root: which of them are read.
+	neighbours NeighbourLabels
+}
+
+// NeighbourLabels say which neighbours are read: those that share with the pod the value of one of the
+// labels, or all of them.
+type NeighbourLabels struct {
+	All    bool
+	Labels []string
+}
+
+// Neighbours says which neighbours are read, if any are.
+func (n *Needs) Neighbours() NeighbourLabels {
+	if n.whole {
+		return NeighbourLabels{All: true}
+	}
+	return n.neighbours
 }
 
 type needKey struct {

@@ -185,7 +185,7 @@ func (g *Gatherer) addSurroundings(in *policies.Input, needs *policies.Needs) {
 		in.Node = g.node(in.Pod.Spec.NodeName)
 	}
 	if needs.Reads("neighbours") {
-		in.Neighbours = g.neighbours(in)
+		in.Neighbours = g.neighbours(in, needs.Neighbours())
 	}
 	if needs.Reads("claims") {
 		in.Claims = g.claims(in.Pod)
@@ -225,13 +225,13 @@ func (g *Gatherer) addSurroundings(in *policies.Input, needs *policies.Needs) {
 // Workload names what the evictions that depend on each other share, as far as the policies look at it: the
 // namespace, the pod's owner, or nothing.
 func (g *Gatherer) Workload(r *policies.Request, needs *policies.Needs) string {
-	if needs.Reads("neighbours") {
-		return r.Namespace
-	}
-	if !readsPeers(needs) {
+	pod, ok := g.Pod(r.Namespace, r.Name)
+	switch {
+	case !ok:
 		return ""
-	}
-	if pod, ok := g.Pod(r.Namespace, r.Name); ok {
+	case needs.Reads("neighbours") && haveNeighbours(pod, needs.Neighbours()):
+		return r.Namespace
+	case readsPeers(needs):
 		if owner, _ := g.owner(pod); owner != nil {
 			return owner.UID
 		}

@@ -513,3 +513,45 @@ func TestWantedCountsWhatControllersWant(t *testing.T) {
 		})
 	}
 }
+
+func TestNeighboursThatShareALabel(t *testing.T) {
+	labelled := func(key, value string) func(*corev1.Pod) {
+		return func(p *corev1.Pod) { p.Labels = map[string]string{key: value, "app": "all"} }
+	}
+	g := &Gatherer{Store: storeOf(t,
+		pod("web-0", nil, labelled("gang", "a")), pod("web-1", nil, labelled("gang", "a")), pod("web-2", nil, labelled("gang", "b")),
+		pod("web-3", nil, labelled("group", "a")), pod("lone", nil, labelled("gang", "")),
+	)}
+	for evicted, want := range map[string][]string{"web-0": {"web-1"}, "web-2": nil, "web-3": nil, "lone": nil} {
+		p, _ := g.Pod("shop", evicted)
+		var got []string
+		for _, n := range g.neighbours(&policies.Input{Pod: p}, policies.NeighbourLabels{Labels: []string{"gang", "other"}}) {
+			got = append(got, n.Name)
+		}
+		if diff := gocmp.Diff(want, got); diff != "" {
+			t.Errorf("of %s, -want +got:\n%s", evicted, diff)
+		}
+		if all := g.neighbours(&policies.Input{Pod: p}, policies.NeighbourLabels{All: true}); len(all) != 4 {
+			t.Errorf("of %s: %d in all", evicted, len(all))
+		}
+	}
+}
+
+// A pod whose eviction was just admitted counts as leaving for its peers, and not for itself.
+func TestPodsThatLeave(t *testing.T) {
+	store := surroundings(t)
+	leaving := func(uid types.UID, _ time.Time) bool { return uid == "web-1-uid" }
+	g := &Gatherer{Store: store, Leaving: leaving}
+	in, _ := g.Gather(t.Context(), evictWeb, policies.EverythingNeeded(), now)
+	before, _ := (&Gatherer{Store: store}).Gather(t.Context(), evictWeb, policies.EverythingNeeded(), now)
+	if *in.Owner.ReadyReplicas != *before.Owner.ReadyReplicas-1 || *in.Owner.MissingReplicas != *before.Owner.MissingReplicas+1 {
+		t.Errorf("%d ready and %d missing, before it was admitted %d and %d", *in.Owner.ReadyReplicas, *in.Owner.MissingReplicas, *before.Owner.ReadyReplicas, *before.Owner.MissingReplicas)
+	}
+	if !in.Peers[0].Terminating || before.Peers[0].Terminating || !in.Neighbours[0].Terminating {
+		t.Errorf("peers %+v, neighbours %+v", in.Peers, in.Neighbours)
+	}
+	own, _ := g.Gather(t.Context(), policies.Request{Namespace: "shop", Name: "web-1", Evictor: "user"}, policies.EverythingNeeded(), now)
+	if diff := gocmp.Diff(before.Owner, own.Owner); diff != "" {
+		t.Errorf("tried again, -want +got:\n%s", diff)
+	}
+}

@@ -51,20 +51,36 @@ func isReady(node *corev1.Node) bool {
 	return false
 }
 
-// neighbours lists the other pods of the pod's namespace.
-func (g *Gatherer) neighbours(in *policies.Input) []policies.Neighbour {
+// neighbours lists the other pods of the pod's namespace, as far as they are of interest.
+func (g *Gatherer) neighbours(in *policies.Input, by policies.NeighbourLabels) []policies.Neighbour {
+	if !haveNeighbours(in.Pod, by) {
+		return nil
+	}
 	objs, err := g.pods.ByIndex(byNamespace, in.Pod.Namespace)
 	if err != nil {
 		return nil
 	}
 	list := make([]policies.Neighbour, 0, len(objs))
 	for _, obj := range objs {
-		if pod, ok := obj.(*corev1.Pod); ok && pod.Name != in.Pod.Name {
+		pod, ok := obj.(*corev1.Pod)
+		if ok && pod.Name != in.Pod.Name && areNeighbours(in.Pod, pod, by) {
 			list = append(list, g.neighbour(pod, g.leaves(pod, in)))
 		}
 	}
 	slices.SortFunc(list, func(a, b policies.Neighbour) int { return cmp.Compare(a.Name, b.Name) })
 	return list
+}
+
+// haveNeighbours reports whether any pod could be a neighbour of interest.
+func haveNeighbours(pod *corev1.Pod, by policies.NeighbourLabels) bool {
+	return areNeighbours(pod, pod, by)
+}
+
+// areNeighbours reports whether two pods share the value of a label.
+func areNeighbours(a, b *corev1.Pod, by policies.NeighbourLabels) bool {
+	return by.All || slices.ContainsFunc(by.Labels, func(label string) bool {
+		return a.Labels[label] != "" && a.Labels[label] == b.Labels[label]
+	})
 }
 
 func (s *Store) neighbour(pod *corev1.Pod, leaves bool) policies.Neighbour {

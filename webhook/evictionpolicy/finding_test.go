@@ -54,13 +54,13 @@ func TestProblemsStandAtTheAuthorsPlace(t *testing.T) {
 			[]string{"spec.rego:2:15: there is no function nope", "spec.rego:3:16: there is no function neither"},
 		},
 		"a bracket that is never closed": {"rego: |\n  package eviction.a\n  deny contains (", []string{"spec.rego:2:15: this ( is never closed"}},
-		"no package at all":       {"rego: '# nothing'", []string{"spec.rego: the file is empty; it must begin with its package: `package eviction.<id>`"}},
-		"a parameter":             {"library: last_ready_replica\nparameters: {min_ready: two}", []string{"spec.parameters.min_ready: parameter min_ready: Invalid type. Expected: integer, given: string"}},
-		"a field in a message":    {"library: freeze_window\nmaxHold: -1s", []string{"spec.maxHold: is -1s; give a time such as 24h, or leave it out for no limit"}},
-		"a list's member":         {"library: freeze_window\nmatch: {excludes: [{}]}", []string{"spec.match.excludes[0]: is empty and would exclude every eviction; name a namespaceSelector, podSelector, podState or evictors"}},
-		"neither of two fields":   {"enforcement: Warn", []string{"spec: has neither library, the id of a shipped policy, nor rego, a policy of your own; set one of them"}},
-		"a field nobody knows":    {"library: freeze_window\nmode: hard", []string{"spec.mode: there is no field spec.mode; there are enforcement, library, match, maxHold, parameters, rego"}},
-		"a value of another type": {"library: freeze_window\nmaxHold: 1d", []string{`spec.maxHold: must be a time such as 24h or 90m, not "1d"; the longest unit is h`}},
+		"no package at all":              {"rego: '# nothing'", []string{"spec.rego: the file is empty; it must begin with its package: `package eviction.<id>`"}},
+		"a parameter":                    {"library: last_ready_replica\nparameters: {min_ready: two}", []string{"spec.parameters.min_ready: parameter min_ready: Invalid type. Expected: integer, given: string"}},
+		"a field in a message":           {"library: freeze_window\nmaxHold: -1s", []string{"spec.maxHold: is -1s; give a time such as 24h, or leave it out for no limit"}},
+		"a list's member":                {"library: freeze_window\nmatch: {excludes: [{}]}", []string{"spec.match.excludes[0]: is empty and would exclude every eviction; name a namespaceSelector, podSelector, podState or evictors"}},
+		"neither of two fields":          {"enforcement: Warn", []string{"spec: has neither library, the id of a shipped policy, nor rego, a policy of your own; set one of them"}},
+		"a field nobody knows":           {"library: freeze_window\nmode: hard", []string{"spec.mode: there is no field spec.mode; there are enforcement, library, match, maxHold, parameters, rego"}},
+		"a value of another type":        {"library: freeze_window\nmaxHold: 1d", []string{`spec.maxHold: must be a time such as 24h or 90m, not "1d"; the longest unit is h`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			u := unit(t, "x", c.spec)

@@ -18,6 +18,7 @@
 # custom:
 #   id: gang
 #   enforcement: enforce
+#   neighbours_by: labels
 #   parameters:
 #     labels:
 #       type: array
