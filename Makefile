@@ -26,6 +26,10 @@ demo: build controlplane ## a real control plane, a budget, a policy, and a kube
 controlplane: ## build etcd, Kubernetes 1.37 and kwok into bin/ (10 to 15 minutes once, then cached)
 	@test/controlplane/build.sh
 
+.PHONY: opa
+opa: ## build the opa program into bin/, which tests hold the shipped schema to (a minute or two once)
+	cd test/opa && $(GO) build -trimpath -buildvcs=false -ldflags '-s -w' -o ../../bin/opa github.com/open-policy-agent/opa
+
 .PHONY: descheduler
 descheduler: ## build the descheduler, a client of the tests, into bin/ (2 to 4 minutes once, then cached)
 	@test/descheduler/build.sh
@@ -34,7 +38,7 @@ descheduler: ## build the descheduler, a client of the tests, into bin/ (2 to 4 
 RACE := $(if $(shell command -v $${CC:-gcc} 2>/dev/null),CGO_ENABLED=1 $(GO) test -race,$(GO) test)
 
 .PHONY: test
-test: build controlplane descheduler ## run all tests, those on a real control plane included
+test: build controlplane descheduler opa ## run all tests, those on a real control plane included
 	$(if $(findstring -race,$(RACE)),,@echo "no C compiler found: the tests run without the race detector; install gcc to have it")
 	$(GO) test -timeout 20m ./cmd/... ./test/...
 	$(RACE) -timeout 20m ./policies/... ./webhook/... ./certs/...
@@ -56,7 +60,7 @@ CONTROLLER_GEN := sigs.k8s.io/controller-tools/cmd/controller-gen@v0.23.0
 .PHONY: generate
 generate: ## regenerate what is derived from the code
 	$(GO) run $(CONTROLLER_GEN) object crd paths=./policies/v1alpha1 output:crd:artifacts:config=config/crd
-	$(GO) test ./policies -run TestShippedSchema -update
+	$(GO) test ./policies -run TestShipped -update
 	$(GO) test ./cmd/evictgate -run TestReference -update
 
 .PHONY: verify

@@ -24,6 +24,7 @@ type Set struct {
 	refs     []string
 	project  projector // of an Input, for what it needs
 	compiler *ast.Compiler
+	modules  []*ast.Module // as they were parsed
 }
 
 // boundPolicy is a policy with its binding.
@@ -152,7 +153,7 @@ func compile(s sources, bindBare func(Metadata) bool) (*Set, Problems) {
 	if len(problems) > 0 {
 		return nil, problems
 	}
-	set := &Set{compiler: compiler}
+	set := &Set{compiler: compiler, modules: own}
 	bindings := s.bindings
 	metas := map[string]Metadata{}
 	for _, module := range own {
@@ -363,18 +364,23 @@ func effectRef(id string, effect Effect) ast.Ref {
 
 // query prepares a query over the set's modules; beside them there is no data.
 func (s *Set) query(body ast.Body) (*topdown.Query, error) {
+	return newQuery(s.compiler, body, nil)
+}
+
+// newQuery prepares a query over the modules of a compiler, as if it stood in a context.
+func newQuery(modules *ast.Compiler, body ast.Body, within *ast.QueryContext) (*topdown.Query, error) {
 	ctx := context.Background()
 	store := inmem.NewFromObjectWithOpts(map[string]any{}, inmem.OptRoundTripOnWrite(false), inmem.OptReturnASTValuesOnRead(true))
 	transaction, err := store.NewTransaction(ctx)
 	if err != nil {
 		return nil, err
 	}
-	compiler := s.compiler.QueryCompiler()
+	compiler := modules.QueryCompiler().WithContext(within)
 	compiled, err := compiler.Compile(body)
 	if err != nil {
 		return nil, err
 	}
-	return topdown.NewQuery(compiled).WithQueryCompiler(compiler).WithCompiler(s.compiler).
+	return topdown.NewQuery(compiled).WithQueryCompiler(compiler).WithCompiler(modules).
 		WithStore(store).WithTransaction(transaction).
 		WithMetrics(metrics.NoOp()).WithStrictBuiltinErrors(true), nil
 }
@@ -463,30 +469,24 @@ func duplicates(modules []*ast.Module, bindings []binding) Problems {
 	return problems
 }
 
-// Capabilities are the builtins a policy may use: all that are deterministic, and the time. There is
-// no network.
-func Capabilities() *ast.Capabilities {
-	caps := ast.CapabilitiesForThisVersion()
-	caps.Builtins = slices.DeleteFunc(slices.Clone(caps.Builtins), func(b *ast.Builtin) bool {
-		return b.IsNondeterministic() && b.Name != ast.NowNanos.Name
-	})
-	caps.AllowNet = []string{}
-	return caps
-}
-
-func compileModules(modules []*ast.Module) (*ast.Compiler, Problems) {
-	for _, m := range modules {
-		typeParameters(m)
-	}
+// newCompiler is a compiler with the settings of the server.
+func newCompiler() *ast.Compiler {
 	schemas := ast.NewSchemaSet()
 	schemas.Put(ast.SchemaRootRef, InputSchema())
-	compiler := ast.NewCompiler().
+	return ast.NewCompiler().
 		WithCapabilities(Capabilities()).
 		WithStrict(true).
 		WithSchemas(schemas).
 		WithUseTypeCheckAnnotations(true).
 		WithDefaultRegoVersion(ast.RegoV1).
 		SetErrorLimit(0)
+}
+
+func compileModules(modules []*ast.Module) (*ast.Compiler, Problems) {
+	for _, m := range modules {
+		typeParameters(m)
+	}
+	compiler := newCompiler()
 	byName := map[string]*ast.Module{}
 	for _, m := range modules {
 		byName[fileOf(m)] = m

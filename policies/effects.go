@@ -20,7 +20,7 @@ func problemAt(l *ast.Location, format string, args ...any) Problem {
 // checkPackage holds a module to the shape of a policy, or of a helper below lib.
 func checkPackage(module *ast.Module) Problems {
 	path := module.Package.Path
-	if len(path) > 1 && path[1].Equal(ast.StringTerm("lib")) {
+	if isHelper(module) {
 		return nil
 	}
 	if policyID(module) == "" {

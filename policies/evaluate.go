@@ -72,6 +72,8 @@ type Reading struct {
 	err        error
 	// asked counts the bound policies that matched, and remembered those of them whose answer was known.
 	asked, remembered int
+	// tracer sees the evaluation; nil but in tests.
+	tracer topdown.QueryTracer
 }
 
 // Read converts what the set's policies read of the Input: once, for all of them and for the record.
@@ -256,7 +258,12 @@ func (p *boundPolicy) evaluate(ctx context.Context, q *asking, clock builtins.ND
 		return nil, err
 	}
 	query := *p.query
-	query.WithInput(input).WithTime(q.input.Now.Truncate(time.Second)).WithCancel(&deadline{ctx: ctx, end: time.Now().Add(q.limit)}).WithNDBuiltinCache(clock).WithVirtualCache(newRuleCache(p.constants))
+	constants := p.constants
+	if q.tracer != nil { // it shall see the constants, too
+		constants = nil
+		query.WithQueryTracer(q.tracer)
+	}
+	query.WithInput(input).WithTime(q.input.Now.Truncate(time.Second)).WithCancel(&deadline{ctx: ctx, end: time.Now().Add(q.limit)}).WithNDBuiltinCache(clock).WithVirtualCache(newRuleCache(constants))
 	answers := 0
 	var bad error // of members that cannot be read; the others count
 	err = query.Iter(ctx, func(sets topdown.QueryResult) error {

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -17,8 +16,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/format"
-	"github.com/open-policy-agent/opa/v1/tester"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -83,64 +80,49 @@ func TestLibraryIsFormatted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		formatted, err := format.Source(file, src)
+		formatted, err := policies.Format(file, src)
 		if err != nil {
 			t.Errorf("%s: %v", file, err)
 		} else if string(formatted) != string(src) {
-			t.Errorf("%s is not formatted; run opa fmt -w on it", file)
+			t.Errorf("%s is not formatted; run evictgate policy fmt -w on it", file)
 		}
 	}
 }
 
-// TestLibraryRego runs every *_test.rego. A builtin that errs fails its test, as it would fail the
-// policy.
-func TestLibraryRego(t *testing.T) {
-	modules := map[string]*ast.Module{}
-	for _, file := range regoFiles(t) {
-		modules[file] = parseRego(t, file)
-	}
-	schemas := ast.NewSchemaSet()
-	schemas.Put(ast.SchemaRootRef, policies.InputSchema())
-	compiler := ast.NewCompiler().
-		WithCapabilities(policies.Capabilities()).
-		WithStrict(true).
-		WithSchemas(schemas).
-		WithUseTypeCheckAnnotations(true).
-		WithDefaultRegoVersion(ast.RegoV1)
-	results, err := tester.NewRunner().
-		SetCompiler(compiler).
-		SetDefaultRegoVersion(ast.RegoV1).
-		SetModules(modules).
-		RaiseBuiltinErrors(true).
-		SetTimeout(10*time.Second).
-		RunTests(t.Context(), nil)
+// TestLibrary runs every *_test.rego and every suite.yaml, as policy test does.
+func TestLibrary(t *testing.T) {
+	report, err := policies.Test(t.Context(), policies.TestOptions{Gather: cluster.GatherSample}, libraryDir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	count := map[string]int{}
-	for r := range results {
-		id := path.Base(filepath.Dir(r.Location.File))
-		count[id]++
-		t.Run(id+"/"+r.Name, func(t *testing.T) { reportRego(t, r) })
-	}
-	for _, id := range policies.LibraryIDs() {
-		if count[id] < testsPerPolicy {
-			t.Errorf("%s has %d Rego tests; a policy wants %d: admits, refuses, the boundary, optional parts missing, two violations at once", id, count[id], testsPerPolicy)
+	for _, d := range report.Directories {
+		id := filepath.Base(d.Directory)
+		for _, r := range d.Results {
+			t.Run(id+"/"+r.Name, func(t *testing.T) {
+				for _, difference := range r.Differences {
+					t.Errorf("%s:%d: %s", r.File, r.Row, difference)
+				}
+			})
+		}
+		if n := countTests(d); n < testsPerPolicy {
+			t.Errorf("%s has %d Rego tests; a policy wants %d: admits, refuses, the boundary, optional parts missing, two violations at once", id, n, testsPerPolicy)
+		}
+		if d.Cases == 0 || d.Skipped > 0 {
+			t.Errorf("%s: %d cases, %d tests skipped", id, d.Cases, d.Skipped)
 		}
 	}
 }
 
-func reportRego(t *testing.T, r *tester.Result) {
-	t.Helper()
-	if r.Pass() {
-		return
-	}
-	t.Errorf("%v: failed %v (error: %v)", r.Location, r.FailedAt, r.Error)
-	for name, sub := range r.SubResults.Iter {
-		if sub.Fail {
-			t.Errorf("case %v failed", name)
+// countTests counts the Rego tests; one with several cases is one.
+func countTests(d policies.TestDirectory) int {
+	names := map[string]bool{}
+	for _, r := range d.Results {
+		if !r.Case {
+			name, _, _ := strings.Cut(r.Name, "[")
+			names[name] = true
 		}
 	}
+	return len(names)
 }
 
 func regoFiles(t *testing.T) []string {
@@ -165,25 +147,6 @@ func parseRego(t *testing.T, file string) *ast.Module {
 	return module
 }
 
-// TestLibrarySuites runs every suite.yaml through the whole decision path.
-func TestLibrarySuites(t *testing.T) {
-	for _, id := range policies.LibraryIDs() {
-		t.Run(id, func(t *testing.T) {
-			suite, err := policies.LoadSuite(filepath.Join(libraryDir, id))
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, r := range suite.Run(t.Context(), cluster.GatherSample) {
-				t.Run(r.Case, func(t *testing.T) {
-					for _, failure := range r.Failures {
-						t.Error(failure)
-					}
-				})
-			}
-		})
-	}
-}
-
 // TestLibraryNeverFails binds every policy with parameters of every shape that it accepts, and gives it
 // pods that lack what may be lacking: a policy that fails would leave every eviction undecided.
 func TestLibraryNeverFails(t *testing.T) {
@@ -194,6 +157,45 @@ func TestLibraryNeverFails(t *testing.T) {
 			raw, _ := set.Read(in).JSON()
 			t.Fatalf("%v\n%s", d.Failures[0], raw)
 		}
+	}
+}
+
+// TestExplanationsAgreeWithDecisions holds what Explain says that rules found to what Evaluate finds.
+func TestExplanationsAgreeWithDecisions(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	set, err := policies.Library()
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, in := range anyInputs(r) {
+		reading := set.Read(in)
+		want := map[string]bool{}
+		for _, v := range reading.Evaluate(t.Context(), policies.Options{PolicyTimeout: time.Minute}).Violations {
+			want[fmt.Sprint(v.Policy, v.Effect, v.Reason, v.Detail)] = true
+		}
+		got := map[string]bool{}
+		list, err := reading.Explain(t.Context(), policies.Options{PolicyTimeout: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range list {
+			for _, rule := range e.Rules {
+				for _, v := range rule.Violations {
+					got[fmt.Sprint(v.Policy, v.Effect, v.Reason, v.Detail)] = true
+				}
+				if (len(rule.Violations) == 0) != (rule.Unmet != nil) || rule.Error != "" {
+					t.Errorf("%s: neither a violation nor what is unmet: %+v", e.Policy, rule)
+				}
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("-evaluated +explained:\n%s", diff)
+		}
+		found += len(got)
+	}
+	if found == 0 {
+		t.Error("no violation in any input")
 	}
 }
 

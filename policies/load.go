@@ -100,7 +100,7 @@ func isSource(name string) bool {
 	}
 	switch path.Ext(name) {
 	case ".rego":
-		return !strings.HasSuffix(name, "_test.rego")
+		return !isTest(name)
 	case ".yaml", ".yml":
 		return true
 	}

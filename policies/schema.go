@@ -11,7 +11,7 @@ import (
 
 // InputSchema is the JSON schema of Input, derived from the Go type. Policies are compiled against
 // it, so that a typo below `input` is an error. It is shipped as schema/input.json for editors and
-// for `opa check -s`.
+// for `opa check -s policies/schema/input.json`.
 func InputSchema() map[string]any {
 	schema := schemaOf(reflect.TypeFor[Input]())
 	schema["$schema"] = "http://json-schema.org/draft-07/schema#"

@@ -1,7 +1,9 @@
 package policies
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/open-policy-agent/opa/v1/topdown"
 	"sigs.k8s.io/yaml"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -27,9 +30,17 @@ const suiteFile = "suite.yaml"
 type Suite struct {
 	// Dir is where suite.yaml stands; paths in it are relative to it.
 	Dir string `json:"-"`
-	// Policy is the file of the policy under test, <folder>.rego by default.
+	// Policy is the file of the policy under test, <folder>.rego by default. It may be the YAML of an
+	// EvictionPolicy: then parameters, enforcement and match are those that stand there.
 	Policy string `json:"policy,omitempty"`
 	Cases  []Case `json:"cases"`
+
+	// helpers are modules below lib that the policy may use.
+	helpers []File
+	// tracer sees the evaluation; nil for none.
+	tracer topdown.QueryTracer
+	// patience is the limit of one policy; suitePatience by default.
+	patience time.Duration
 }
 
 // Case is one eviction of a suite.
@@ -55,6 +66,8 @@ type Case struct {
 	// History is what has happened before; none by default.
 	History *History `json:"history,omitempty"`
 	Expect  Expect   `json:"expect"`
+
+	row int // in suite.yaml
 }
 
 // Expect is what must come of a case; what is not given is not looked at.
@@ -75,25 +88,45 @@ type Expect struct {
 type CaseResult struct {
 	Suite string `json:"suite"`
 	Case  string `json:"case"`
-	// Failures says in which ways the decision differs; empty when the case passed.
-	Failures []string      `json:"failures"`
-	Decision *Decision     `json:"decision"`
-	Duration time.Duration `json:"duration"`
+	// Differences says in which ways the decision differs; empty when the case passed.
+	Differences []Difference  `json:"differences"`
+	Decision    *Decision     `json:"decision"`
+	Duration    time.Duration `json:"duration"`
 }
 
 // Passed reports whether the decision was as expected.
-func (r CaseResult) Passed() bool { return len(r.Failures) == 0 }
+func (r CaseResult) Passed() bool { return len(r.Differences) == 0 }
+
+// Difference is one way in which a result is not as expected.
+type Difference struct {
+	// Place is where it was found, as file:row:col; empty when that is the whole test.
+	Place string `json:"place"`
+	// What differs: a field of the decision, or an expression of a Rego test.
+	What     string `json:"what"`
+	Expected string `json:"expected"`
+	Actual   string `json:"actual"`
+}
+
+// String is one line.
+func (d Difference) String() string {
+	return fmt.Sprintf("%s is %s, expected %s", d.What, d.Actual, d.Expected)
+}
 
 // GatherFunc makes the Input of a case from sample files; needs says what will be read.
 type GatherFunc func(samples []string, c Case, needs *Needs) (*Input, error)
 
 // LoadSuite reads suite.yaml in dir and checks that its cases are complete.
 func LoadSuite(dir string) (*Suite, error) {
-	file := filepath.Join(dir, suiteFile)
-	data, err := os.ReadFile(file)
+	data, err := os.ReadFile(filepath.Join(dir, suiteFile))
 	if err != nil {
 		return nil, fmt.Errorf("read suite: %w", err)
 	}
+	return parseSuite(dir, data)
+}
+
+// parseSuite reads a suite.yaml that stands in dir.
+func parseSuite(dir string, data []byte) (*Suite, error) {
+	file := filepath.Join(dir, suiteFile)
 	s := &Suite{Dir: dir}
 	if err := yaml.UnmarshalStrict(data, s); err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
@@ -101,13 +134,41 @@ func LoadSuite(dir string) (*Suite, error) {
 	if len(s.Cases) == 0 {
 		return nil, fmt.Errorf("%s: no cases", file)
 	}
+	rows := caseRows(data)
 	for i := range s.Cases {
-		if err := s.Cases[i].validate(); err != nil {
-			return nil, fmt.Errorf("%s: cases[%d] %q: %w", file, i, s.Cases[i].Name, err)
+		c := &s.Cases[i]
+		if i < len(rows) {
+			c.row = rows[i]
+		}
+		if err := cmp.Or(c.validate(), s.validate(c)); err != nil {
+			return nil, fmt.Errorf("%s: cases[%d] %q: %w", file, i, c.Name, err)
 		}
 	}
 	return s, nil
 }
+
+// caseRows are the rows in which the cases of a suite.yaml begin.
+func caseRows(data []byte) []int {
+	var rows []int
+	_, cases := lookUp(newPlaces(yamlDoc{row: 1, text: string(data)}).root, "cases")
+	if cases != nil {
+		for _, c := range cases.Content {
+			rows = append(rows, c.Line)
+		}
+	}
+	return rows
+}
+
+// validate refuses a case that says what the EvictionPolicy under test says itself.
+func (s *Suite) validate(c *Case) error {
+	if !s.bound() || (c.Parameters == nil && c.Enforcement == "" && c.Match == nil && c.MaxHold == nil) {
+		return nil
+	}
+	return fmt.Errorf("parameters, enforcement, match and maxHold stand in %s, which is tested as it is; leave them out", s.Policy)
+}
+
+// bound reports whether an EvictionPolicy is tested, and not a .rego file.
+func (s *Suite) bound() bool { return s.Policy != "" && filepath.Ext(s.Policy) != ".rego" }
 
 func (c *Case) validate() error {
 	known := []Outcome{Admitted, Delayed, Denied, Undecided}
@@ -131,12 +192,20 @@ func (s *Suite) Run(ctx context.Context, gather GatherFunc) []CaseResult {
 	results := make([]CaseResult, len(s.Cases))
 	for i, c := range s.Cases {
 		start := time.Now()
-		results[i] = CaseResult{Suite: filepath.Base(s.Dir), Case: c.Name}
+		results[i] = CaseResult{Suite: s.folder(), Case: c.Name}
 		d, err := s.decide(ctx, c, gather)
-		results[i].Decision, results[i].Failures = d, c.Expect.judge(d, err)
+		results[i].Decision, results[i].Differences = d, c.Expect.judge(d, err)
 		results[i].Duration = time.Since(start)
 	}
 	return results
+}
+
+// folder is the name of the directory, of which Dir may be a path such as ".".
+func (s *Suite) folder() string {
+	if whole, err := filepath.Abs(s.Dir); err == nil {
+		return filepath.Base(whole)
+	}
+	return filepath.Base(s.Dir)
 }
 
 func (s *Suite) decide(ctx context.Context, c Case, gather GatherFunc) (*Decision, error) {
@@ -152,7 +221,9 @@ func (s *Suite) decide(ctx context.Context, c Case, gather GatherFunc) (*Decisio
 	if err != nil {
 		return nil, err
 	}
-	return set.Evaluate(ctx, in, Options{PolicyTimeout: suitePatience}), nil
+	reading := set.Read(in)
+	reading.tracer = s.tracer
+	return reading.Evaluate(ctx, Options{PolicyTimeout: cmp.Or(s.patience, suitePatience)}), nil
 }
 
 // suitePatience is the limit of one policy in a suite: a busy machine must not fail a case.
@@ -160,69 +231,122 @@ const suitePatience = 10 * time.Second
 
 // compile binds the policy under test with the case's parameters.
 func (s *Suite) compile(c Case) (*Set, error) {
-	name := s.Policy
-	if name == "" {
-		name = filepath.Base(s.Dir) + ".rego"
-	}
-	file := filepath.Join(s.Dir, name)
+	file := filepath.Join(s.Dir, cmp.Or(s.Policy, s.folder()+".rego"))
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("read the policy under test: %w", err)
 	}
-	bound := v1alpha1.EvictionPolicy{Spec: v1alpha1.EvictionPolicySpec{
-		Rego: string(data), Enforcement: c.Enforcement, Match: c.Match, MaxHold: c.MaxHold,
-	}}
-	if c.Parameters != nil {
-		raw, err := json.Marshal(c.Parameters)
-		if err != nil {
-			return nil, err
-		}
-		bound.Spec.Parameters = &runtime.RawExtension{Raw: raw}
+	if s.bound() {
+		return s.compileBound(File{Name: file, Data: data})
 	}
-	bound.APIVersion, bound.Kind = v1alpha1.APIVersion, v1alpha1.Kind
-	bound.Name = strings.TrimSuffix(filepath.Base(name), ".rego")
-	doc, err := yaml.Marshal(bound)
+	b, err := c.binding(file, string(data))
 	if err != nil {
 		return nil, err
 	}
-	return Compile([]File{{Name: file + ".yaml", Data: doc}})
+	module, problems := parseModule(File{Name: file, Data: data})
+	if len(problems) > 0 {
+		return nil, problems
+	}
+	b.policy = policyID(module)
+	src := sources{digest: sha256.New(), modules: append([]File{{Name: file, Data: data}}, s.helpers...), bindings: []binding{b}}
+	set, problems := compile(src, func(Metadata) bool { return false })
+	if len(problems) > 0 {
+		return nil, problems
+	}
+	return set, nil
+}
+
+// compileBound compiles the EvictionPolicies of a file as they are applied.
+func (s *Suite) compileBound(f File) (*Set, error) {
+	set, err := Compile(append([]File{f}, s.helpers...))
+	if err == nil && len(set.bound) == 0 {
+		return nil, fmt.Errorf("%s holds no %s", f.Name, v1alpha1.Kind)
+	}
+	return set, err
+}
+
+// binding binds the module of a .rego file as the case says.
+func (c *Case) binding(file, module string) (binding, error) {
+	bound := v1alpha1.EvictionPolicy{Spec: v1alpha1.EvictionPolicySpec{
+		Rego: module, Enforcement: c.Enforcement, Match: c.Match, MaxHold: c.MaxHold,
+	}}
+	bound.APIVersion, bound.Kind = v1alpha1.APIVersion, v1alpha1.Kind
+	bound.Name = strings.TrimSuffix(filepath.Base(file), ".rego")
+	if c.Parameters != nil {
+		raw, err := json.Marshal(c.Parameters)
+		if err != nil {
+			return binding{}, err
+		}
+		bound.Spec.Parameters = &runtime.RawExtension{Raw: raw}
+	}
+	b, wrong := newBinding(file, &bound)
+	if len(wrong) == 0 {
+		return b, nil
+	}
+	var problems Problems
+	for _, err := range wrong {
+		problems = append(problems, Problem{File: file, Message: err.Error()})
+	}
+	return b, problems
 }
 
 // judge compares what came of the case: a decision, or the error of a binding that cannot be used.
-func (e Expect) judge(d *Decision, err error) []string {
+func (e Expect) judge(d *Decision, err error) []Difference {
 	var problems Problems
 	switch {
 	case e.Problem == "" && err != nil:
-		return []string{err.Error()}
+		return []Difference{{What: "the case", Expected: "a decision", Actual: "not decided: " + err.Error()}}
 	case e.Problem == "":
 		return e.compare(d)
-	case !errors.As(err, &problems):
-		return []string{fmt.Sprintf("the binding is accepted, expected the problem %q", e.Problem)}
-	case !strings.Contains(err.Error(), e.Problem):
-		return []string{fmt.Sprintf("problems %q do not contain %q", err, e.Problem)}
+	case err == nil:
+		return []Difference{{What: "the binding", Expected: fmt.Sprintf("refused with a problem that contains %q", e.Problem), Actual: "accepted"}}
+	case !errors.As(err, &problems) || !strings.Contains(err.Error(), e.Problem):
+		return []Difference{{What: "the problem", Expected: fmt.Sprintf("one that contains %q", e.Problem), Actual: fmt.Sprintf("%q", err)}}
 	}
 	return nil
 }
 
-func (e Expect) compare(d *Decision) []string {
-	var diffs []string
-	differ := func(format string, args ...any) { diffs = append(diffs, fmt.Sprintf(format, args...)) }
+func (e Expect) compare(d *Decision) []Difference {
+	var found []Difference
+	differ := func(what, expected, actual string) {
+		found = append(found, Difference{What: what, Expected: expected, Actual: actual})
+	}
 	if d.Outcome != e.Outcome {
-		differ("outcome is %s, expected %s; message: %q; failures: %v", d.Outcome, e.Outcome, d.Message, d.Failures)
+		differ("outcome", string(e.Outcome), outcomeText(d))
 	}
 	if e.Code != 0 && d.Code != e.Code {
-		differ("code is %d, expected %d", d.Code, e.Code)
+		differ("code", fmt.Sprint(e.Code), fmt.Sprint(d.Code))
 	}
 	if !strings.Contains(d.Message, e.Message) {
-		differ("message %q does not contain %q", d.Message, e.Message)
+		differ("message", fmt.Sprintf("one that contains %q", e.Message), fmt.Sprintf("%q", d.Message))
 	}
 	for _, want := range e.Warnings {
 		if !slices.ContainsFunc(d.Warnings, func(got string) bool { return strings.Contains(got, want) }) {
-			differ("no warning contains %q; there are %q", want, d.Warnings)
+			differ("warnings", fmt.Sprintf("one that contains %q", want), fmt.Sprintf("%q", d.Warnings))
 		}
 	}
 	if e.Violations != nil && len(d.Violations) != *e.Violations {
-		differ("%d violations, expected %d: %v", len(d.Violations), *e.Violations, d.Violations)
+		differ("number of violations", fmt.Sprint(*e.Violations), violationsText(d.Violations))
 	}
-	return diffs
+	return found
+}
+
+// outcomeText is the outcome with what led to it.
+func outcomeText(d *Decision) string {
+	text := string(d.Outcome)
+	if d.Message != "" {
+		text += ": " + d.Message
+	}
+	for _, f := range d.Failures {
+		text += fmt.Sprintf("; policy %s failed: %s", f.Policy, f.Error)
+	}
+	return text
+}
+
+func violationsText(list []Violation) string {
+	text := fmt.Sprint(len(list))
+	for _, v := range list {
+		text += fmt.Sprintf("; %s: %s", v.Effect, v.text())
+	}
+	return text
 }

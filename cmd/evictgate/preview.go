@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/webhook/cluster"
 	"github.com/evictgate/evictgate/webhook/preview"
 )
@@ -102,7 +101,7 @@ func (f *previewFlags) run(ctx context.Context, args []string, p printer) (previ
 	if err != nil {
 		return report, err
 	}
-	world, err := f.world(ctx, o.Policies.Needs())
+	world, err := readWorld(ctx, f.kubeconfig, f.snapshots, o.Policies.Needs())
 	if err != nil {
 		return report, err
 	}
@@ -123,23 +122,15 @@ func (f *previewFlags) run(ctx context.Context, args []string, p printer) (previ
 }
 
 func (f *previewFlags) options(progress io.Writer) (preview.Options, error) {
-	o := preview.Options{
-		User: f.user, Groups: f.groups, ReadyAfter: f.readyAfter, Now: time.Now().UTC(),
-	}
+	o := preview.Options{User: f.user, Groups: f.groups, ReadyAfter: f.readyAfter}
 	var err error
-	if f.at != "" {
-		if o.Now, err = time.Parse(time.RFC3339, f.at); err != nil {
-			return o, fmt.Errorf("--at is %q; expected a time as RFC 3339 has it, such as 2026-11-02T08:00:00Z", f.at)
-		}
+	if o.Now, err = decisionTime(f.at); err != nil {
+		return o, err
 	}
 	if f.readyAfter < 0 {
 		return o, fmt.Errorf("--ready-after is %s; expected no less than 0s", f.readyAfter)
 	}
-	if len(f.policies) > 0 {
-		o.Policies, err = policies.Load(f.policies...)
-	} else {
-		o.Policies, err = policies.Default()
-	}
+	o.Policies, err = policiesOf(f.policies)
 	last := time.Now()
 	o.Progress = func(decided int) {
 		if time.Since(last) > 2*time.Second {
@@ -148,20 +139,6 @@ func (f *previewFlags) options(progress io.Writer) (preview.Options, error) {
 		}
 	}
 	return o, err
-}
-
-func (f *previewFlags) world(ctx context.Context, needs *policies.Needs) (*cluster.Snapshot, error) {
-	if f.kubeconfig != "" && len(f.snapshots) > 0 {
-		return nil, fmt.Errorf("--kubeconfig and --snapshot exclude each other")
-	}
-	if len(f.snapshots) > 0 {
-		return cluster.ReadSnapshot(f.snapshots...)
-	}
-	_, client, err := connect(f.kubeconfig)
-	if err != nil {
-		return nil, err
-	}
-	return cluster.ReadLive(ctx, client, needs)
 }
 
 // targetPods finds the pods that are meant, and notes the node that is drained.

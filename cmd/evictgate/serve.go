@@ -110,12 +110,6 @@ One JSON record per decision goes to stdout, the log to stderr.`,
 }
 
 func (f *serveFlags) validate() error {
-	oneOf := func(flag, value string, allowed ...string) error {
-		if slices.Contains(allowed, value) {
-			return nil
-		}
-		return fmt.Errorf("--%s is %q; expected one of %s", flag, value, strings.Join(allowed, ", "))
-	}
 	switch {
 	case f.kubeconfig != "" && len(f.snapshots) > 0:
 		return errors.New("--kubeconfig and --snapshot exclude each other")
@@ -130,6 +124,14 @@ func (f *serveFlags) validate() error {
 		oneOf("on-error", f.onError, "delay", "deny", "admit"),
 		oneOf("certs", f.certs, "self", "files"),
 	)
+}
+
+// oneOf refuses a value of a flag that is none of those allowed.
+func oneOf(flag, value string, allowed ...string) error {
+	if slices.Contains(allowed, value) {
+		return nil
+	}
+	return fmt.Errorf("--%s is %q; expected one of %s", flag, value, strings.Join(allowed, ", "))
 }
 
 // serve puts the server together from the flags and runs it.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/agnivade/levenshtein"
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -162,6 +163,28 @@ func (s *Store) selected(pdb *policyv1.PodDisruptionBudget) []*corev1.Pod {
 // Pod returns a pod as the store knows it.
 func (s *Store) Pod(namespace, name string) (*corev1.Pod, bool) {
 	return get[*corev1.Pod](s.pods, namespace, name)
+}
+
+// PodsLike lists up to n pods, as namespace/name, that a pod that is not there may mean: those of that
+// name elsewhere, and those of the namespace, the likest name first.
+func (s *Store) PodsLike(namespace, name string, n int) []string {
+	type candidate struct {
+		key      string
+		distance int
+	}
+	var list []candidate
+	for _, pod := range s.Pods() {
+		distance := levenshtein.ComputeDistance(name, pod.Name)
+		if distance == 0 || (pod.Namespace == namespace && distance <= max(2, len(name)/2)) {
+			list = append(list, candidate{pod.Namespace + "/" + pod.Name, distance})
+		}
+	}
+	slices.SortStableFunc(list, func(a, b candidate) int { return cmp.Compare(a.distance, b.distance) })
+	var keys []string
+	for _, c := range list[:min(n, len(list))] {
+		keys = append(keys, c.key)
+	}
+	return keys
 }
 
 // Pods lists all pods, sorted by namespace and name.

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/webhook/cluster"
+)
+
+// evalFlags are the flags of policy eval.
+type evalFlags struct {
+	kubeconfig    string
+	snapshots     []string
+	policies      []string
+	user          string
+	groups        []string
+	annotations   map[string]string
+	evictors      string
+	override      policies.OverrideRule
+	at            string
+	budgets       string
+	onError       string
+	policyTimeout time.Duration
+	input         bool
+	explain       bool
+	format        string
+}
+
+func newPolicyEval(p printer) *cobra.Command {
+	var f evalFlags
+	cmd := &cobra.Command{
+		Use:   "eval NAMESPACE/NAME...",
+		Short: "Decide the eviction of pods as the server would, and explain it; exit 1 when one is refused",
+		Long: `Eval prints, for each pod, the decision that the server would make: outcome, code and message, what each
+policy found, and the warnings. Nothing is evicted. There is no history: nothing was evicted before.
+
+With --explain it tells of every rule of deny, delay and warn what it found, or the expression at which it
+stopped, with the values in it, and so for the helper rules that the expression asks. With --input it
+prints what the policies are given instead, as JSON: only what they read.`,
+		Example: `  evictgate policy eval --snapshot cluster.yaml shop/web-6d4cf56db6-a
+  evictgate policy eval --policies ./policies --kubeconfig ~/.kube/config --explain shop/web-6d4cf56db6-a
+  evictgate policy eval --snapshot cluster.yaml --as system:serviceaccount:kube-system:descheduler -o json shop/web-0 shop/web-1
+  evictgate policy eval --snapshot cluster.yaml --input shop/web-0 > input.json`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, pods []string) error {
+			report, err := f.eval(cmd.Context(), pods)
+			if err != nil {
+				return err
+			}
+			if err := p.evaluations(f, report); err != nil {
+				return err
+			}
+			if report.Refused() && (!f.input || f.format != "table") {
+				return errRefused
+			}
+			return nil
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "reach the cluster by this kubeconfig; default: the pod's service account")
+	flags.StringSliceVar(&f.snapshots, "snapshot", nil, "look at these files instead of a cluster; - is stdin")
+	flags.StringSliceVar(&f.policies, "policies", nil, "directories or files of policies; default: the embedded library's default set")
+	flags.StringVar(&f.user, "as", "kubernetes-admin", "the user who would evict")
+	flags.StringSliceVar(&f.groups, "as-group", []string{"system:masters", "system:authenticated"}, "the groups of that user")
+	flags.StringToStringVar(&f.annotations, "annotation", nil, "an annotation of the Eviction itself, as KEY=VALUE; may be given several times")
+	flags.StringVar(&f.evictors, "evictors", "", "file with rules that name who evicts, before the default ones")
+	flags.StringSliceVar(&f.override.Users, "override-users", nil, "users who may override policies by the annotation "+policies.OverrideAnnotation+" on an Eviction")
+	flags.StringSliceVar(&f.override.Groups, "override-groups", nil, "groups whose members may override policies")
+	flags.StringVar(&f.at, "at", "", "decide as at this time, RFC 3339; default: now")
+	flags.StringVar(&f.budgets, "budgets", "answer", "when a budget blocks: answer (refuse and explain) or advise (admit, explain in a warning)")
+	flags.StringVar(&f.onError, "on-error", "delay", "when a policy fails: delay (429), deny (403) or admit")
+	flags.DurationVar(&f.policyTimeout, "policy-timeout", policies.DefaultPolicyTimeout, "how long one policy may take")
+	flags.BoolVar(&f.input, "input", false, "print what the policies are given, as JSON, instead of the decision")
+	flags.BoolVar(&f.explain, "explain", false, "say of every rule what it found, or where it stopped and why")
+	flags.StringVarP(&f.format, "output", "o", "table", "table, json or yaml")
+	return cmd
+}
+
+// evalReport is what policy eval prints.
+type evalReport struct {
+	Revision string    `json:"revision"`
+	At       time.Time `json:"at"`
+	User     string    `json:"user"`
+	// Evictor is the kind of client that the user is.
+	Evictor string       `json:"evictor"`
+	Pods    []evaluation `json:"pods"`
+}
+
+// evaluation is the decision about one pod.
+type evaluation struct {
+	Namespace string             `json:"namespace"`
+	Pod       string             `json:"pod"`
+	Decision  *policies.Decision `json:"decision"`
+	// Input and Explanations are null when they were not asked for.
+	Input        json.RawMessage        `json:"input"`
+	Explanations []policies.Explanation `json:"explanations"`
+}
+
+// Refused reports whether an eviction would be refused.
+func (r evalReport) Refused() bool {
+	return slices.ContainsFunc(r.Pods, func(e evaluation) bool { return !e.Decision.Allowed() })
+}
+
+func (f *evalFlags) validate() error {
+	return errors.Join(
+		oneOf("output", f.format, "table", "json", "yaml"),
+		oneOf("budgets", f.budgets, "answer", "advise"),
+		oneOf("on-error", f.onError, "delay", "deny", "admit"),
+	)
+}
+
+func (f *evalFlags) eval(ctx context.Context, pods []string) (evalReport, error) {
+	var report evalReport
+	if err := f.validate(); err != nil {
+		return report, err
+	}
+	at, err := decisionTime(f.at)
+	if err != nil {
+		return report, err
+	}
+	set, err := policiesOf(f.policies)
+	if err != nil {
+		return report, err
+	}
+	world, err := readWorld(ctx, f.kubeconfig, f.snapshots, set.Needs())
+	if err != nil {
+		return report, err
+	}
+	evictors, err := policies.ReadEvictors(f.evictors)
+	if err != nil {
+		return report, err
+	}
+	report.Revision, report.At, report.User = set.Revision(), at, f.user
+	report.Evictor = evictors.Of(policies.User{Username: f.user, Groups: f.groups})
+	requests, err := f.requests(world, pods)
+	if err != nil {
+		return report, err
+	}
+	gatherer := cluster.Gatherer{Store: world.Store, Evictors: evictors}
+	for _, request := range requests {
+		in, _ := gatherer.Gather(ctx, request, set.Needs(), at)
+		e, err := f.evaluate(ctx, set.Read(in))
+		if err != nil {
+			return report, fmt.Errorf("pod %s/%s: %w", request.Namespace, request.Name, err)
+		}
+		e.Namespace, e.Pod = request.Namespace, request.Name
+		report.Pods = append(report.Pods, e)
+	}
+	return report, nil
+}
+
+func (f *evalFlags) evaluate(ctx context.Context, r *policies.Reading) (e evaluation, err error) {
+	o := policies.Options{
+		Budgets: policies.BudgetMode(f.budgets), OnError: policies.OnError(f.onError), PolicyTimeout: f.policyTimeout,
+		Override: f.override,
+	}
+	e.Decision = r.Evaluate(ctx, o)
+	if f.input {
+		if e.Input, err = r.JSON(); err != nil {
+			return e, err
+		}
+	}
+	if f.explain {
+		e.Explanations, err = r.Explain(ctx, o)
+	}
+	return e, err
+}
+
+// requests are the evictions that are asked about. All pods that are not there are told at once.
+func (f *evalFlags) requests(world *cluster.Snapshot, pods []string) ([]policies.Request, error) {
+	var list []policies.Request
+	var missing []error
+	for _, arg := range pods {
+		namespace, name, ok := strings.Cut(strings.TrimPrefix(arg, "pod/"), "/")
+		if !ok || namespace == "" || name == "" || strings.Contains(name, "/") {
+			return nil, fmt.Errorf("%q is not NAMESPACE/NAME of a pod", arg)
+		}
+		if _, ok := world.Pod(namespace, name); !ok {
+			missing = append(missing, missingPod(world, namespace, name))
+			continue
+		}
+		list = append(list, policies.Request{
+			UID: "eval", Namespace: namespace, Name: name, DryRun: true,
+			User:        policies.User{Username: f.user, Groups: f.groups},
+			Annotations: f.annotations,
+		})
+	}
+	return list, errors.Join(missing...)
+}
+
+func missingPod(world *cluster.Snapshot, namespace, name string) error {
+	near := world.PodsLike(namespace, name, 3)
+	if len(near) == 0 {
+		return fmt.Errorf("there is no pod %s in namespace %s", name, namespace)
+	}
+	return fmt.Errorf("there is no pod %s in namespace %s; near are %s", name, namespace, strings.Join(near, ", "))
+}

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/evictgate/evictgate/policies"
+)
+
+func newPolicyList(p printer) *cobra.Command {
+	var format string
+	cmd := &cobra.Command{
+		Use:   "list [PATH...]",
+		Short: "List the policies of PATH, or of the embedded library",
+		Example: `  evictgate policy list
+  evictgate policy list -o wide ./policies`,
+		RunE: func(_ *cobra.Command, paths []string) error {
+			if err := oneOf("output", format, "table", "wide", "json", "yaml"); err != nil {
+				return err
+			}
+			list, err := describe(paths)
+			if err != nil {
+				return err
+			}
+			return p.policies(format, list)
+		},
+	}
+	cmd.Flags().StringVarP(&format, "output", "o", "table", "table, wide, json or yaml; the last three tell the parameters")
+	return cmd
+}
+
+func newPolicyShow(p printer) *cobra.Command {
+	var format string
+	cmd := &cobra.Command{
+		Use:   "show ID [PATH...]",
+		Short: "Show one policy of PATH, or of the embedded library: what it holds, its parameters, an example, messages",
+		Example: `  evictgate policy show freeze_window
+  evictgate policy show hold_by_label ./policies`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if err := oneOf("output", format, "text", "json", "yaml"); err != nil {
+				return err
+			}
+			whole, err := showPolicy(args[0], args[1:])
+			if err != nil {
+				return err
+			}
+			return p.policy(format, whole)
+		},
+	}
+	cmd.Flags().StringVarP(&format, "output", "o", "text", "text, json or yaml")
+	return cmd
+}
+
+// describe describes the policies of the paths, or of the library without any.
+func describe(paths []string) ([]policies.Description, error) {
+	var set *policies.Set
+	var err error
+	if len(paths) > 0 {
+		set, err = policies.Load(paths...)
+	} else {
+		set, err = policies.Library()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return set.Describe()
+}
+
+// wholePolicy is what policy show prints.
+type wholePolicy struct {
+	policies.Description
+	// Example is an EvictionPolicy, for a policy of the library; empty for others.
+	Example string `json:"example"`
+	// Messages are what its suite expects clients to be told.
+	Messages []string `json:"messages"`
+}
+
+func showPolicy(id string, paths []string) (wholePolicy, error) {
+	list, err := describe(paths)
+	if err != nil {
+		return wholePolicy{}, err
+	}
+	var names []string
+	for _, d := range list {
+		if d.Name == id || d.Policy == id {
+			return whole(d)
+		}
+		names = append(names, d.Name)
+	}
+	return wholePolicy{}, fmt.Errorf("there is no policy %s; there are %s", id, strings.Join(names, ", "))
+}
+
+func whole(d policies.Description) (wholePolicy, error) {
+	w := wholePolicy{Description: d}
+	suite, err := d.Suite()
+	if err != nil {
+		return w, err
+	}
+	if suite != nil {
+		w.Messages = suite.Messages()
+	}
+	if d.InLibrary() {
+		w.Example, err = d.Example(suite)
+	}
+	return w, err
+}
