@@ -270,7 +270,7 @@ func evictable(pick func(n int) int) *Input {
 			in.Cluster = &Cluster{Nodes: 20, ReadyNodes: 17 + int32(pick(3)), NotReadyNodes: []string{"n", "o"}}
 		}
 		if pick(1) > 0 {
-			past := []PastEviction{{At: start, Name: "web-1"}, {At: start, Name: "web-2"}}
+			past := []metav1.Time{start, start}
 			in.History = &History{Owner: past, Node: past[pick(2):], Cluster: past}
 		}
 		if pick(1) > 0 {

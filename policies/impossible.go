@@ -37,11 +37,6 @@ var (
 // look at the values of strings.
 var knownValues = map[string]values{
 	"input.request.evictor":                          evictors,
-	"input.history.owner[].evictor":                  evictors,
-	"input.history.node[].evictor":                   evictors,
-	"input.history.namespace[].evictor":              evictors,
-	"input.history.zone[].evictor":                   evictors,
-	"input.history.cluster[].evictor":                evictors,
 	"input.pod.status.phase":                         phases,
 	"input.peers[].phase":                            phases,
 	"input.neighbours[].phase":                       phases,

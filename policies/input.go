@@ -195,25 +195,18 @@ type Cluster struct {
 	NotReadyNodes []string `json:"not_ready_nodes"`
 }
 
-// History lists recent evictions that share something with this one, newest first. The pod's own are
-// left out: a client that tries again is not counted twice.
+// History lists when evictions that share something with this one were admitted, newest first: the last
+// 24 hours, and at most 200 in each list. The pod's own are left out: a client that tries again is not
+// counted twice.
 type History struct {
-	Owner     []PastEviction `json:"owner"`
-	Node      []PastEviction `json:"node"`
-	Namespace []PastEviction `json:"namespace"`
-	Zone      []PastEviction `json:"zone"`
-	Cluster   []PastEviction `json:"cluster"`
+	Owner     []metav1.Time `json:"owner"`
+	Node      []metav1.Time `json:"node"`
+	Namespace []metav1.Time `json:"namespace"`
+	Zone      []metav1.Time `json:"zone"`
+	Cluster   []metav1.Time `json:"cluster"`
 	// Holds says since when policies have refused this pod's eviction without a pause, by the name of
 	// the binding.
 	Holds map[string]metav1.Time `json:"holds"`
-}
-
-// PastEviction is one eviction that was admitted before.
-type PastEviction struct {
-	At        metav1.Time `json:"at"`
-	Namespace string      `json:"namespace"`
-	Name      string      `json:"name"`
-	Evictor   string      `json:"evictor"`
 }
 
 // PodReady reports whether the pod's Ready condition is true; a pod without one is not ready, as

@@ -443,11 +443,11 @@ func anyHistory(r *rand.Rand, times []*metav1.Time) *policies.History {
 	if r.IntN(4) == 0 {
 		return nil
 	}
-	past := func() []policies.PastEviction {
-		list := make([]policies.PastEviction, r.IntN(4))
+	past := func() []metav1.Time {
+		list := make([]metav1.Time, r.IntN(4))
 		for i := range list {
 			if at := times[r.IntN(len(times))]; at != nil {
-				list[i].At = *at
+				list[i] = *at
 			}
 		}
 		return list

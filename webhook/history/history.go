@@ -17,8 +17,9 @@ import (
 const (
 	// maxAge is how long an admitted eviction is remembered.
 	maxAge = 24 * time.Hour
-	// maxListed bounds each list of past evictions.
-	maxListed = 1000
+	// maxListed bounds each list of past evictions: every decision converts and records those that are read.
+	// One more is kept, since a list leaves out the pod's own.
+	maxListed = 200
 	// holdForgotten is after how long without an attempt a hold is over. Some clients, such as a
 	// descheduler that runs as a CronJob, try seldom.
 	holdForgotten = 48 * time.Hour
@@ -51,7 +52,7 @@ type key struct{ scope, name string }
 
 // eviction is one that was admitted.
 type eviction struct {
-	policies.PastEviction
+	at  metav1.Time
 	pod types.UID
 }
 
@@ -90,7 +91,7 @@ func (l *Ledger) Decide(in *policies.Input, needs *policies.Needs, decide func()
 // of lists what the policies read.
 func (l *Ledger) of(in *policies.Input, needs *policies.Needs) *policies.History {
 	h := &policies.History{Holds: map[string]metav1.Time{}}
-	lists := map[string]*[]policies.PastEviction{
+	lists := map[string]*[]metav1.Time{
 		"owner": &h.Owner, "node": &h.Node, "namespace": &h.Namespace, "zone": &h.Zone, "cluster": &h.Cluster,
 	}
 	for _, k := range keys(in) {
@@ -122,15 +123,15 @@ func keys(in *policies.Input) []key {
 }
 
 // list is one list, the newest first, without the pod's own evictions and those that are too old.
-func (l *Ledger) list(k key, in *policies.Input) []policies.PastEviction {
+func (l *Ledger) list(k key, in *policies.Input) []metav1.Time {
 	past := l.past[k]
-	list := make([]policies.PastEviction, 0, len(past))
+	list := make([]metav1.Time, 0, len(past))
 	for _, e := range slices.Backward(past) {
-		if in.Now.Sub(e.At.Time) > maxAge {
+		if in.Now.Sub(e.at.Time) > maxAge {
 			break
 		}
-		if e.pod != in.Pod.UID {
-			list = append(list, e.PastEviction)
+		if e.pod != in.Pod.UID && len(list) < maxListed {
+			list = append(list, e.at)
 		}
 	}
 	return list
@@ -151,25 +152,22 @@ func (l *Ledger) note(in *policies.Input, d *policies.Decision) {
 // once.
 func (l *Ledger) add(k key, in *policies.Input) {
 	past := slices.DeleteFunc(l.past[k], func(e eviction) bool {
-		return e.pod == in.Pod.UID || in.Now.Sub(e.At.Time) > maxAge
+		return e.pod == in.Pod.UID || in.Now.Sub(e.at.Time) > maxAge
 	})
-	if len(past) >= maxListed {
-		past = slices.Delete(past, 0, len(past)-maxListed+1)
+	if len(past) > maxListed {
+		past = slices.Delete(past, 0, len(past)-maxListed)
 	}
 	if len(past) == 0 && len(l.past) >= maxKeys {
 		l.forgetLists(in.Now.Time)
 	}
-	l.past[k] = append(past, eviction{
-		PastEviction: policies.PastEviction{At: in.Now, Namespace: in.Pod.Namespace, Name: in.Pod.Name, Evictor: in.Request.Evictor},
-		pod:          in.Pod.UID,
-	})
+	l.past[k] = append(past, eviction{at: in.Now, pod: in.Pod.UID})
 }
 
 // forgetLists drops the lists whose newest eviction is too old; when that is not enough, all of them:
 // memory must stay bounded.
 func (l *Ledger) forgetLists(now time.Time) {
 	for k, past := range l.past {
-		if len(past) == 0 || now.Sub(past[len(past)-1].At.Time) > maxAge {
+		if len(past) == 0 || now.Sub(past[len(past)-1].at.Time) > maxAge {
 			delete(l.past, k)
 		}
 	}

@@ -20,10 +20,9 @@ var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 // input is the eviction of a pod of Deployment web on a node of a zone, some time after noon.
 func input(pod, node, zone string, after time.Duration) *policies.Input {
 	in := &policies.Input{
-		Now:     metav1.NewTime(noon.Add(after)),
-		Request: policies.Request{Evictor: "user"},
-		Pod:     &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: pod, UID: types.UID("uid-" + pod)}},
-		Owner:   &policies.Owner{Kind: "Deployment", Name: "web", UID: "web"},
+		Now:   metav1.NewTime(noon.Add(after)),
+		Pod:   &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: pod, UID: types.UID("uid-" + pod)}},
+		Owner: &policies.Owner{Kind: "Deployment", Name: "web", UID: "web"},
 	}
 	if node != "" {
 		in.Pod.Spec.NodeName = node
@@ -40,8 +39,13 @@ func holding(policy string) policies.Violation {
 	return policies.Violation{Policy: policy, Effect: policies.Delay, Enforcement: policies.Enforce}
 }
 
-func past(pod string, after time.Duration) policies.PastEviction {
-	return policies.PastEviction{At: metav1.NewTime(noon.Add(after)), Namespace: "shop", Name: pod, Evictor: "user"}
+// past are the times of evictions, each some time after noon.
+func past(after ...time.Duration) []metav1.Time {
+	var list []metav1.Time
+	for _, a := range after {
+		list = append(list, metav1.NewTime(noon.Add(a)))
+	}
+	return list
 }
 
 var everything = policies.EverythingNeeded()
@@ -61,11 +65,11 @@ func TestAnAdmittedEvictionStandsInEveryListItShares(t *testing.T) {
 	l.Decide(other, everything, answer(200))
 
 	want := &policies.History{
-		Owner:     []policies.PastEviction{past("web-2", time.Minute), past("web-1", 0)},
-		Node:      []policies.PastEviction{past("db-1", 2*time.Minute), past("web-2", time.Minute)},
-		Zone:      []policies.PastEviction{past("web-2", time.Minute), past("web-1", 0)},
-		Namespace: []policies.PastEviction{past("db-1", 2*time.Minute), past("web-2", time.Minute), past("web-1", 0)},
-		Cluster:   []policies.PastEviction{past("db-1", 2*time.Minute), past("web-2", time.Minute), past("web-1", 0)},
+		Owner:     past(time.Minute, 0),
+		Node:      past(2*time.Minute, time.Minute),
+		Zone:      past(time.Minute, 0),
+		Namespace: past(2*time.Minute, time.Minute, 0),
+		Cluster:   past(2*time.Minute, time.Minute, 0),
 		Holds:     map[string]metav1.Time{},
 	}
 	if diff := cmp.Diff(want, see(l, input("web-3", "n2", "east", 3*time.Minute))); diff != "" {
@@ -108,7 +112,7 @@ func TestAPodAdmittedAgainCountsOnce(t *testing.T) {
 	for i := range 5 {
 		l.Decide(input("web-1", "n1", "east", time.Duration(i)*5*time.Second), everything, answer(200))
 	}
-	if diff := cmp.Diff([]policies.PastEviction{past("web-1", 20*time.Second)}, see(l, input("web-2", "n1", "east", time.Minute)).Owner); diff != "" {
+	if diff := cmp.Diff(past(20*time.Second), see(l, input("web-2", "n1", "east", time.Minute)).Owner); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 }
@@ -122,7 +126,7 @@ func TestOnlyWhatIsReadIsListed(t *testing.T) {
 	l.Decide(input("web-1", "n1", "east", 0), set.Needs(), answer(200))
 	in := input("web-2", "n1", "east", time.Minute)
 	l.Decide(in, set.Needs(), answer(200))
-	if diff := cmp.Diff(&policies.History{Owner: []policies.PastEviction{past("web-1", 0)}}, in.History, cmpopts.EquateEmpty()); diff != "" {
+	if diff := cmp.Diff(&policies.History{Owner: past(0)}, in.History, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	none := input("web-3", "n1", "east", time.Minute)
@@ -191,8 +195,10 @@ func TestMemoryIsBounded(t *testing.T) {
 	for i := range maxListed + 10 {
 		l.Decide(input(fmt.Sprintf("web-%d", i), "n1", "east", time.Duration(i)*time.Second), everything, answer(200))
 	}
-	if n := len(see(l, input("web-x", "n1", "east", time.Hour)).Owner); n != maxListed {
-		t.Errorf("%d listed, want %d", n, maxListed)
+	for _, pod := range []string{"web-x", fmt.Sprintf("web-%d", maxListed)} {
+		if n := len(see(l, input(pod, "n1", "east", time.Hour)).Owner); n != maxListed {
+			t.Errorf("%d listed for %s, want %d", n, pod, maxListed)
+		}
 	}
 	needs := policiesWithHolds(t)
 	for i := range maxHeld + 10 {
@@ -200,6 +206,22 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 	if len(l.held) != maxHeld {
 		t.Errorf("%d pods held, want %d", len(l.held), maxHeld)
+	}
+}
+
+// A limit of more evictions than are listed would never hold.
+func TestRateLimitsAreOfWhatIsListed(t *testing.T) {
+	for limit, refused := range map[int]bool{maxListed: false, maxListed + 1: true} {
+		_, err := policies.Compile([]policies.File{{Name: "x.yaml", Data: fmt.Appendf(nil, `apiVersion: evictgate.dev/v1alpha1
+kind: EvictionPolicy
+metadata: {name: limit}
+spec:
+  library: rate_limit
+  parameters: {limits: [{per: cluster, max: %d, period: 1h}]}
+`, limit)}})
+		if (err != nil) != refused {
+			t.Errorf("a limit of %d: %v", limit, err)
+		}
 	}
 }
 

@@ -22,12 +22,16 @@ package eviction.cooldown
 
 delay contains {"reason": reason, "detail": detail} if {
 	last := input.history.owner[0]
-	until := _instant(last.at) + _period
+
+	# Between these years a time can be told in nanoseconds; null is not between them.
+	last > "1970"
+	last < "2200"
+	until := time.parse_rfc3339_ns(last) + _period
 	time.now_ns() < until
 	input.owner.name
 	period := input.parameters.period
 	reason := $"{input.owner.kind} {input.request.namespace}/{input.owner.name} has lost a pod to an eviction less than {period} ago; try again when that is {period} ago, or lower parameter period"
-	detail := {"period": period, "until": time.format(until), "pod": last.name, "evictor": last.evictor}
+	detail := {"period": period, "until": time.format(until)}
 }
 
 invalid_parameters contains $"a period of {input.parameters.period} keeps nothing apart; give one such as 10m" if _period == 0
@@ -37,9 +41,3 @@ invalid_parameters contains $"evictions are remembered for 24h, and a period of 
 }
 
 _period := time.parse_duration_ns(input.parameters.period)
-
-# Between these years a time can be told in nanoseconds; null is not between them.
-_instant(at) := time.parse_rfc3339_ns(at) if {
-	at > "1970"
-	at < "2200"
-}

@@ -19,9 +19,9 @@
 #       type: array
 #       minItems: 1
 #       examples:
-#         - [{per: node, max: 2, period: 10m}, {per: cluster, max: 100, period: 1h}]
+#         - [{per: node, max: 2, period: 10m}, {per: cluster, max: 100, period: 10m}]
 #         - [{per: owner, max: 1, period: 90s}]
-#         - [{per: namespace, max: 1000, period: 24h}, {per: zone, max: 3, period: 1h30m}]
+#         - [{per: namespace, max: 200, period: 24h}, {per: zone, max: 3, period: 1h30m}]
 #       description: how many evictions are allowed; each limit holds by itself
 #       items:
 #         type: object
@@ -35,8 +35,8 @@
 #           max:
 #             type: integer
 #             minimum: 1
-#             maximum: 1000
-#             description: how many evictions are allowed in the period
+#             maximum: 200
+#             description: how many evictions are allowed in the period; no more than 200 are remembered, so give a shorter period instead, such as 100 in 10m for 600 in 1h
 #           period:
 #             type: string
 #             pattern: ^([0-9]{1,5}[hms]){1,3}$
@@ -47,8 +47,12 @@ delay contains {"reason": reason, "detail": detail} if {
 	some limit in _limits
 
 	# The newest stands first, so that this is the one that must leave the period.
-	at := input.history[limit.per][limit.last].at
-	until := _instant(at) + limit.ns
+	at := _past[limit.per][limit.last]
+
+	# Between these years a time can be told in nanoseconds; null is not between them.
+	at > "1970"
+	at < "2200"
+	until := time.parse_rfc3339_ns(at) + limit.ns
 	time.now_ns() < until
 	subject := _subject(limit.per)
 	reason := $"{subject} has had all evictions that the limit of {limit.max} per {limit.per} in {limit.period} allows; try again when the oldest of them is {limit.period} ago, or raise the limit"
@@ -69,10 +73,13 @@ _limits := [object.union(limit, {"last": limit.max - 1, "ns": time.parse_duratio
 	some limit in input.parameters.limits
 ]
 
-# Between these years a time can be told in nanoseconds; null is not between them.
-_instant(at) := time.parse_rfc3339_ns(at) if {
-	at > "1970"
-	at < "2200"
+# List by list: input.history[limit.per] would read the holds, too.
+_past := {
+	"owner": input.history.owner,
+	"node": input.history.node,
+	"namespace": input.history.namespace,
+	"zone": input.history.zone,
+	"cluster": input.history.cluster,
 }
 
 _subject("owner") := $"{input.owner.kind} {input.request.namespace}/{input.owner.name}" if input.owner.name
