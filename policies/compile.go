@@ -59,6 +59,8 @@ type Metadata struct {
 	// NeighboursBy names the parameter with the labels that neighbours must share with the pod to be of
 	// interest; empty when all are.
 	NeighboursBy string
+	// HistoryDepth bounds how far the policy looks back in the lists of the history: see depth.
+	HistoryDepth any
 	// Default puts the policy into the set that serves when none is given.
 	Default bool
 }
@@ -209,7 +211,7 @@ func (s *Set) bind(bindings []binding, metas map[string]Metadata) (*Set, Problem
 		return nil, problems
 	}
 	s.needs = newNeeds(refs)
-	s.needs.neighbours = s.neighbours(reads)
+	s.needs.neighbours, s.needs.depths = s.neighbours(reads), s.depths(reads)
 	s.refs = s.needs.Refs()
 	s.project = s.needs.projector(reflect.TypeFor[Input]())
 	for i, p := range s.bound {
@@ -235,6 +237,49 @@ func (s *Set) neighbours(reads [][]ast.Ref) NeighbourLabels {
 		}
 	}
 	return n
+}
+
+// historyScopes are the lists of the history.
+var historyScopes = []string{"owner", "node", "namespace", "zone", "cluster"}
+
+// depths says how far the bound policies look back in each list of the history, as far as their METADATA
+// bounds it.
+func (s *Set) depths(reads [][]ast.Ref) map[string]int {
+	depths := map[string]int{}
+	for _, scope := range historyScopes {
+		deepest, known := 0, true
+		for i, p := range s.bound {
+			if newNeeds(reads[i]).Reads("history", scope) {
+				depth, ok := p.depth(scope)
+				deepest, known = max(deepest, depth), known && ok
+			}
+		}
+		if known {
+			depths[scope] = deepest
+		}
+	}
+	return depths
+}
+
+// depth is how many times of a list the policy reads: METADATA custom.history_depth is a number, or the
+// name of a parameter with a list of limits, each of them with per (the list) and max (how many).
+func (p *boundPolicy) depth(scope string) (depth int, ok bool) {
+	switch said := p.meta.HistoryDepth.(type) {
+	case json.Number:
+		n, err := said.Int64()
+		return int(n), err == nil
+	case string:
+		limits, ok := p.parameters[said].([]any)
+		for _, l := range limits {
+			limit, _ := l.(map[string]any)
+			if n, isNumber := limit["max"].(json.Number); isNumber && limit["per"] == scope {
+				most, err := n.Int64()
+				depth, ok = max(depth, int(most)), ok && err == nil
+			}
+		}
+		return depth, ok
+	}
+	return 0, false
 }
 
 // prepare compiles the one query of a policy: its effect sets by name, never the package as a
@@ -529,6 +574,7 @@ func metadataOf(compiler *ast.Compiler, module *ast.Module) (Metadata, Problems)
 		problems = append(problems, at.problem(fieldOfError(err), "%v", err))
 	}
 	meta.Parameters = parameters
+	meta.HistoryDepth = viaPlainJSON(a.Custom["history_depth"])
 	meta.NeighboursBy, _ = a.Custom["neighbours_by"].(string)
 	meta.Default = a.Custom["default"] == true
 	return meta, problems

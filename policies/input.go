@@ -196,8 +196,8 @@ type Cluster struct {
 }
 
 // History lists when evictions that share something with this one were admitted, newest first: the last
-// 24 hours, and at most 200 in each list. The pod's own are left out: a client that tries again is not
-// counted twice.
+// 24 hours, at most 200 in each list, and no more than the policies say by METADATA custom.history_depth
+// that they look at. The pod's own are left out: a client that tries again is not counted twice.
 type History struct {
 	Owner     []metav1.Time `json:"owner"`
 	Node      []metav1.Time `json:"node"`

@@ -113,7 +113,7 @@ func (s *Set) lintMetadata(module *ast.Module, meta Metadata) Problems {
 }
 
 // customKeys are the keys of METADATA custom that mean something here; other tools may have others.
-var customKeys = []string{"id", "enforcement", "default", "parameters", "required", "neighbours_by"}
+var customKeys = []string{"id", "enforcement", "default", "parameters", "required", "neighbours_by", "history_depth"}
 
 // metadataKeys are the keys of METADATA that OPA knows; it ignores others.
 var metadataKeys = []string{"title", "description", "custom", "scope", "entrypoint", "authors", "organizations", "related_resources", "schemas", "compile"}

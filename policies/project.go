@@ -27,6 +27,9 @@ type Needs struct {
 	places int
 	// neighbours is set at the root: which of them are read.
 	neighbours NeighbourLabels
+	// depths is set at the root: how many of the newest times of a list of the history are read, by its
+	// name; a list that is not there is read whole.
+	depths map[string]int
 }
 
 // NeighbourLabels say which neighbours are read: those that share with the pod the value of one of the
@@ -34,6 +37,14 @@ type Needs struct {
 type NeighbourLabels struct {
 	All    bool
 	Labels []string
+}
+
+// HistoryDepth is how many of the newest times of a list of the history are read, at most all.
+func (n *Needs) HistoryDepth(scope string, all int) int {
+	if depth, ok := n.depths[scope]; ok {
+		return min(depth, all)
+	}
+	return all
 }
 
 // Neighbours says which neighbours are read, if any are.

@@ -72,8 +72,8 @@ func parameters(id string) map[string]any {
 		return map[string]any{"max_replicas": 1}
 	case "rate_limit":
 		return map[string]any{"limits": []any{
-			map[string]any{"per": "owner", "max": 200, "period": "1h"},
-			map[string]any{"per": "cluster", "max": 200, "period": "10m"},
+			map[string]any{"per": "owner", "max": 5, "period": "1h"},
+			map[string]any{"per": "cluster", "max": 50, "period": "10m"},
 		}}
 	case "require_budget":
 		return map[string]any{"min_replicas": 2}

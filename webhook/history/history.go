@@ -96,7 +96,7 @@ func (l *Ledger) of(in *policies.Input, needs *policies.Needs) *policies.History
 	}
 	for _, k := range keys(in) {
 		if needs.Reads("history", k.scope) {
-			*lists[k.scope] = l.list(k, in)
+			*lists[k.scope] = l.list(k, in, needs.HistoryDepth(k.scope, maxListed))
 		}
 	}
 	if held, ok := l.held[in.Pod.UID]; ok && in.Now.Sub(held.last) < holdForgotten {
@@ -122,15 +122,15 @@ func keys(in *policies.Input) []key {
 	return list
 }
 
-// list is one list, the newest first, without the pod's own evictions and those that are too old.
-func (l *Ledger) list(k key, in *policies.Input) []metav1.Time {
+// list is one list as far as it is read, the newest first, without the pod's own evictions and those that are too old.
+func (l *Ledger) list(k key, in *policies.Input, depth int) []metav1.Time {
 	past := l.past[k]
-	list := make([]metav1.Time, 0, len(past))
+	list := make([]metav1.Time, 0, min(len(past), depth))
 	for _, e := range slices.Backward(past) {
-		if in.Now.Sub(e.at.Time) > maxAge {
+		if len(list) == depth || in.Now.Sub(e.at.Time) > maxAge {
 			break
 		}
-		if e.pod != in.Pod.UID && len(list) < maxListed {
+		if e.pod != in.Pod.UID {
 			list = append(list, e.at)
 		}
 	}

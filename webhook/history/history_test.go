@@ -131,7 +131,7 @@ func TestOnlyWhatIsReadIsListed(t *testing.T) {
 	}
 	none := input("web-3", "n1", "east", time.Minute)
 	l.Decide(none, policies.None().Needs(), answer(200))
-	if none.History != nil || len(l.list(key{"owner", "web"}, input("web-4", "", "", time.Hour))) != 2 {
+	if none.History != nil || len(l.list(key{"owner", "web"}, input("web-4", "", "", time.Hour), maxListed)) != 2 {
 		t.Error("policies that read no history have none, and add nothing to it")
 	}
 }
@@ -240,5 +240,54 @@ func TestNoLedgerNoHistory(t *testing.T) {
 	in := input("web-1", "n1", "east", 0)
 	if d := none.Decide(in, everything, answer(200)); d.Code != 200 || in.History != nil {
 		t.Errorf("%+v %+v", d, in.History)
+	}
+}
+
+// A policy that says how far it looks back is given no more.
+func TestOnlySoManyAreListed(t *testing.T) {
+	const limited = `apiVersion: evictgate.dev/v1alpha1
+kind: EvictionPolicy
+metadata: {name: limited}
+spec:
+  library: rate_limit
+  parameters: {limits: [{per: node, max: 2, period: 1h}, {per: node, max: 3, period: 2h}, {per: cluster, max: 1, period: 1h}]}
+`
+	const cooldown = `
+---
+apiVersion: evictgate.dev/v1alpha1
+kind: EvictionPolicy
+metadata: {name: apart}
+spec: {library: cooldown}
+`
+	const whole = "package eviction.whole\n\nwarn contains \"x\" if count(input.history.cluster) > 100\n"
+	for name, tt := range map[string]struct {
+		files []policies.File
+		want  map[string]int
+	}{
+		"limits":                {[]policies.File{{Name: "a.yaml", Data: []byte(limited)}}, map[string]int{"node": 3, "cluster": 1}},
+		"limits and the last":   {[]policies.File{{Name: "a.yaml", Data: []byte(limited + cooldown)}}, map[string]int{"node": 3, "cluster": 1, "owner": 1}},
+		"one that does not say": {[]policies.File{{Name: "a.yaml", Data: []byte(limited)}, {Name: "b.rego", Data: []byte(whole)}}, map[string]int{"node": 3, "cluster": 9}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			set, err := policies.Compile(tt.files)
+			if err != nil {
+				t.Fatal(err)
+			}
+			l := New()
+			for i := range 9 {
+				l.Decide(input(fmt.Sprintf("web-%d", i), "n1", "east", time.Duration(i)*time.Second), set.Needs(), answer(200))
+			}
+			in := input("web-x", "n1", "east", time.Minute)
+			l.Decide(in, set.Needs(), answer(200))
+			got := map[string]int{}
+			for scope, list := range map[string][]metav1.Time{"owner": in.History.Owner, "node": in.History.Node, "namespace": in.History.Namespace, "zone": in.History.Zone, "cluster": in.History.Cluster} {
+				if len(list) > 0 {
+					got[scope] = len(list)
+				}
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
 	}
 }

@@ -12,6 +12,7 @@
 # custom:
 #   id: cooldown
 #   enforcement: enforce
+#   history_depth: 1
 #   parameters:
 #     period:
 #       type: string

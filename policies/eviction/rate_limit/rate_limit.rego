@@ -14,6 +14,7 @@
 #   id: rate_limit
 #   enforcement: enforce
 #   required: [limits]
+#   history_depth: limits
 #   parameters:
 #     limits:
 #       type: array
