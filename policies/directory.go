@@ -28,7 +28,7 @@ type Directory struct {
 
 // OpenDirectory reads a directory's policies and gives them to put, and so does Start at every change.
 func OpenDirectory(path string, put func([]File, error)) (*Directory, error) {
-	files, err := readPolicies(path)
+	files, err := ReadPolicies(path)
 	if err != nil {
 		return nil, err
 	}
@@ -36,8 +36,9 @@ func OpenDirectory(path string, put func([]File, error)) (*Directory, error) {
 	return &Directory{path: path, put: put}, nil
 }
 
-// readPolicies reads a directory that has at least one policy source.
-func readPolicies(path string) ([]File, error) {
+// ReadPolicies reads a directory, or one file, that has at least one policy source. Its error is of type
+// Problems when there is none.
+func ReadPolicies(path string) ([]File, error) {
 	files, err := ReadDir(path)
 	if err == nil && len(files) == 0 {
 		err = noPolicy(path)
@@ -83,7 +84,7 @@ func (d *Directory) Start(ctx context.Context) error {
 			}
 		case <-quiet.C:
 			d.watch(watcher)
-			d.put(readPolicies(d.path))
+			d.put(ReadPolicies(d.path))
 			touched = time.Time{}
 			quiet.Reset(recheck)
 		}

@@ -168,6 +168,21 @@ func (s *Sources) Check() error {
 	return nil
 }
 
+// Compile makes the set of what the sources have delivered, once; nothing serves by it. Problems are those of
+// units that are left out; the error says what keeps the sources from making a set at all.
+func (s *Sources) Compile() (*Set, Problems, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	set, verdicts, err := s.merge()
+	var left Problems
+	for _, f := range s.feeds {
+		for _, u := range f.units {
+			left = append(left, verdicts[f.name][u.Name].Problems...)
+		}
+	}
+	return set, left, err
+}
+
 // load makes a set of what the sources offer now, and lets it serve. It reports whether to try again,
 // though no source changes.
 func (s *Sources) load(ctx context.Context) (again bool) {

@@ -51,7 +51,7 @@ prints what the policies are given instead, as JSON: only what they read.`,
   evictgate policy eval --snapshot cluster.yaml --input shop/web-0 > input.json`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, pods []string) error {
-			report, err := f.eval(cmd.Context(), pods)
+			report, err := f.eval(cmd.Context(), pods, p)
 			if err != nil {
 				return err
 			}
@@ -67,7 +67,7 @@ prints what the policies are given instead, as JSON: only what they read.`,
 	flags := cmd.Flags()
 	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "reach the cluster by this kubeconfig; default: the pod's service account")
 	flags.StringSliceVar(&f.snapshots, "snapshot", nil, "look at these files instead of a cluster; - is stdin")
-	flags.StringSliceVar(&f.policies, "policies", nil, "directories or files of policies; default: the embedded library's default set")
+	flags.StringSliceVar(&f.policies, "policies", nil, policiesFlagHelp)
 	flags.StringVar(&f.user, "as", "kubernetes-admin", "the user who would evict")
 	flags.StringSliceVar(&f.groups, "as-group", []string{"system:masters", "system:authenticated"}, "the groups of that user")
 	flags.StringToStringVar(&f.annotations, "annotation", nil, "an annotation of the Eviction itself, as KEY=VALUE; may be given several times")
@@ -117,7 +117,7 @@ func (f *evalFlags) validate() error {
 	)
 }
 
-func (f *evalFlags) eval(ctx context.Context, pods []string) (evalReport, error) {
+func (f *evalFlags) eval(ctx context.Context, pods []string, p printer) (evalReport, error) {
 	var report evalReport
 	if err := f.validate(); err != nil {
 		return report, err
@@ -126,7 +126,7 @@ func (f *evalFlags) eval(ctx context.Context, pods []string) (evalReport, error)
 	if err != nil {
 		return report, err
 	}
-	set, err := policiesOf(f.policies)
+	set, err := policiesOf(ctx, f.policies, f.kubeconfig, len(f.snapshots) > 0, p)
 	if err != nil {
 		return report, err
 	}

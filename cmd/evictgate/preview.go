@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -11,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/webhook/cluster"
 	"github.com/evictgate/evictgate/webhook/preview"
 )
@@ -22,6 +22,7 @@ type previewFlags struct {
 	policies   []string
 	user       string
 	groups     []string
+	evictors   string
 	readyAfter time.Duration
 	at         string
 	all        bool
@@ -63,9 +64,10 @@ finish.`,
 	flags := cmd.Flags()
 	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "reach the cluster by this kubeconfig; default: the pod's service account")
 	flags.StringSliceVar(&f.snapshots, "snapshot", nil, "look at these files instead of a cluster; - is stdin")
-	flags.StringSliceVar(&f.policies, "policies", nil, "directories of policies; default: the embedded library's default set")
+	flags.StringSliceVar(&f.policies, "policies", nil, policiesFlagHelp)
 	flags.StringVar(&f.user, "as", "kubernetes-admin", "the user who would evict")
 	flags.StringSliceVar(&f.groups, "as-group", []string{"system:masters", "system:authenticated"}, "the groups of that user")
+	flags.StringVar(&f.evictors, "evictors", "", "file with rules that name who evicts, before the default ones")
 	flags.DurationVar(&f.readyAfter, "ready-after", 30*time.Second, "how long a replacement takes to become ready")
 	flags.StringVar(&f.at, "at", "", "decide as at this time, RFC 3339; default: now")
 	flags.BoolVar(&f.all, "all", false, "every pod of the cluster, and the budgets that can never allow an eviction")
@@ -97,7 +99,7 @@ func (f *previewFlags) run(ctx context.Context, args []string, p printer) (previ
 	if !slices.Contains([]string{"table", "wide", "json", "yaml"}, f.format) {
 		return report, fmt.Errorf("--output is %q; expected one of table, wide, json, yaml", f.format)
 	}
-	o, err := f.options(p.err)
+	o, err := f.options(ctx, p)
 	if err != nil {
 		return report, err
 	}
@@ -121,7 +123,7 @@ func (f *previewFlags) run(ctx context.Context, args []string, p printer) (previ
 	return report, err
 }
 
-func (f *previewFlags) options(progress io.Writer) (preview.Options, error) {
+func (f *previewFlags) options(ctx context.Context, p printer) (preview.Options, error) {
 	o := preview.Options{User: f.user, Groups: f.groups, ReadyAfter: f.readyAfter}
 	var err error
 	if o.Now, err = decisionTime(f.at); err != nil {
@@ -130,12 +132,15 @@ func (f *previewFlags) options(progress io.Writer) (preview.Options, error) {
 	if f.readyAfter < 0 {
 		return o, fmt.Errorf("--ready-after is %s; expected no less than 0s", f.readyAfter)
 	}
-	o.Policies, err = policiesOf(f.policies)
+	if o.Evictors, err = policies.ReadEvictors(f.evictors); err != nil {
+		return o, err
+	}
+	o.Policies, err = policiesOf(ctx, f.policies, f.kubeconfig, len(f.snapshots) > 0, p)
 	last := time.Now()
 	o.Progress = func(decided int) {
 		if time.Since(last) > 2*time.Second {
 			last = time.Now()
-			_, _ = fmt.Fprintf(progress, "preview: %d decisions\n", decided)
+			_, _ = fmt.Fprintf(p.err, "preview: %d decisions\n", decided)
 		}
 	}
 	return o, err

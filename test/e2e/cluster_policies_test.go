@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"errors"
 	"net/http"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -36,6 +38,14 @@ func TestTheProgramServesTheClustersPolicies(t *testing.T) {
 			t.Fatalf("%+v", s)
 		}
 		refused++
+	}
+	// The commands that only look see the same policies.
+	for _, args := range [][]string{{"policy", "eval", "default/web"}, {"preview", "pod/default/web"}} {
+		out, err := exec.Command(shared.binary, append(args, "--kubeconfig", plane.Kubeconfig, "--policies", "cluster")...).CombinedOutput()
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(string(out), "denied 403") || !strings.Contains(string(out), "(policy closed)") {
+			t.Errorf("%v: %v\n%s", args, err, out)
+		}
 	}
 	if err := g.Terminate(); err != nil { // before its interval of half a minute
 		t.Error(err)

@@ -251,11 +251,7 @@ func (w *Watch) handOver(ctx context.Context) {
 			w.log.Error("panic while taking EvictionPolicies", "panic", r, "stack", string(debug.Stack()))
 		}
 	}()
-	units := make([]policies.Unit, 0, len(objects))
-	for _, o := range slices.SortedFunc(maps.Values(objects), byAge) {
-		units = append(units, o.unit)
-	}
-	w.take(ctx, units)
+	w.take(ctx, unitsByAge(objects))
 	if ctx.Err() != nil {
 		return // take may have been cut short, so there are no verdicts about these
 	}
@@ -267,17 +263,47 @@ func (w *Watch) handOver(ctx context.Context) {
 	}
 }
 
+// List reads the policies of a cluster once, as Watch would hand them over.
+func List(ctx context.Context, config *rest.Config) ([]policies.Unit, error) {
+	client, err := dynamic.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("make a client for EvictionPolicies: %w", err)
+	}
+	list, err := client.Resource(v1alpha1.GroupVersion().WithResource(v1alpha1.Resource)).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("list EvictionPolicies: %w", explain(err))
+	}
+	objects := map[string]object{}
+	for i := range list.Items {
+		objects[list.Items[i].GetName()] = objectOf(&list.Items[i])
+	}
+	return unitsByAge(objects), nil
+}
+
+// unitsByAge lists the units of policies, the oldest first.
+func unitsByAge(objects map[string]object) []policies.Unit {
+	units := make([]policies.Unit, 0, len(objects))
+	for _, o := range slices.SortedFunc(maps.Values(objects), byAge) {
+		units = append(units, o.unit)
+	}
+	return units
+}
+
 func objectsIn(store cache.Store) map[string]object {
 	objects := map[string]object{}
 	for _, stored := range store.List() {
 		if o, ok := stored.(*unstructured.Unstructured); ok {
-			objects[o.GetName()] = object{
-				uid: o.GetUID(), generation: o.GetGeneration(), created: o.GetCreationTimestamp().Time,
-				policy: policyOf(o), unit: unitOf(o),
-			}
+			objects[o.GetName()] = objectOf(o)
 		}
 	}
 	return objects
+}
+
+func objectOf(o *unstructured.Unstructured) object {
+	return object{
+		uid: o.GetUID(), generation: o.GetGeneration(), created: o.GetCreationTimestamp().Time,
+		policy: policyOf(o), unit: unitOf(o),
+	}
 }
 
 // cached is the policy as last seen; nil when there is none of that name.
