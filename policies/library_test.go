@@ -151,7 +151,7 @@ func parseRego(t *testing.T, file string) *ast.Module {
 // pods that lack what may be lacking: a policy that fails would leave every eviction undecided.
 func TestLibraryNeverFails(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	set := boundAtRandom(t, r, 12)
+	set := mustCompile(t, bindingsAtRandom(t, r, 12))
 	for _, in := range anyInputs(r) {
 		if d := set.Evaluate(t.Context(), in, policies.Options{}); len(d.Failures) > 0 {
 			raw, _ := set.Read(in).JSON()
@@ -203,8 +203,8 @@ func TestExplanationsAgreeWithDecisions(t *testing.T) {
 // parameters of every shape, about each input for the first time.
 func TestLibraryIsRememberedAsItIsEvaluated(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
-	seed := r.Uint64()
-	bound := func() *policies.Set { return boundAtRandom(t, rand.New(rand.NewPCG(seed, 0)), 3) }
+	files := bindingsAtRandom(t, r, 3)
+	bound := func() *policies.Set { return mustCompile(t, files) }
 	set := bound()
 	inputs := anyInputs(r)
 	for _, in := range inputs {
@@ -224,9 +224,9 @@ func TestLibraryIsRememberedAsItIsEvaluated(t *testing.T) {
 	}
 }
 
-// boundAtRandom binds every policy of the library some times, with parameters of every shape that it
+// bindingsAtRandom binds every policy of the library some times, with parameters of every shape that it
 // accepts.
-func boundAtRandom(t *testing.T, r *rand.Rand, bindings int) *policies.Set {
+func bindingsAtRandom(t *testing.T, r *rand.Rand, bindings int) []policies.File {
 	t.Helper()
 	library, err := policies.Library()
 	if err != nil {
@@ -240,7 +240,12 @@ func boundAtRandom(t *testing.T, r *rand.Rand, bindings int) *policies.Set {
 		}
 		docs = append(docs, accepted...)
 	}
-	set, err := policies.Compile([]policies.File{{Name: "any.yaml", Data: []byte(strings.Join(docs, "\n---\n"))}})
+	return []policies.File{{Name: "any.yaml", Data: []byte(strings.Join(docs, "\n---\n"))}}
+}
+
+func mustCompile(t *testing.T, files []policies.File) *policies.Set {
+	t.Helper()
+	set, err := policies.Compile(files)
 	if err != nil {
 		t.Fatal(err)
 	}
