@@ -17,15 +17,9 @@ import (
 
 // evalFlags are the flags of policy eval.
 type evalFlags struct {
-	kubeconfig    string
-	snapshots     []string
-	policies      []string
-	user          string
-	groups        []string
+	lookFlags
 	annotations   map[string]string
-	evictors      string
 	override      policies.OverrideRule
-	at            string
 	budgets       string
 	onError       string
 	policyTimeout time.Duration
@@ -65,16 +59,10 @@ prints what the policies are given instead, as JSON: only what they read.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "reach the cluster by this kubeconfig; default: the pod's service account")
-	flags.StringSliceVar(&f.snapshots, "snapshot", nil, "look at these files instead of a cluster; - is stdin")
-	flags.StringSliceVar(&f.policies, "policies", nil, policiesFlagHelp)
-	flags.StringVar(&f.user, "as", "kubernetes-admin", "the user who would evict")
-	flags.StringSliceVar(&f.groups, "as-group", []string{"system:masters", "system:authenticated"}, "the groups of that user")
+	f.lookFlags.add(flags)
 	flags.StringToStringVar(&f.annotations, "annotation", nil, "an annotation of the Eviction itself, as KEY=VALUE; may be given several times")
-	flags.StringVar(&f.evictors, "evictors", "", "file with rules that name who evicts, before the default ones")
 	flags.StringSliceVar(&f.override.Users, "override-users", nil, "users who may override policies by the annotation "+policies.OverrideAnnotation+" on an Eviction")
 	flags.StringSliceVar(&f.override.Groups, "override-groups", nil, "groups whose members may override policies")
-	flags.StringVar(&f.at, "at", "", "decide as at this time, RFC 3339; default: now")
 	flags.StringVar(&f.budgets, "budgets", "answer", "when a budget blocks: answer (refuse and explain) or advise (admit, explain in a warning)")
 	flags.StringVar(&f.onError, "on-error", "delay", "when a policy fails: delay (429), deny (403) or admit")
 	flags.DurationVar(&f.policyTimeout, "policy-timeout", policies.DefaultPolicyTimeout, "how long one policy may take")
@@ -122,15 +110,15 @@ func (f *evalFlags) eval(ctx context.Context, pods []string, p printer) (evalRep
 	if err := f.validate(); err != nil {
 		return report, err
 	}
-	at, err := decisionTime(f.at)
+	at, err := f.time()
 	if err != nil {
 		return report, err
 	}
-	set, err := policiesOf(ctx, f.policies, f.kubeconfig, len(f.snapshots) > 0, p)
+	set, err := f.set(ctx, p)
 	if err != nil {
 		return report, err
 	}
-	world, err := readWorld(ctx, f.kubeconfig, f.snapshots, set.Needs())
+	world, err := f.world(ctx, set.Needs())
 	if err != nil {
 		return report, err
 	}

@@ -17,14 +17,8 @@ import (
 
 // previewFlags are the flags of preview.
 type previewFlags struct {
-	kubeconfig string
-	snapshots  []string
-	policies   []string
-	user       string
-	groups     []string
-	evictors   string
+	lookFlags
 	readyAfter time.Duration
-	at         string
 	all        bool
 	format     string
 }
@@ -62,14 +56,8 @@ finish.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "reach the cluster by this kubeconfig; default: the pod's service account")
-	flags.StringSliceVar(&f.snapshots, "snapshot", nil, "look at these files instead of a cluster; - is stdin")
-	flags.StringSliceVar(&f.policies, "policies", nil, policiesFlagHelp)
-	flags.StringVar(&f.user, "as", "kubernetes-admin", "the user who would evict")
-	flags.StringSliceVar(&f.groups, "as-group", []string{"system:masters", "system:authenticated"}, "the groups of that user")
-	flags.StringVar(&f.evictors, "evictors", "", "file with rules that name who evicts, before the default ones")
+	f.lookFlags.add(flags)
 	flags.DurationVar(&f.readyAfter, "ready-after", 30*time.Second, "how long a replacement takes to become ready")
-	flags.StringVar(&f.at, "at", "", "decide as at this time, RFC 3339; default: now")
 	flags.BoolVar(&f.all, "all", false, "every pod of the cluster, and the budgets that can never allow an eviction")
 	flags.StringVarP(&f.format, "output", "o", "table", "table, wide, json or yaml")
 	return cmd
@@ -103,7 +91,7 @@ func (f *previewFlags) run(ctx context.Context, args []string, p printer) (previ
 	if err != nil {
 		return report, err
 	}
-	world, err := readWorld(ctx, f.kubeconfig, f.snapshots, o.Policies.Needs())
+	world, err := f.world(ctx, o.Policies.Needs())
 	if err != nil {
 		return report, err
 	}
@@ -126,7 +114,7 @@ func (f *previewFlags) run(ctx context.Context, args []string, p printer) (previ
 func (f *previewFlags) options(ctx context.Context, p printer) (preview.Options, error) {
 	o := preview.Options{User: f.user, Groups: f.groups, ReadyAfter: f.readyAfter}
 	var err error
-	if o.Now, err = decisionTime(f.at); err != nil {
+	if o.Now, err = f.time(); err != nil {
 		return o, err
 	}
 	if f.readyAfter < 0 {
@@ -135,7 +123,7 @@ func (f *previewFlags) options(ctx context.Context, p printer) (preview.Options,
 	if o.Evictors, err = policies.ReadEvictors(f.evictors); err != nil {
 		return o, err
 	}
-	o.Policies, err = policiesOf(ctx, f.policies, f.kubeconfig, len(f.snapshots) > 0, p)
+	o.Policies, err = f.set(ctx, p)
 	last := time.Now()
 	o.Progress = func(decided int) {
 		if time.Since(last) > 2*time.Second {

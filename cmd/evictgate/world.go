@@ -6,43 +6,65 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/spf13/pflag"
+
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/webhook/cluster"
 	"github.com/evictgate/evictgate/webhook/evictionpolicy"
 )
 
-// readWorld reads the cluster that a command looks at, once: files, or what needs says from the API
-// server.
-func readWorld(ctx context.Context, kubeconfig string, snapshots []string, needs *policies.Needs) (*cluster.Snapshot, error) {
-	if kubeconfig != "" && len(snapshots) > 0 {
+// lookFlags are those of the commands that decide without evicting: which cluster they look at, by which
+// policies, when, and who would evict.
+type lookFlags struct {
+	kubeconfig string
+	snapshots  []string
+	policies   []string
+	user       string
+	groups     []string
+	evictors   string
+	at         string
+}
+
+func (f *lookFlags) add(flags *pflag.FlagSet) {
+	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "reach the cluster by this kubeconfig; default: the pod's service account")
+	flags.StringSliceVar(&f.snapshots, "snapshot", nil, "look at these files instead of a cluster; - is stdin")
+	flags.StringSliceVar(&f.policies, "policies", nil, "directories or files of policies, cluster (the EvictionPolicies) or default, the first having precedence; default: the embedded library's default set")
+	flags.StringVar(&f.user, "as", "kubernetes-admin", "the user who would evict")
+	flags.StringSliceVar(&f.groups, "as-group", []string{"system:masters", "system:authenticated"}, "the groups of that user")
+	flags.StringVar(&f.evictors, "evictors", "", "file with rules that name who evicts, before the default ones")
+	flags.StringVar(&f.at, "at", "", "decide as at this time, RFC 3339; default: now")
+}
+
+func (f *lookFlags) offline() bool { return len(f.snapshots) > 0 }
+
+// world reads the cluster once: files, or what needs says from the API server.
+func (f *lookFlags) world(ctx context.Context, needs *policies.Needs) (*cluster.Snapshot, error) {
+	if f.kubeconfig != "" && f.offline() {
 		return nil, errors.New("--kubeconfig and --snapshot exclude each other")
 	}
-	if len(snapshots) > 0 {
-		return cluster.ReadSnapshot(snapshots...)
+	if f.offline() {
+		return cluster.ReadSnapshot(f.snapshots...)
 	}
-	_, client, err := connect(kubeconfig)
+	_, client, err := connect(f.kubeconfig)
 	if err != nil {
 		return nil, err
 	}
 	return cluster.ReadLive(ctx, client, needs)
 }
 
-// policiesFlagHelp describes --policies of the commands that look once.
-const policiesFlagHelp = "directories or files of policies, cluster (the EvictionPolicies) or default, the first having precedence; default: the embedded library's default set"
-
-// policiesOf compiles the policies that --policies names, as serve would take them; the default set without
-// any. What serve would leave out is told on standard error.
-func policiesOf(ctx context.Context, names []string, kubeconfig string, offline bool, p printer) (*policies.Set, error) {
-	if len(names) == 0 {
+// set compiles the policies as serve would take them. What serve would leave out is told on standard
+// error.
+func (f *lookFlags) set(ctx context.Context, p printer) (*policies.Set, error) {
+	if len(f.policies) == 0 {
 		return policies.Default()
 	}
 	sources := policies.NewSources()
-	for _, name := range names {
+	for _, name := range f.policies {
 		sources.Add(name, name != sourceCluster)
 		if name == policies.SourceDefault {
 			continue
 		}
-		units, err := unitsOf(ctx, name, kubeconfig, offline)
+		units, err := f.units(ctx, name)
 		if err != nil {
 			return nil, err
 		}
@@ -61,15 +83,15 @@ func policiesOf(ctx context.Context, names []string, kubeconfig string, offline 
 	return set, nil
 }
 
-// unitsOf reads a source once.
-func unitsOf(ctx context.Context, name, kubeconfig string, offline bool) ([]policies.Unit, error) {
+// units reads a source once.
+func (f *lookFlags) units(ctx context.Context, name string) ([]policies.Unit, error) {
 	switch {
 	case isURL(name):
 		return nil, fmt.Errorf("--policies %s: bundles are for serve; download it and name the directory", name)
-	case name == sourceCluster && offline:
+	case name == sourceCluster && f.offline():
 		return nil, errors.New("--policies cluster needs a cluster; over a snapshot, give the EvictionPolicies as a file")
 	case name == sourceCluster:
-		config, _, err := connect(kubeconfig)
+		config, _, err := connect(f.kubeconfig)
 		if err != nil {
 			return nil, err
 		}
@@ -79,14 +101,14 @@ func unitsOf(ctx context.Context, name, kubeconfig string, offline bool) ([]poli
 	return []policies.Unit{{Name: name, Files: files}}, err
 }
 
-// decisionTime is what --at says, or now.
-func decisionTime(at string) (time.Time, error) {
-	if at == "" {
+// time is what --at says, or now.
+func (f *lookFlags) time() (time.Time, error) {
+	if f.at == "" {
 		return time.Now().UTC(), nil
 	}
-	t, err := time.Parse(time.RFC3339, at)
+	t, err := time.Parse(time.RFC3339, f.at)
 	if err != nil {
-		return t, fmt.Errorf("--at is %q; expected a time as RFC 3339 has it, such as 2026-11-02T08:00:00Z", at)
+		return t, fmt.Errorf("--at is %q; expected a time as RFC 3339 has it, such as 2026-11-02T08:00:00Z", f.at)
 	}
 	return t, nil
 }

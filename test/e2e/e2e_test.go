@@ -175,6 +175,18 @@ func evict(ctx context.Context, namespace, name string, o *metav1.DeleteOptions)
 	})
 }
 
+// awaitAnswer waits until a dry run of the eviction is refused with the text.
+func awaitAnswer(t *testing.T, namespace, pod, text string) {
+	t.Helper()
+	err := kube.Wait(t.Context(), "the answer to say "+text, func(ctx context.Context) (bool, error) {
+		err := evict(ctx, namespace, pod, &metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}})
+		return err != nil && strings.Contains(err.Error(), text), err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // status is the API server's answer as a Status.
 func status(t *testing.T, err error) metav1.Status {
 	t.Helper()

@@ -128,16 +128,7 @@ func TestAHotReloadKeepsTheLastGoodRevision(t *testing.T) {
 	dir := policyDir(t, "closed.rego", denyAll)
 	g, namespace := start(t, gate.Options{Args: []string{"--policies", dir}})
 	running(t, namespace, "web")
-	answers := func(text string) {
-		t.Helper()
-		err := kube.Wait(t.Context(), "the answer to say "+text, func(ctx context.Context) (bool, error) {
-			err := evict(ctx, namespace, "web", &metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}})
-			return err != nil && strings.Contains(err.Error(), text), err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	answers := func(text string) { t.Helper(); awaitAnswer(t, namespace, "web", text) }
 	answers("the gate is closed")
 	file := filepath.Join(dir, "closed.rego")
 	write(t, file, strings.Replace(denyAll, "the gate is closed", "the gate is shut", 1))

@@ -214,16 +214,7 @@ func TestABundleThatTurnsBrokenKeepsTheLastGoodRevision(t *testing.T) {
 	put("closed.rego", denyAll)
 	g, namespace := start(t, gate.Options{Args: []string{"--policies", "default", "--policies", server.URL + "/evictions.tar.gz", "--bundle-poll", "1s"}})
 	running(t, namespace, "web")
-	answers := func(text string) {
-		t.Helper()
-		err := kube.Wait(t.Context(), "the answer to say "+text, func(ctx context.Context) (bool, error) {
-			err := evict(ctx, namespace, "web", &metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}})
-			return err != nil && strings.Contains(err.Error(), text), err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	answers := func(text string) { t.Helper(); awaitAnswer(t, namespace, "web", text) }
 	answers("the gate is closed")
 	put("freeze.yaml", freeze("  enforcement: Enforce"))
 	answers("everything is frozen")
