@@ -7,13 +7,17 @@
 //
 //	review      decode reads the AdmissionReview; request checks that it is the CREATE of a policy
 //	            Eviction on pods/eviction, and reduces it to a policies.Request
+//	turn        when policies look at the pod's peers, evictions of one workload are decided one after the
+//	            other (package history)
 //	input       cluster.Gatherer finds the pod, its budgets, owner, node and namespace; a refusal by a
-//	            budget that the cache sees is confirmed by a live read
+//	            budget that the cache sees is confirmed by a live read; history.Ledger adds what was
+//	            admitted before
 //	reading     policies.Set.Read converts what the policies read of the input, for them and the record
 //	decision    Reading.Evaluate asks every bound policy, or remembers what it answered when all that
-//	            it reads was the same, and weighs their violations with the budgets' answer
-//	answer      respond makes the AdmissionResponse; the record, the metrics and the log line come from
-//	            the same Decision, each once
+//	            it reads was the same, and weighs their violations with the budgets' answer and with an
+//	            override that the Eviction asks for
+//	answer      respond makes the AdmissionResponse; the record, the metrics, the Events, the counts of
+//	            the policies and the log line come from the same Decision, each once
 //
 // When the eviction is admitted, the API server goes on and has the last word: it finds the pod (404),
 // checks the budgets itself (429 or 500), marks the pod with the condition DisruptionTarget and deletes

@@ -149,7 +149,7 @@ func TestAHotReloadKeepsTheLastGoodRevision(t *testing.T) {
 }
 
 func TestSIGTERMAnswersWhatIsInFlightAndFlushesTheRecords(t *testing.T) {
-	g, namespace := start(t, gate.Options{Args: append(closed(t), "--shutdown-delay", "3s")})
+	g, namespace := start(t, gate.Options{Args: append(closed(t), "--shutdown-delay", "8s")})
 	running(t, namespace, "web")
 	const clients = 8
 	var wrong, answered sync.Map
