@@ -28,7 +28,7 @@ func follow(t *testing.T, paths ...string) (*Sources, <-chan string) {
 		must(t, err)
 		running.Go(func() { must(t, d.Start(ctx)) })
 	}
-	must(t, s.Check())
+	must(t, s.Begin())
 	running.Go(func() { must(t, s.Start(ctx)) })
 	t.Cleanup(func() {
 		cancel()
@@ -211,7 +211,7 @@ func TestDirectoriesReloadBesideABusyNeighbour(t *testing.T) {
 	}
 }
 
-func TestCheckTellsWhatIsBrokenInEveryDirectory(t *testing.T) {
+func TestBeginTellsWhatIsBrokenInEveryDirectory(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, map[string]string{"one/a.rego": "package nope\n", "one/b.yaml": "kind: X\n", "two/c.rego": "package none\n"})
 	s := NewSources()
@@ -225,7 +225,7 @@ func TestCheckTellsWhatIsBrokenInEveryDirectory(t *testing.T) {
 		filepath.Join(dir, "two/c.rego") + ":1:1: package none is neither a policy, eviction.<id>, nor a helper below lib; write package eviction.none",
 	}
 	slices.Sort(want)
-	got := problemLines(t, s.Check())
+	got := problemLines(t, s.Begin())
 	slices.Sort(got)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

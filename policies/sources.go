@@ -155,17 +155,48 @@ func (s *Sources) Start(ctx context.Context) error {
 	}
 }
 
-// Check says what is wrong with the essential sources that have delivered: an error of type Problems.
-// Nothing serves by it.
-func (s *Sources) Check() error {
+// Begin says what is wrong with the essential sources that have delivered: an error of type Problems. When
+// nothing is waited for, the set serves from now on, before Start.
+func (s *Sources) Begin() error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, _, err := s.merge()
+	set, verdicts, err := s.merge()
+	s.mu.Unlock()
 	var problems Problems
 	if errors.As(err, &problems) {
 		return problems
 	}
+	if set != nil && s.prepare(canceled(), set) == nil {
+		s.serve(set, verdicts, err)
+	}
 	return nil
+}
+
+// canceled is a context with which nothing is waited for.
+func canceled() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}
+
+// prepare sees to it that what a set that does not serve yet reads is known.
+func (s *Sources) prepare(ctx context.Context, set *Set) error {
+	if s.Prepare == nil || s.serves(set) {
+		return nil
+	}
+	return s.Prepare(ctx, set.Needs())
+}
+
+// serve lets a set serve, if there is one, and tells what has changed.
+func (s *Sources) serve(set *Set, verdicts map[string]map[string]Verdict, err error) {
+	change := Change{Verdicts: verdicts, Err: err}
+	if set != nil && !s.serves(set) {
+		s.current.Store(set)
+		change.Swapped = true
+	}
+	change.Set = s.Current()
+	if change.Set != nil || err != nil { // else a source is waited for
+		s.tell(change)
+	}
 }
 
 // Compile makes the set of what the sources have delivered, once; nothing serves by it. Problems are those of
@@ -190,20 +221,12 @@ func (s *Sources) load(ctx context.Context) (again bool) {
 	set, verdicts, err := s.merge()
 	puts := s.puts
 	s.mu.Unlock()
-	if set != nil && s.Prepare != nil && !s.serves(set) {
-		if failed := s.Prepare(ctx, set.Needs()); failed != nil {
+	if set != nil {
+		if failed := s.prepare(ctx, set); failed != nil {
 			set, err, again = nil, errors.Join(err, failed), true
 		}
 	}
-	change := Change{Verdicts: verdicts, Err: err}
-	if set != nil && !s.serves(set) {
-		s.current.Store(set)
-		change.Swapped = true
-	}
-	change.Set = s.Current()
-	if change.Set != nil || err != nil { // else a source is waited for
-		s.tell(change)
-	}
+	s.serve(set, verdicts, err)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.failed, s.loaded = err, puts

@@ -264,3 +264,34 @@ func TestSettleWaitsForTheChange(t *testing.T) {
 	s.Put("cluster", nil, nil)
 	s.Settle(ctx) // nobody loads any more: it ends with its context
 }
+
+func TestWhatHasDeliveredServesFromTheBeginning(t *testing.T) {
+	known := func(_ context.Context, needs *Needs) error {
+		if needs.Reads("claims") {
+			return errors.New("not known yet")
+		}
+		return nil
+	}
+	for name, tt := range map[string]struct {
+		rule   string
+		waits  bool
+		serves bool
+	}{
+		"a directory":                          {`deny contains "a"`, false, true},
+		"a directory, beside a bundle to come": {`deny contains "a"`, true, false},
+		"what reads something not known yet":   {`deny contains "a" if count(input.claims) > 1`, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := NewSources()
+			s.Prepare = known
+			s.Add("dir", true)
+			s.Put("dir", []Unit{offered(policy("a", tt.rule))}, nil)
+			if tt.waits {
+				s.Add("bundle", true)
+			}
+			if err := s.Begin(); err != nil || (s.Current() != nil) != tt.serves {
+				t.Errorf("%v, serves %t, want %t", err, s.Current() != nil, tt.serves)
+			}
+		})
+	}
+}

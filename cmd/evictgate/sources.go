@@ -90,7 +90,7 @@ func (f *sourceFlags) addTo(s *policies.Sources, log *slog.Logger) ([]manager.Ru
 		}
 		running = append(running, r)
 	}
-	return running, s.Check()
+	return running, s.Begin()
 }
 
 func (f *sourceFlags) addBundle(s *policies.Sources, url string, log *slog.Logger) (manager.Runnable, error) {
