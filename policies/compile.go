@@ -211,7 +211,7 @@ func (s *Set) bind(bindings []binding, metas map[string]Metadata) (*Set, Problem
 		return nil, problems
 	}
 	s.needs = newNeeds(refs)
-	s.needs.neighbours, s.needs.depths = s.neighbours(reads), s.depths(reads)
+	s.needs.neighbours, s.needs.depths = s.neighbours(), s.depths()
 	s.refs = s.needs.Refs()
 	s.project = s.needs.projector(reflect.TypeFor[Input]())
 	for i, p := range s.bound {
@@ -222,10 +222,10 @@ func (s *Set) bind(bindings []binding, metas map[string]Metadata) (*Set, Problem
 
 // neighbours says which neighbours the bound policies read. One whose METADATA names a parameter with labels
 // is given those that share one of them.
-func (s *Set) neighbours(reads [][]ast.Ref) NeighbourLabels {
+func (s *Set) neighbours() NeighbourLabels {
 	var n NeighbourLabels
-	for i, p := range s.bound {
-		if !newNeeds(reads[i]).Reads("neighbours") {
+	for _, p := range s.bound {
+		if !p.needs.Reads("neighbours") {
 			continue
 		}
 		labels, ok := p.parameters[p.meta.NeighboursBy].([]any)
@@ -244,12 +244,12 @@ var historyScopes = []string{"owner", "node", "namespace", "zone", "cluster"}
 
 // depths says how far the bound policies look back in each list of the history, as far as their METADATA
 // bounds it.
-func (s *Set) depths(reads [][]ast.Ref) map[string]int {
+func (s *Set) depths() map[string]int {
 	depths := map[string]int{}
 	for _, scope := range historyScopes {
 		deepest, known := 0, true
-		for i, p := range s.bound {
-			if newNeeds(reads[i]).Reads("history", scope) {
+		for _, p := range s.bound {
+			if p.needs.Reads("history", scope) {
 				depth, ok := p.depth(scope)
 				deepest, known = max(deepest, depth), known && ok
 			}

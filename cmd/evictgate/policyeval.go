@@ -18,14 +18,11 @@ import (
 // evalFlags are the flags of policy eval.
 type evalFlags struct {
 	lookFlags
-	annotations   map[string]string
-	override      policies.OverrideRule
-	budgets       string
-	onError       string
-	policyTimeout time.Duration
-	input         bool
-	explain       bool
-	format        string
+	decisionFlags
+	annotations map[string]string
+	input       bool
+	explain     bool
+	format      string
 }
 
 func newPolicyEval(p printer) *cobra.Command {
@@ -61,11 +58,7 @@ prints what the policies are given instead, as JSON: only what they read.`,
 	flags := cmd.Flags()
 	f.lookFlags.add(flags)
 	flags.StringToStringVar(&f.annotations, "annotation", nil, "an annotation of the Eviction itself, as KEY=VALUE; may be given several times")
-	flags.StringSliceVar(&f.override.Users, "override-users", nil, "users who may override policies by the annotation "+policies.OverrideAnnotation+" on an Eviction")
-	flags.StringSliceVar(&f.override.Groups, "override-groups", nil, "groups whose members may override policies")
-	flags.StringVar(&f.budgets, "budgets", "answer", "when a budget blocks: answer (refuse and explain) or advise (admit, explain in a warning)")
-	flags.StringVar(&f.onError, "on-error", "delay", "when a policy fails: delay (429), deny (403) or admit")
-	flags.DurationVar(&f.policyTimeout, "policy-timeout", policies.DefaultPolicyTimeout, "how long one policy may take")
+	f.decisionFlags.add(flags)
 	flags.BoolVar(&f.input, "input", false, "print what the policies are given, as JSON, instead of the decision")
 	flags.BoolVar(&f.explain, "explain", false, "say of every rule what it found, or where it stopped and why")
 	flags.StringVarP(&f.format, "output", "o", "table", "table, json or yaml")
@@ -100,8 +93,7 @@ func (r evalReport) Refused() bool {
 func (f *evalFlags) validate() error {
 	return errors.Join(
 		oneOf("output", f.format, "table", "json", "yaml"),
-		oneOf("budgets", f.budgets, "answer", "advise"),
-		oneOf("on-error", f.onError, "delay", "deny", "admit"),
+		f.decisionFlags.validate(),
 	)
 }
 
@@ -146,10 +138,7 @@ func (f *evalFlags) eval(ctx context.Context, pods []string, p printer) (evalRep
 }
 
 func (f *evalFlags) evaluate(ctx context.Context, r *policies.Reading) (e evaluation, err error) {
-	o := policies.Options{
-		Budgets: policies.BudgetMode(f.budgets), OnError: policies.OnError(f.onError), PolicyTimeout: f.policyTimeout,
-		Override: f.override,
-	}
+	o := f.options()
 	e.Decision = r.Evaluate(ctx, o)
 	if f.input {
 		if e.Input, err = r.JSON(); err != nil {

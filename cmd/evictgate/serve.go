@@ -36,12 +36,9 @@ type serveFlags struct {
 	kubeconfig string
 	snapshots  []string
 	sources    sourceFlags
-	budgets    string
-	onError    string
 	evictors   string
-	override   policies.OverrideRule
+	decisionFlags
 
-	policyTimeout time.Duration
 	shutdownDelay time.Duration
 
 	listen, metricsListen, healthListen string
@@ -85,12 +82,8 @@ One JSON record per decision goes to stdout, the log to stderr.`,
 	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "reach the cluster by this kubeconfig; default: the pod's service account")
 	flags.StringSliceVar(&f.snapshots, "snapshot", nil, "serve over these files instead of a cluster; - is stdin")
 	f.sources.add(flags)
-	flags.StringVar(&f.budgets, "budgets", "answer", "when a budget blocks: answer (refuse and explain) or advise (admit, explain in a warning, let the API server refuse)")
-	flags.StringVar(&f.onError, "on-error", "delay", "when a policy fails: delay (429), deny (403) or admit")
+	f.decisionFlags.add(flags)
 	flags.StringVar(&f.evictors, "evictors", "", "file with rules that name who evicts, before the default ones")
-	flags.StringSliceVar(&f.override.Users, "override-users", nil, "users who may override policies by the annotation "+policies.OverrideAnnotation+" on an Eviction")
-	flags.StringSliceVar(&f.override.Groups, "override-groups", nil, "groups whose members may override policies")
-	flags.DurationVar(&f.policyTimeout, "policy-timeout", policies.DefaultPolicyTimeout, "how long one policy may take")
 	flags.DurationVar(&f.shutdownDelay, "shutdown-delay", 3*time.Second, "how long to go on answering after SIGTERM, while not ready")
 	flags.StringVar(&f.listen, "listen", ":9443", "address of the webhook")
 	flags.StringVar(&f.metricsListen, "metrics-listen", ":8080", "address of /metrics; 0 turns it off")
@@ -120,18 +113,9 @@ func (f *serveFlags) validate() error {
 	}
 	return errors.Join(
 		f.sources.validate(len(f.snapshots) > 0),
-		oneOf("budgets", f.budgets, "answer", "advise"),
-		oneOf("on-error", f.onError, "delay", "deny", "admit"),
+		f.decisionFlags.validate(),
 		oneOf("certs", f.certs, "self", "files"),
 	)
-}
-
-// oneOf refuses a value of a flag that is none of those allowed.
-func oneOf(flag, value string, allowed ...string) error {
-	if slices.Contains(allowed, value) {
-		return nil
-	}
-	return fmt.Errorf("--%s is %q; expected one of %s", flag, value, strings.Join(allowed, ", "))
 }
 
 // serve puts the server together from the flags and runs it.
@@ -200,11 +184,8 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 	hostname, _ := os.Hostname()
 	o.Gate = &webhook.Gate{
 		Cluster: gatherer, Policies: sources.Current, History: ledger, Records: records, Metrics: m, Events: events, Log: log, Now: time.Now,
-		Labels: map[string]string{"app": "evictgate", "id": hostname, "version": currentVersion().Version},
-		Options: policies.Options{
-			Budgets: policies.BudgetMode(f.budgets), OnError: policies.OnError(f.onError), PolicyTimeout: f.policyTimeout,
-			Override: f.override,
-		},
+		Labels:  map[string]string{"app": "evictgate", "id": hostname, "version": currentVersion().Version},
+		Options: f.options(),
 	}
 	if status != nil {
 		o.Gate.Observe = status.Observe
