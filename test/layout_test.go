@@ -18,13 +18,14 @@ var allowed = map[string][]string{
 	"/policies/v1alpha1":      {},
 	"/webhook/budget":         {"/policies", "/policies/v1alpha1"},
 	"/webhook/audit":          {"/policies", "/policies/v1alpha1"},
+	"/webhook/audit/store":    {"/policies", "/policies/v1alpha1", "/webhook/audit"},
 	"/webhook/cluster":        {"/policies", "/policies/v1alpha1", "/webhook/budget"},
 	"/webhook/preview":        {"/policies", "/policies/v1alpha1", "/webhook/budget", "/webhook/cluster"},
 	"/webhook/evictionpolicy": {"/policies", "/policies/v1alpha1"},
 	"/webhook/history":        {"/policies", "/policies/v1alpha1"},
 	"/webhook":                {"/policies", "/policies/v1alpha1", "/webhook/audit", "/webhook/budget", "/webhook/cluster", "/webhook/history"},
 	"/cmd/evictgate": {
-		"/certs", "/policies", "/policies/bundle", "/policies/v1alpha1", "/webhook", "/webhook/audit", "/webhook/budget", "/webhook/cluster",
+		"/certs", "/policies", "/policies/bundle", "/policies/v1alpha1", "/webhook", "/webhook/audit", "/webhook/audit/store", "/webhook/budget", "/webhook/cluster",
 		"/webhook/evictionpolicy", "/webhook/history", "/webhook/preview",
 	},
 }
