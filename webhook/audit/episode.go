@@ -146,23 +146,29 @@ func ReplyOf(d *policies.Decision, at time.Time) Reply {
 	if len(r.Budgets) > 0 && d.Disruption != nil {
 		r.Cures = d.Disruption.Cures
 	}
-	switch {
-	case d.Outcome == policies.Undecided:
-		r.Kind = ByFailure
+	if d.Outcome == policies.Undecided {
 		for _, f := range d.Failures {
 			if f.Enforcement == policies.Enforce {
 				r.Policies = addOnce(r.Policies, f.Policy)
 			}
 		}
-	case d.Allowed():
-	case len(r.Budgets) > 1:
-		r.Kind = ByBudgets
-	case len(r.Budgets) == 1:
-		r.Kind = ByBudget
-	default:
-		r.Kind = ByPolicy
 	}
+	r.Kind = r.kind()
 	return r
+}
+
+func (r *Reply) kind() BlockerKind {
+	switch {
+	case !r.Refused():
+		return ""
+	case r.Outcome == policies.Undecided:
+		return ByFailure
+	case len(r.Budgets) > 1:
+		return ByBudgets
+	case len(r.Budgets) == 1:
+		return ByBudget
+	}
+	return ByPolicy
 }
 
 func addOnce(list []string, s string) []string {
