@@ -38,8 +38,9 @@ type boundPolicy struct {
 	query *topdown.Query
 	// constants are the values of the rules that depend on the parameters alone; nil when one failed.
 	constants *ruleValues
-	// needs is what the policy reads.
+	// needs is what the policy reads, and reads the paths of it and of maxHold.
 	needs *Needs
+	reads [][]string
 	// memo holds answers by what the policy reads, which is in these leaves; nil when none can come again.
 	memo   *memo
 	leaves []int
@@ -300,6 +301,10 @@ func (s *Set) prepare(b binding, meta Metadata) (*boundPolicy, []ast.Ref, error)
 		return nil, nil, fmt.Errorf("it cannot be told what policy %s reads: %w", b.policy, err)
 	}
 	p.needs = newNeeds(refs)
+	p.reads = leafPaths(p.needs)
+	if b.maxHold > 0 {
+		p.reads = append(p.reads, []string{"history", "holds"})
+	}
 	params := b.parameters
 	if params == nil {
 		params = map[string]any{}

@@ -2,6 +2,7 @@ package policies
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -75,6 +76,19 @@ type Failure struct {
 	Enforcement Enforcement `json:"enforcement"`
 	// Error names the place as file:line:col where it is known.
 	Error string `json:"error"`
+}
+
+// How errors begin or end that a second evaluation may not meet.
+const (
+	notInTime = "not evaluated in the time the API server gives the webhook"
+	notDone   = "not done after "
+	panicked  = "panic: "
+)
+
+// Chance reports whether the failure is not the policy's alone: its time was over, or the program broke. A
+// second evaluation may end otherwise.
+func (f Failure) Chance() bool {
+	return strings.HasPrefix(f.Error, panicked) || strings.HasSuffix(f.Error, ": "+notInTime) || strings.Contains(f.Error, ": "+notDone)
 }
 
 // PolicyCause is the cause type of a policy's violation in a refusal; a budget's is the API server's

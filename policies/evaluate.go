@@ -68,6 +68,7 @@ func (o Options) withDefaults() Options {
 type Reading struct {
 	set        *Set
 	input      *Input
+	options    Options // of Evaluate
 	projection projection
 	err        error
 	// asked counts the bound policies that matched, and remembered those of them whose answer was known.
@@ -101,6 +102,12 @@ func (r *Reading) JSON() ([]byte, error) {
 // remembered from an eviction that looked the same to them.
 func (r *Reading) Answers() (asked, remembered int) { return r.asked, r.remembered }
 
+// Options are those of Evaluate, with the defaults filled in; zero before.
+func (r *Reading) Options() Options { return r.options }
+
+// Needs is what the set's policies read of the Input.
+func (r *Reading) Needs() *Needs { return r.set.needs }
+
 // Refs lists the input paths that the reading holds, sorted.
 func (r *Reading) Refs() []string { return r.set.Refs() }
 
@@ -114,6 +121,7 @@ func (s *Set) Evaluate(ctx context.Context, in *Input, o Options) *Decision {
 // evaluated is a Failure in the decision.
 func (r *Reading) Evaluate(ctx context.Context, o Options) *Decision {
 	o = o.withDefaults()
+	r.options = o
 	start := time.Now()
 	d := &Decision{Disruption: r.input.Disruption, Revision: r.set.revision}
 	if r.input.Pod != nil && !BudgetIgnored(r.input.Pod) {
@@ -141,12 +149,13 @@ func (r *Reading) ask(ctx context.Context, limit time.Duration, d *Decision) {
 	}
 }
 
-// bounded turns a violation into a warning when its binding has held the pod for too long.
+// bounded turns a violation into a warning when its binding has held the pod for too long, in whole seconds:
+// a record has no finer ones.
 func (p *boundPolicy) bounded(v Violation, in *Input) Violation {
 	if p.maxHold == 0 || !v.Enforcing() || in.History == nil {
 		return v
 	}
-	if since, ok := in.History.Holds[p.name]; ok && in.Now.Sub(since.Time) >= p.maxHold {
+	if since, ok := in.History.Holds[p.name]; ok && in.Now.Truncate(time.Second).Sub(since.Truncate(time.Second)) >= p.maxHold {
 		v.Enforcement, v.Expired = Warn, &Expired{Since: since, MaxHold: duration(p.maxHold)}
 	}
 	return v
@@ -250,7 +259,7 @@ func with(whole, parameters *ast.Term) *ast.Term {
 func (p *boundPolicy) evaluate(ctx context.Context, q *asking, clock builtins.NDBCache) (violations []Violation, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			violations, err = nil, fmt.Errorf("panic: %v\n%s", r, debug.Stack())
+			violations, err = nil, fmt.Errorf("%s%v\n%s", panicked, r, debug.Stack())
 		}
 	}()
 	input, err := q.inputOf(p)
@@ -316,9 +325,9 @@ func (p *boundPolicy) timeoutError(ctx context.Context, err error, limit time.Du
 		place = e.Location.String()
 	}
 	if ctx.Err() != nil {
-		return fmt.Errorf("%s: not evaluated in the time the API server gives the webhook", place)
+		return fmt.Errorf("%s: %s", place, notInTime)
 	}
-	return fmt.Errorf("%s: not done after %s", place, limit)
+	return fmt.Errorf("%s: %s%s", place, notDone, limit)
 }
 
 // describe makes one line of OPA's error, with its place first.

@@ -1,6 +1,9 @@
 package policies
 
 import (
+	"encoding/json"
+	"fmt"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -42,6 +45,16 @@ type Input struct {
 	History *History `json:"history"`
 	// Parameters are those of the policy's binding.
 	Parameters map[string]any `json:"parameters"`
+}
+
+// ParseInput reads the JSON of a Reading back. What the JSON does not hold is zero, and what it holds is read
+// again as it was.
+func ParseInput(raw []byte) (*Input, error) {
+	in := &Input{}
+	if err := json.Unmarshal(raw, in); err != nil {
+		return nil, fmt.Errorf("read the input: %w", err)
+	}
+	return in, nil
 }
 
 // Request is the review's request, reduced to what a policy may rely on.

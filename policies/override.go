@@ -32,12 +32,18 @@ func (r OverrideRule) judge(request *Request, policies []string) *Override {
 	case !r.allows(request.User):
 		o.Ignored = fmt.Sprintf("user %s may not override policies", request.User.Username)
 	case o.Reason == "":
-		o.Ignored = "it states no reason"
+		o.Ignored = overrideWithoutReason
 	default:
 		o.Used, o.Policies = len(policies) > 0, policies
 	}
 	return o
 }
+
+// overrideWithoutReason is why the request of somebody who may override is ignored.
+const overrideWithoutReason = "it states no reason"
+
+// Authorised reports whether who asked may override policies.
+func (o *Override) Authorised() bool { return o.Ignored == "" || o.Ignored == overrideWithoutReason }
 
 func (o *Override) used() bool { return o != nil && o.Used }
 

@@ -35,8 +35,10 @@ type Needs struct {
 // NeighbourLabels say which neighbours are read: those that share with the pod the value of one of the
 // labels, or all of them.
 type NeighbourLabels struct {
-	All    bool
-	Labels []string
+	// All is true for all of the namespace.
+	All bool `json:"all"`
+	// Labels are those of which one must be shared.
+	Labels []string `json:"labels"`
 }
 
 // HistoryDepth is how many of the newest times of a list of the history are read, at most all.
@@ -176,11 +178,7 @@ func (n *Needs) walk(prefix string, refs *[]string) {
 		return
 	}
 	for _, k := range n.names {
-		if isIdentifier(k.name) {
-			k.need.walk(prefix+"."+k.name, refs)
-		} else {
-			k.need.walk(prefix+"["+strconv.Quote(k.name)+"]", refs)
-		}
+		k.need.walk(appendKey(prefix, k.name), refs)
 	}
 }
 

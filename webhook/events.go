@@ -21,10 +21,6 @@ const (
 	maxNote = 1024
 	// lasting is how long the eviction of a pod must be refused until its workload is told, too.
 	lasting = time.Minute
-	// forgotten is when an episode without a further attempt is over.
-	forgotten = 10 * time.Minute
-	// maxEpisodes bounds the pods that are remembered; beyond it, workloads are not told.
-	maxEpisodes = 10_000
 	// eventsPerSecond and eventBurst bound what is sent, over all pods.
 	eventsPerSecond, eventBurst = 10, 50
 )
@@ -38,7 +34,6 @@ type Events struct {
 	recorder    events.EventRecorder
 	queue       chan notice
 	limit       *rate.Limiter
-	episodes    map[types.UID]*episode
 	dropped     func()
 }
 
@@ -53,13 +48,8 @@ type notice struct {
 
 // refusal is of interest to the workload, too, when it lasts.
 type refusal struct {
-	owner *corev1.ObjectReference
-	at    time.Time
-}
-
-// episode is the memory of one pod's refusals.
-type episode struct {
-	first, last time.Time
+	owner     *corev1.ObjectReference
+	since, at time.Time
 }
 
 // NewEvents prepares the Events; Start sends them. dropped is called for each that is left out because
@@ -71,7 +61,6 @@ func NewEvents(client kubernetes.Interface, dropped func()) *Events {
 		recorder:    broadcaster.NewRecorder(scheme.Scheme, "evictgate"),
 		queue:       make(chan notice, 256),
 		limit:       rate.NewLimiter(eventsPerSecond, eventBurst),
-		episodes:    map[types.UID]*episode{},
 		dropped:     dropped,
 	}
 }
@@ -84,9 +73,9 @@ var refusalReasons = map[policies.Outcome]string{
 	policies.Delayed: "EvictionDelayed", policies.Denied: "EvictionDenied", policies.Undecided: "EvictionUndecided",
 }
 
-// Tell queues the Events of a decision; it never blocks. Evictions that are admitted as they should, and
-// dry runs, have none.
-func (e *Events) Tell(in *policies.Input, d *policies.Decision) {
+// Tell queues the Events of a decision; since is when the pod's evictions were refused first. It never
+// blocks. Evictions that are admitted as they should, and dry runs, have none.
+func (e *Events) Tell(in *policies.Input, d *policies.Decision, since time.Time) {
 	if e == nil || in.Pod == nil || in.Request.DryRun {
 		return
 	}
@@ -99,7 +88,7 @@ func (e *Events) Tell(in *policies.Input, d *policies.Decision) {
 	}
 	if !d.Allowed() {
 		e.put(notice{regarding: pod, reason: refusalReasons[d.Outcome], message: d.Message,
-			refusal: &refusal{owner: ownerReference(in), at: in.Now.Time}})
+			refusal: &refusal{owner: ownerReference(in), since: since, at: in.Now.Time}})
 	}
 }
 
@@ -154,40 +143,8 @@ func (e *Events) Start(ctx context.Context) error {
 
 func (e *Events) tell(ctx context.Context, n notice) {
 	e.send(ctx, n.regarding, n.reason, n.message)
-	if n.refusal == nil {
-		return
-	}
-	since, lasts := e.note(n.regarding.UID, n.refusal.at)
-	if lasts && n.refusal.owner != nil {
-		e.send(ctx, n.refusal.owner, n.reason, fmt.Sprintf("the eviction of pod %s is refused since %s: %s", n.regarding.Name, since.UTC().Format(time.RFC3339), n.message))
-	}
-}
-
-// note remembers a refusal, and reports since when the pod's evictions are refused and whether that
-// lasts.
-func (e *Events) note(pod types.UID, at time.Time) (since time.Time, lasts bool) {
-	known, ok := e.episodes[pod]
-	if !ok || at.Sub(known.last) > forgotten {
-		e.forget(at)
-		if len(e.episodes) >= maxEpisodes {
-			return at, false
-		}
-		known = &episode{first: at}
-		e.episodes[pod] = known
-	}
-	known.last = at
-	return known.first, at.Sub(known.first) >= lasting
-}
-
-// forget drops old episodes once there are many.
-func (e *Events) forget(now time.Time) {
-	if len(e.episodes) < maxEpisodes {
-		return
-	}
-	for uid, known := range e.episodes {
-		if now.Sub(known.last) > forgotten {
-			delete(e.episodes, uid)
-		}
+	if r := n.refusal; r != nil && r.owner != nil && r.at.Sub(r.since) >= lasting {
+		e.send(ctx, r.owner, n.reason, fmt.Sprintf("the eviction of pod %s is refused since %s: %s", n.regarding.Name, r.since.UTC().Format(time.RFC3339), n.message))
 	}
 }
 

@@ -10,10 +10,10 @@ import (
 	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/webhook/outcome"
 )
 
 // newEvents sends to a fake recorder and holds two waiting refusals.
@@ -21,7 +21,7 @@ func newEvents(dropped func()) (*Events, *events.FakeRecorder) {
 	recorder := events.NewFakeRecorder(100)
 	return &Events{
 		recorder: recorder, queue: make(chan notice, 2), limit: rate.NewLimiter(rate.Inf, 1),
-		episodes: map[types.UID]*episode{}, dropped: dropped,
+		dropped: dropped,
 	}, recorder
 }
 
@@ -40,6 +40,12 @@ func refused(after time.Duration, change func(*policies.Input, *policies.Decisio
 	return in, d
 }
 
+// tellNow tells of the first refusal of a pod.
+func tellNow(e *Events, change func(*policies.Input, *policies.Decision)) {
+	in, d := refused(0, change)
+	e.Tell(in, d, in.Now.Time)
+}
+
 func sent(r *events.FakeRecorder) []string {
 	var list []string
 	for {
@@ -54,8 +60,10 @@ func sent(r *events.FakeRecorder) []string {
 
 func TestAWorkloadIsToldOfRefusalsThatLast(t *testing.T) {
 	e, recorder := newEvents(nil)
+	pods := outcome.New(outcome.Options{Now: time.Now})
 	for _, after := range []time.Duration{0, 30 * time.Second, 61 * time.Second, 20 * time.Minute} {
-		e.Tell(refused(after, nil))
+		in, d := refused(after, nil)
+		e.Tell(in, d, pods.Note(in, d))
 		e.tell(t.Context(), <-e.queue)
 	}
 	want := []string{
@@ -78,21 +86,21 @@ func TestWhatHasNoEvent(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			e, _ := newEvents(nil)
-			e.Tell(refused(0, change))
+			tellNow(e, change)
 			if len(e.queue) != 0 {
 				t.Errorf("an Event is queued: %+v", <-e.queue)
 			}
 		})
 	}
 	var none *Events
-	none.Tell(refused(0, nil)) // without an API server there is nobody to tell
+	tellNow(none, nil) // without an API server there is nobody to tell
 }
 
 func TestEventsNeverBlockADecision(t *testing.T) {
 	dropped := 0
 	e, _ := newEvents(func() { dropped++ })
 	for range 5 {
-		e.Tell(refused(0, nil))
+		tellNow(e, nil)
 	}
 	if dropped != 3 {
 		t.Errorf("%d dropped of 5 with room for 2", dropped)
@@ -104,9 +112,9 @@ func TestTheReasonSaysTheOutcome(t *testing.T) {
 		policies.Delayed: "Warning EvictionDelayed why", policies.Denied: "Warning EvictionDenied why", policies.Undecided: "Warning EvictionUndecided why",
 	} {
 		e, recorder := newEvents(nil)
-		e.Tell(refused(0, func(in *policies.Input, d *policies.Decision) {
+		tellNow(e, func(in *policies.Input, d *policies.Decision) {
 			d.Outcome, d.Message, in.Owner = outcome, "why", nil
-		}))
+		})
 		e.tell(t.Context(), <-e.queue)
 		if diff := cmp.Diff([]string{want}, sent(recorder)); diff != "" {
 			t.Errorf("-want +got:\n%s", diff)
@@ -116,10 +124,10 @@ func TestTheReasonSaysTheOutcome(t *testing.T) {
 
 func TestAnOverrideIsToldEvenWhenABudgetRefuses(t *testing.T) {
 	e, recorder := newEvents(nil)
-	e.Tell(refused(0, func(in *policies.Input, d *policies.Decision) {
+	tellNow(e, func(in *policies.Input, d *policies.Decision) {
 		in.Request.User.Username = "jane"
 		d.Override = &policies.Override{Reason: "INC-1", Used: true, Policies: []string{"freeze", "quorum"}}
-	}))
+	})
 	e.tell(t.Context(), <-e.queue)
 	e.tell(t.Context(), <-e.queue)
 	want := []string{
@@ -140,24 +148,5 @@ func TestANoteFitsTheAPIServersBound(t *testing.T) {
 		if len(text) <= maxNote && got != text || len(text) > maxNote && !strings.HasSuffix(got, "…") {
 			t.Errorf("cut to %q", got)
 		}
-	}
-}
-
-func TestEpisodesAreBounded(t *testing.T) {
-	e, _ := newEvents(nil)
-	at := func(uid string, after time.Duration) bool {
-		_, lasts := e.note(types.UID(uid), start.Add(after))
-		return lasts
-	}
-	for i := range maxEpisodes {
-		at(string(rune(i)), 0)
-	}
-	at("one more", time.Second)
-	if len(e.episodes) != maxEpisodes {
-		t.Errorf("%d episodes", len(e.episodes))
-	}
-	at("much later", time.Hour)
-	if len(e.episodes) != 1 {
-		t.Errorf("%d episodes are left an hour later", len(e.episodes))
 	}
 }

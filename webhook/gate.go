@@ -16,6 +16,7 @@ import (
 	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/cluster"
 	"github.com/evictgate/evictgate/webhook/history"
+	"github.com/evictgate/evictgate/webhook/outcome"
 )
 
 // Gate decides evictions. It is an http.Handler, and safe for concurrent use.
@@ -28,6 +29,8 @@ type Gate struct {
 	Metrics  *Metrics
 	// History remembers what was decided; nil for a gate without memory.
 	History *history.Ledger
+	// Outcomes follows what becomes of the pods; nil for a gate that does not.
+	Outcomes *outcome.Pods
 	// Events tells refusals on pods and workloads; nil when there is no API server.
 	Events *Events
 	// Observe is told of every decision, and must not block; it may be nil.
@@ -35,6 +38,8 @@ type Gate struct {
 	Log     *slog.Logger
 	// Labels say in every record which process decided.
 	Labels map[string]string
+	// Recording says what the records hold.
+	Recording audit.Recording
 	// Now is the clock.
 	Now func() time.Time
 }
@@ -72,11 +77,12 @@ func (g *Gate) answer(ctx context.Context, review *incoming) (response *admissio
 	g.Metrics.observe(&in.Request, d, time.Since(start))
 	g.Metrics.answered(reading)
 	g.log(&in.Request, d)
-	g.Events.Tell(in, d)
+	// What is seen of a pod follows its record, so the record comes first.
+	g.Records.Write(func() (audit.Record, error) { return g.Recording.Record(in, reading, d, g.Labels) })
+	g.Events.Tell(in, d, g.Outcomes.Note(in, d))
 	if g.Observe != nil {
 		g.Observe(in, d)
 	}
-	g.Records.Write(func() (audit.Record, error) { return audit.NewRecord(in, reading, d, g.Labels) })
 	return respond(&in.Request, d)
 }
 
@@ -113,10 +119,18 @@ func (g *Gate) decide(ctx context.Context, request policies.Request, set *polici
 		return undecided("other evictions of the same workload are still being decided")
 	}
 	defer done()
-	in, confirmation := g.Cluster.Gather(ctx, request, set.Needs(), g.Now())
+	needs := set.Needs()
+	if g.Recording.Full { // a policy is still given what it reads
+		needs = policies.EverythingNeeded()
+	}
+	in, confirmation := g.Cluster.Gather(ctx, request, needs, g.Now())
 	g.Metrics.confirmed(confirmation)
-	d = g.History.Decide(in, set.Needs(), func() *policies.Decision {
-		reading = set.Read(in)
+	d = g.History.Decide(in, needs, func() *policies.Decision {
+		given := in
+		if g.Recording.Full { // what is recorded beside it must not change the decision
+			given = set.Needs().Trim(in)
+		}
+		reading = set.Read(given)
 		return reading.Evaluate(ctx, g.Options)
 	})
 	return in, reading, d

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/cluster"
 )
 
@@ -22,11 +23,12 @@ type Metrics struct {
 	eventsDropped prometheus.Counter
 	overrides     *prometheus.CounterVec
 	reloads       *prometheus.CounterVec
+	reloaded      prometheus.Gauge
 	revision      *prometheus.GaugeVec
 }
 
-// NewMetrics registers the metrics; lost is read for evictgate_records_lost_total.
-func NewMetrics(registry prometheus.Registerer, lost func() int64) (*Metrics, error) {
+// NewMetrics registers the metrics, those of the records included.
+func NewMetrics(registry prometheus.Registerer, records *audit.Writer) (*Metrics, error) {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "evictgate_" + name, Help: help}, labels)
 	}
@@ -48,16 +50,16 @@ func NewMetrics(registry prometheus.Registerer, lost func() int64) (*Metrics, er
 		eventsDropped: single("events_dropped_total", "Kubernetes Events left out because too many were waiting."),
 		overrides:     counter("overrides_total", "Evictions that asked to override policies, by result: used, unneeded or ignored.", "result"),
 		reloads:       counter("policy_reloads_total", "Changes of the policies by result; failed when some could not be used.", "result"),
+		reloaded: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "evictgate_policy_last_reload_successful", Help: "Whether all policies serve as they were offered last; 0 when some could not be used.",
+		}),
 		revision: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "evictgate_policy_revision_info", Help: "The policy revision that serves; always 1.",
 		}, []string{"revision"}),
 	}
-	recordsLost := prometheus.NewCounterFunc(prometheus.CounterOpts{
-		Name: "evictgate_records_lost_total", Help: "Decision records that could not be written.",
-	}, func() float64 { return float64(lost()) })
 	for _, c := range []prometheus.Collector{
 		m.decisions, m.duration, m.violations, m.failures, m.answers, m.confirmations,
-		m.badRequests, m.panics, m.eventsDropped, m.overrides, m.reloads, m.revision, recordsLost,
+		m.badRequests, m.panics, m.eventsDropped, m.overrides, m.reloads, m.reloaded, m.revision, recordCounts{records},
 	} {
 		if err := registry.Register(c); err != nil {
 			return nil, err
@@ -113,11 +115,12 @@ func (m *Metrics) EventDropped() { m.eventsDropped.Inc() }
 // Reloaded counts a look at the policies that found something new, and says which revision serves now;
 // failed is when not all of them could be used as they are.
 func (m *Metrics) Reloaded(revision string, failed bool) {
-	result := "ok"
+	result, successful := "ok", 1.0
 	if failed {
-		result = "failed"
+		result, successful = "failed", 0
 	}
 	m.reloads.WithLabelValues(result).Inc()
+	m.reloaded.Set(successful)
 	m.revision.Reset()
 	m.revision.WithLabelValues(revision).Set(1)
 }

@@ -44,7 +44,7 @@ func newGate(t testing.TB, out io.Writer) *Gate {
 	log := slog.New(slog.DiscardHandler)
 	records := audit.NewWriter(out, log)
 	t.Cleanup(records.Close)
-	metrics, err := NewMetrics(prometheus.NewRegistry(), records.Lost)
+	metrics, err := NewMetrics(prometheus.NewRegistry(), records)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -377,6 +377,7 @@ func TestTheRecordOfADecision(t *testing.T) {
 		Request: audit.Request{Namespace: "shop", Name: "cart-7d4b9c6f5-5hj2n", User: policies.User{Username: "admin", Groups: []string{"system:masters"}}, Evictor: "user"},
 		Pod:     &audit.Object{Kind: "Pod", Name: "cart-7d4b9c6f5-5hj2n", UID: r.Pod.UID, Node: "node-a"},
 		Owner:   &audit.Object{Kind: "Deployment", Name: "cart", UID: r.Owner.UID},
+		Basis:   &audit.Basis{Budgets: policies.AnswerBudgets, OnError: policies.OnErrorDelay, Phase: "Running"},
 	}
 	if diff := cmp.Diff(want, r); diff != "" {
 		t.Errorf("record differs (-want +got):\n%s", diff)

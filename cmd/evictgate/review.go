@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -39,6 +40,14 @@ type filterFlags struct {
 func (f *filterFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.since, "since", "24h", "from this time on: an age such as 90m or 7d, RFC 3339, a date, or all")
 	flags.StringVar(&f.until, "until", "", "before this time; default: now")
+	f.addWhich(flags)
+	flags.StringVar(&f.outcome, "outcome", "", "with this outcome: admitted, delayed, denied or undecided")
+	flags.StringVar(&f.fate, "fate", "", "episodes with this end: "+join(audit.Fates))
+	flags.BoolVar(&f.filter.DryRuns, "dry-runs", false, "dry runs, too")
+}
+
+// addWhich adds the flags that say whose evictions, and refused by what.
+func (f *filterFlags) addWhich(flags *pflag.FlagSet) {
 	flags.StringVarP(&f.filter.Namespace, "namespace", "n", "", "in this namespace")
 	flags.StringVar(&f.filter.Pod, "pod", "", "of this pod: its name or UID")
 	flags.StringVar(&f.filter.Workload, "workload", "", "of this workload: its name, or Kind/name")
@@ -47,9 +56,6 @@ func (f *filterFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.filter.User, "user", "", "by this user")
 	flags.StringVar(&f.filter.Policy, "policy", "", "refused, warned of or audited by this policy")
 	flags.StringVar(&f.filter.Budget, "budget", "", "refused by this budget: its name, or namespace/name")
-	flags.StringVar(&f.outcome, "outcome", "", "with this outcome: admitted, delayed, denied or undecided")
-	flags.StringVar(&f.fate, "fate", "", "episodes with this end: "+join(audit.Fates))
-	flags.BoolVar(&f.filter.DryRuns, "dry-runs", false, "dry runs, too")
 }
 
 // read makes the filter of the flags; now is what ages count from.
@@ -91,16 +97,23 @@ func readTime(text string, now time.Time) (time.Time, error) {
 	return now.Add(-age).UTC(), nil
 }
 
+// maxDays bounds an age in days; a duration holds less than 300 years.
+const maxDays = 36500
+
 // readAge reads a duration, days included.
 func readAge(text string) (time.Duration, error) {
 	if days, ok := strings.CutSuffix(text, "d"); ok {
-		var n float64
-		if _, err := fmt.Sscanf(days, "%g", &n); err != nil || n < 0 {
-			return 0, fmt.Errorf("%q is no number of days", text)
+		n, err := strconv.ParseFloat(days, 64)
+		if err != nil || !(n >= 0 && n <= maxDays) {
+			return 0, fmt.Errorf("%q is no number of days up to %d", text, maxDays)
 		}
 		return time.Duration(n * 24 * float64(time.Hour)), nil
 	}
-	return time.ParseDuration(text)
+	age, err := time.ParseDuration(text)
+	if err == nil && age < 0 {
+		err = fmt.Errorf("%q is less than 0", text)
+	}
+	return age, err
 }
 
 func join[T ~string](list []T) string {

@@ -25,7 +25,6 @@ import (
 	"github.com/evictgate/evictgate/certs"
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/webhook"
-	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/cluster"
 	"github.com/evictgate/evictgate/webhook/evictionpolicy"
 	"github.com/evictgate/evictgate/webhook/history"
@@ -38,6 +37,7 @@ type serveFlags struct {
 	sources    sourceFlags
 	evictors   string
 	decisionFlags
+	records recordFlags
 
 	shutdownDelay time.Duration
 
@@ -67,7 +67,8 @@ func newServe(p printer) *cobra.Command {
 It knows the cluster by informers (in a cluster, or with --kubeconfig), or from files with --snapshot,
 as this prints them: kubectl get pods,pdb,nodes,deploy,rs,sts,ds,ns -A -o yaml
 
-One JSON record per decision goes to stdout, the log to stderr.`,
+One JSON record per decision goes to stdout, the log to stderr. With --store records are kept for review,
+with --upload-url sent on; decisions wait for neither.`,
 		Example: `  evictgate serve --policies ./policies
   evictgate serve --snapshot cluster.yaml --listen 127.0.0.1:9443`,
 		Args: cobra.NoArgs,
@@ -83,6 +84,7 @@ One JSON record per decision goes to stdout, the log to stderr.`,
 	flags.StringSliceVar(&f.snapshots, "snapshot", nil, "serve over these files instead of a cluster; - is stdin")
 	f.sources.add(flags)
 	f.decisionFlags.add(flags)
+	f.records.add(flags)
 	flags.StringVar(&f.evictors, "evictors", "", "file with rules that name who evicts, before the default ones")
 	flags.DurationVar(&f.shutdownDelay, "shutdown-delay", 3*time.Second, "how long to go on answering after SIGTERM, while not ready")
 	flags.StringVar(&f.listen, "listen", ":9443", "address of the webhook")
@@ -114,6 +116,7 @@ func (f *serveFlags) validate() error {
 	return errors.Join(
 		f.sources.validate(len(f.snapshots) > 0),
 		f.decisionFlags.validate(),
+		f.records.validate(),
 		oneOf("certs", f.certs, "self", "files"),
 	)
 }
@@ -144,7 +147,7 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 	if o.Certificates, err = certificates(f, config, log); err != nil {
 		return err
 	}
-	gatherer, want, err := addCluster(&o, f, client, log)
+	gatherer, informed, want, err := addCluster(&o, f, client, log)
 	if err != nil {
 		return err
 	}
@@ -153,11 +156,21 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 	}
 	ledger := history.New()
 	gatherer.Leaving = ledger.Leaving
-	records := audit.NewWriter(p.out, log)
+	records, err := f.records.open(ctx, p.out, log)
+	if err != nil {
+		return err
+	}
 	defer records.Close()
-	m, err := webhook.NewMetrics(metrics.Registry, records.Lost)
+	if records.store != nil {
+		o.Runnables = append(o.Runnables, records.store)
+	}
+	m, err := webhook.NewMetrics(metrics.Registry, records.Writer)
 	if err != nil {
 		return fmt.Errorf("register metrics: %w", err)
+	}
+	outcomes, err := addOutcomes(&o, informed, client, records)
+	if err != nil {
+		return err
 	}
 	var events *webhook.Events
 	if client != nil { // over a snapshot there is nobody to tell
@@ -183,9 +196,9 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 	}
 	hostname, _ := os.Hostname()
 	o.Gate = &webhook.Gate{
-		Cluster: gatherer, Policies: sources.Current, History: ledger, Records: records, Metrics: m, Events: events, Log: log, Now: time.Now,
+		Cluster: gatherer, Policies: sources.Current, History: ledger, Records: records.Writer, Recording: records.form, Metrics: m, Events: events, Log: log, Now: time.Now,
 		Labels:  map[string]string{"app": "evictgate", "id": hostname, "version": currentVersion().Version},
-		Options: f.options(),
+		Options: f.options(), Outcomes: outcomes,
 	}
 	if status != nil {
 		o.Gate.Observe = status.Observe
@@ -202,9 +215,6 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 		cancel()
 	}
 	records.Close()
-	if lost := records.Lost(); lost > 0 {
-		log.Error("decision records were lost", "lost", lost)
-	}
 	return err
 }
 
@@ -225,27 +235,30 @@ func connect(kubeconfig string) (*rest.Config, *kubernetes.Clientset, error) {
 }
 
 // addCluster adds what is known of the cluster; want sees to it that what policies read is watched, too.
-func addCluster(o *webhook.ServerOptions, f serveFlags, client *kubernetes.Clientset, log *slog.Logger) (g *cluster.Gatherer, want func(context.Context, *policies.Needs) error, err error) {
+// Over a snapshot informed and want are nil.
+func addCluster(o *webhook.ServerOptions, f serveFlags, client *kubernetes.Clientset, log *slog.Logger) (g *cluster.Gatherer, informed *cluster.Informed, want func(context.Context, *policies.Needs) error, err error) {
 	if client == nil {
 		snapshot, err := cluster.ReadSnapshot(f.snapshots...)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 		log.Info("read the snapshot", "objects", snapshot.Objects, "skipped", snapshot.Skipped)
-		return &cluster.Gatherer{Store: snapshot.Store}, nil, nil
+		return &cluster.Gatherer{Store: snapshot.Store}, nil, nil, nil
 	}
-	informed, err := cluster.Watch(client)
-	if err != nil {
-		return nil, nil, err
+	if informed, err = cluster.Watch(client); err != nil {
+		return nil, nil, nil, err
 	}
 	o.Runnables = append(o.Runnables, informed)
 	o.Checks["cluster"] = informed.Ready
 	want = func(ctx context.Context, needs *policies.Needs) error {
 		ctx, cancel := context.WithTimeout(ctx, wantPatience)
 		defer cancel()
+		if f.records.full() {
+			needs = policies.EverythingNeeded()
+		}
 		return informed.Want(ctx, needs)
 	}
-	return &cluster.Gatherer{Store: informed.Store, Live: cluster.Client{Interface: client}}, want, nil
+	return &cluster.Gatherer{Store: informed.Store, Live: cluster.Client{Interface: client}}, informed, want, nil
 }
 
 // wantPatience is how long a new set of policies waits for what it is the first to read.

@@ -249,3 +249,25 @@ type brokenPipe struct{}
 func (brokenPipe) Write([]byte) (int, error) { return 0, errors.New("broken pipe") }
 
 var _ io.Writer = brokenPipe{}
+
+func TestAReviewIsNumberedByItsUIDAlone(t *testing.T) {
+	body, err := reviewOf(types.NamespacedName{Namespace: "shop", Name: "web-0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var before, after admissionv1.AdmissionReview
+	if err := json.Unmarshal(body, &before); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(numbered(nil, body, 0xabc), &after); err != nil {
+		t.Fatal(err)
+	}
+	uid := string(before.Request.UID)
+	if want := uid[:24] + "000000000abc"; string(after.Request.UID) != want {
+		t.Errorf("got %s, want %s", after.Request.UID, want)
+	}
+	after.Request.UID = before.Request.UID
+	if diff := cmp.Diff(before, after); diff != "" {
+		t.Errorf("more was changed:\n%s", diff)
+	}
+}

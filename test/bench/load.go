@@ -39,7 +39,7 @@ func (s *server) run(ctx context.Context, protocol string, n int) (sample, error
 	if _, err := s.load(ctx, senders, 4*inFlight); err != nil {
 		return sample{}, err
 	}
-	before, err := settled(ctx, s.pid)
+	before, err := s.settled(ctx)
 	if err != nil {
 		return sample{}, err
 	}
@@ -47,12 +47,32 @@ func (s *server) run(ctx context.Context, protocol string, n int) (sample, error
 	if err != nil {
 		return sample{}, err
 	}
-	after, err := settled(ctx, s.pid)
+	after, err := s.settled(ctx)
 	if err != nil {
 		return sample{}, err
 	}
 	slices.Sort(latencies)
 	return sample{reviews: n, cpu: after - before, p50: quantile(latencies, .5), p99: quantile(latencies, .99)}, nil
+}
+
+// settled waits until the server rests, and has stored its records if it keeps them; see the function of that
+// name.
+func (s *server) settled(ctx context.Context) (time.Duration, error) {
+	for s.keeps {
+		waiting, err := s.metric(ctx, `evictgate_records_waiting{output="store"}`)
+		if err != nil {
+			return 0, err
+		}
+		if waiting == 0 {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return settled(ctx, s.pid)
 }
 
 // load has the senders share n reviews and returns how long each took.
@@ -65,13 +85,19 @@ func (s *server) load(ctx context.Context, senders []sender, n int) ([]time.Dura
 	var workers sync.WaitGroup
 	for w, sender := range senders {
 		workers.Go(func() {
+			var own []byte
 			for ctx.Err() == nil {
 				i := int(next.Add(1)) - 1
 				if i >= n {
 					return
 				}
+				body := s.bodies[(begin+i)%len(s.bodies)]
+				if s.keeps {
+					own = numbered(own[:0], body, begin+i)
+					body = own
+				}
 				start := time.Now()
-				answer, err := sender.send(s.bodies[(begin+i)%len(s.bodies)])
+				answer, err := sender.send(body)
 				latencies[i] = time.Since(start)
 				if err == nil {
 					err = admitted(answer)
@@ -91,6 +117,14 @@ func (s *server) load(ctx context.Context, senders []sender, n int) ([]time.Dura
 		}
 	}
 	return latencies, ctx.Err()
+}
+
+// numbered appends a review with a number for the end of its UID: a store keeps each UID once.
+func numbered(dst, body []byte, n int) []byte {
+	const key, digits = `"uid":"`, 12
+	end := bytes.Index(body, []byte(key)) + len(key) + len("xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx")
+	dst = append(dst, body[:end-digits]...)
+	return append(fmt.Appendf(dst, "%0*x", digits, n), body[end:]...)
 }
 
 // admitted looks at the bytes alone, to leave the CPU to the server. An answer with warnings costs more

@@ -27,6 +27,7 @@ type options struct {
 	rounds    int
 	reviews   int
 	large     bool
+	store     bool
 	format    string
 	strict    bool
 }
@@ -38,6 +39,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 6, "samples of each server and protocol")
 	flag.IntVar(&o.reviews, "reviews", 4000, "reviews of each sample")
 	flag.BoolVar(&o.large, "large", false, "also measure 100,000 pods against 1,000; takes some minutes and 3 GB")
+	flag.BoolVar(&o.store, "store", false, "also measure the default set with records kept in a SQLite store")
 	flag.StringVar(&o.format, "o", "table", "table or json")
 	flag.BoolVar(&o.strict, "strict", false, "exit 1 when a bar is missed")
 	flag.Parse()
@@ -95,6 +97,8 @@ const (
 	manyBudgets   = "1,000 PDBs"
 	thousandPods  = "1,000 pods"
 	manyPods      = "100,000 pods"
+	kept          = "default set, SQLite store"
+	keptWhole     = "default set, SQLite store, whole inputs"
 )
 
 // field is where servers are measured against each other.
@@ -114,7 +118,7 @@ type arm struct{ server, protocol string }
 // measured with the API server's own alone.
 func protocolsOf(name string) []string {
 	switch name {
-	case oneBudget, manyBudgets, thousandPods, manyPods:
+	case oneBudget, manyBudgets, thousandPods, manyPods, kept, keptWhole:
 		return []string{http1}
 	}
 	return []string{http1, http2}
@@ -148,7 +152,7 @@ func (f *field) prepare(ctx context.Context) error {
 		servers []string
 	}{
 		// One pod of each workload is asked: one that was admitted counts as leaving for its peers.
-		{size{namespaces: 10, deployments: 20, pods: 5}, askedAgain, []string{noop, defaultSet, library}},
+		{size{namespaces: 10, deployments: 20, pods: 5}, askedAgain, f.again()},
 		{size{namespaces: askedNew, deployments: 1, pods: 2}, askedNew, []string{defaultSetNew, libraryNew}},
 		{size{namespaces: 1, deployments: 1, pods: 10}, 1, []string{oneBudget}},
 		{size{namespaces: 1, deployments: 1, pods: 10, idleBudgets: 999}, 1, []string{manyBudgets}},
@@ -163,6 +167,14 @@ func (f *field) prepare(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// again are the servers that are asked about the same pods again and again.
+func (f *field) again() []string {
+	if f.options.store {
+		return []string{noop, defaultSet, library, kept, keptWhole}
+	}
+	return []string{noop, defaultSet, library}
 }
 
 func isLarge(name string) bool { return name == thousandPods || name == manyPods }
@@ -196,6 +208,13 @@ func (f *field) start(ctx context.Context, cluster size, asked int, names []stri
 		arguments := []string{"--metrics-listen", p.metrics} // the no-op has arguments of its own
 		if dir, ok := bound[name]; ok {
 			arguments = append(arguments, "--policies", dir)
+		}
+		if name == kept || name == keptWhole {
+			p.keeps = true
+			arguments = append(arguments, "--store", "sqlite:"+filepath.Join(f.dir, name+".db"))
+		}
+		if name == keptWhole {
+			arguments = append(arguments, "--record-input", "full")
 		}
 		for _, file := range snapshot.files {
 			arguments = append(arguments, "--snapshot", file)

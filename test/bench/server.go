@@ -28,6 +28,9 @@ type server struct {
 	bodies [][]byte
 	sent   int
 
+	// keeps is set for a server with a store, which keeps each review's id once.
+	keeps bool
+
 	pods    int    // in its cluster
 	metrics string // address of /metrics; empty when it has none
 	command *exec.Cmd
@@ -42,6 +45,7 @@ type program struct {
 	metrics    string
 	bodies     [][]byte
 	pods       int
+	keeps      bool
 }
 
 // start runs the program; its stdout, where evictgate writes its records, goes to /dev/null. It must be
@@ -53,7 +57,7 @@ func start(ctx context.Context, dir string, p program) (*server, error) {
 	}
 	ca := filepath.Join(dir, p.name+".ca.crt")
 	s := &server{
-		name: p.name, address: address, bodies: p.bodies, metrics: p.metrics, pods: p.pods,
+		name: p.name, address: address, bodies: p.bodies, metrics: p.metrics, pods: p.pods, keeps: p.keeps,
 		exited: make(chan struct{}), log: filepath.Join(dir, p.name+".log"),
 	}
 	log, err := os.Create(s.log)

@@ -144,7 +144,7 @@ func servePolicies(t *testing.T, plane *kube.ControlPlane, interval time.Duratio
 	must(err)
 	records := audit.NewWriter(io.Discard, log)
 	t.Cleanup(records.Close)
-	metrics, err := webhook.NewMetrics(prometheus.NewRegistry(), records.Lost)
+	metrics, err := webhook.NewMetrics(prometheus.NewRegistry(), records)
 	must(err)
 	try := func(u policies.Unit) policies.Problems { return s.sources.Try(source, u) }
 	validator := evictionpolicy.Validator{Check: try, Lint: lint, Log: log}

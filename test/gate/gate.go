@@ -288,6 +288,17 @@ func (g *Gate) Kill() {
 	<-g.exited
 }
 
+// Relaunch starts a program that has ended again, as it was started before, and returns when it is ready.
+// Its log and its records begin anew.
+func (g *Gate) Relaunch(ctx context.Context) error {
+	_ = g.stdout.Close()
+	g.exited = make(chan struct{})
+	if err := g.launch(); err != nil {
+		return err
+	}
+	return g.WaitReady(ctx)
+}
+
 // Stop ends the program, unregisters the webhook and removes the files.
 func (g *Gate) Stop() error {
 	var err error

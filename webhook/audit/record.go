@@ -16,32 +16,48 @@ const RecordVersion = 1
 // decision-log event (decision_id, labels, timestamp, path, input, result, requested_by, metrics,
 // revision), so that what reads those reads this.
 type Record struct {
+	// RecordVersion is the version of the record's form. Fields may be added within a version.
 	RecordVersion int `json:"record_version"`
 	// DecisionID is the review's UID, which the API server's audit log holds as the annotation
 	// review-uid.
-	DecisionID string            `json:"decision_id"`
-	Timestamp  time.Time         `json:"timestamp"`
-	Labels     map[string]string `json:"labels"`
+	DecisionID string `json:"decision_id"`
+	// Timestamp is the time of the decision, UTC.
+	Timestamp time.Time `json:"timestamp"`
+	// Labels say which process decided: app, id and version.
+	Labels map[string]string `json:"labels"`
 	// Path is that of the query, always "eviction".
-	Path        string `json:"path"`
+	Path string `json:"path"`
+	// RequestedBy is the user who asked for the eviction.
 	RequestedBy string `json:"requested_by"`
-	Revision    string `json:"revision"`
-	// Request, Pod and Owner say what was to be evicted, whatever the policies read. Pod and Owner
-	// are null when they are not known.
+	// Revision identifies the policy set that decided.
+	Revision string `json:"revision"`
+	// Request is who asked for which eviction.
 	Request Request `json:"request"`
-	Pod     *Object `json:"pod"`
-	Owner   *Object `json:"owner"`
-	// Input holds what the policies read, and InputRefs which paths that is.
-	InputRefs []string           `json:"input_refs"`
-	Result    *policies.Decision `json:"result"`
+	// Pod is the pod to be evicted, whatever the policies read; null when it is not known.
+	Pod *Object `json:"pod"`
+	// Owner is the pod's top controller; null for a bare pod.
+	Owner *Object `json:"owner"`
+	// InputRefs are the paths of the input that the record holds: those that the policies read, or input
+	// for all of it.
+	InputRefs []string `json:"input_refs"`
+	// Result is the decision.
+	Result *policies.Decision `json:"result"`
+	// Basis is what the decision rests on beside the input; absent when the policies could not be asked.
+	Basis *Basis `json:"basis,omitempty"`
 	// Metrics are durations in nanoseconds, named as OPA names them.
 	Metrics map[string]int64 `json:"metrics"`
-	Input   json.RawMessage  `json:"input"` // the last one: see appendLine
+	// Erased lists as JSON pointers what a mask took out, though InputRefs may cover it. Absent when
+	// nothing was.
+	Erased []string `json:"erased,omitempty"`
+	// Input is what the policies read of their input, or all of it. It has the form of
+	// policies/schema/input.json, without the keys that are not read. It comes last: see AppendJSON.
+	Input json.RawMessage `json:"input"`
 }
 
-// appendLine appends a record as a line of JSON. Its input, which is most of it, is JSON of our own making on one
-// line: it is put in as it is, since encoding/json would read all of it again, to check it.
-func appendLine(dst []byte, r Record) ([]byte, error) {
+// AppendJSON appends the record as JSON on one line, without the line's end. Its input, which is most of it, is
+// JSON of our own making on one line: it is put in as it is, since encoding/json would read all of it again, to
+// check it.
+func (r Record) AppendJSON(dst []byte) ([]byte, error) {
 	input := r.Input
 	r.Input = nil
 	rest, err := json.Marshal(r)
@@ -52,16 +68,21 @@ func appendLine(dst []byte, r Record) ([]byte, error) {
 		input = json.RawMessage("null")
 	}
 	dst = append(dst, bytes.TrimSuffix(rest, []byte("null}"))...)
-	return append(append(dst, input...), "}\n"...), nil
+	return append(append(dst, input...), '}'), nil
 }
 
 // Request is who asked for which eviction.
 type Request struct {
-	Namespace   string            `json:"namespace"`
-	Name        string            `json:"name"`
-	User        policies.User     `json:"user"`
-	Evictor     string            `json:"evictor"`
-	DryRun      bool              `json:"dry_run"`
+	Namespace string `json:"namespace"`
+	// Name is the pod's.
+	Name string `json:"name"`
+	// User is who sent the Eviction, as the API server authenticated it.
+	User policies.User `json:"user"`
+	// Evictor is the kind of client, by the rules of --evictors.
+	Evictor string `json:"evictor"`
+	// DryRun says that nothing was to be evicted.
+	DryRun bool `json:"dry_run"`
+	// Annotations are the Eviction's own.
 	Annotations map[string]string `json:"annotations"`
 }
 
@@ -70,12 +91,34 @@ type Object struct {
 	Kind string `json:"kind"`
 	Name string `json:"name"`
 	UID  string `json:"uid"`
+	// Node is where a pod runs.
 	Node string `json:"node,omitempty"`
+}
+
+// Recording says what records hold. The zero value is the default.
+type Recording struct {
+	// Full records the whole Input instead of what the policies read; it must have been gathered.
+	Full bool
+	// Masks take values out. Messages, reasons and details of violations are not masked, whatever a policy
+	// wrote into them.
+	Masks Masks
 }
 
 // NewRecord describes a decision. The labels say which process decided.
 func NewRecord(in *policies.Input, reading *policies.Reading, d *policies.Decision, labels map[string]string) (Record, error) {
-	input, err := reading.JSON()
+	return Recording{}.Record(in, reading, d, labels)
+}
+
+// needs is what was gathered.
+func (o Recording) needs(reading *policies.Reading) *policies.Needs {
+	if o.Full {
+		return policies.EverythingNeeded()
+	}
+	return reading.Needs()
+}
+
+// Record describes a decision. The labels say which process decided.
+func (o Recording) Record(in *policies.Input, reading *policies.Reading, d *policies.Decision, labels map[string]string) (Record, error) {
 	r := Record{
 		RecordVersion: RecordVersion,
 		DecisionID:    in.Request.UID,
@@ -88,9 +131,9 @@ func NewRecord(in *policies.Input, reading *policies.Reading, d *policies.Decisi
 			Namespace: in.Request.Namespace, Name: in.Request.Name, User: in.Request.User,
 			Evictor: in.Request.Evictor, DryRun: in.Request.DryRun, Annotations: in.Request.Annotations,
 		},
-		Input:     input,
 		InputRefs: reading.Refs(),
 		Result:    d,
+		Basis:     newBasis(in, reading, o.needs(reading)),
 		Metrics:   map[string]int64{"timer_rego_query_eval_ns": d.Duration.Nanoseconds()},
 	}
 	if in.Pod != nil {
@@ -99,5 +142,15 @@ func NewRecord(in *policies.Input, reading *policies.Reading, d *policies.Decisi
 	if in.Owner != nil {
 		r.Owner = &Object{Kind: in.Owner.Kind, Name: in.Owner.Name, UID: in.Owner.UID}
 	}
-	return r, err
+	var err error
+	if o.Full {
+		r.InputRefs = []string{"input"}
+		r.Input, err = in.JSON()
+	} else {
+		r.Input, err = reading.JSON()
+	}
+	if err != nil {
+		return r, err
+	}
+	return r, o.Masks.apply(&r)
 }

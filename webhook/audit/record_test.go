@@ -45,6 +45,7 @@ func TestNewRecord(t *testing.T) {
 		Request: Request{Namespace: "shop", Name: "web-0", User: request.User, Evictor: "user", DryRun: true, Annotations: request.Annotations},
 		Input:   json.RawMessage(`{"pod":null}`), InputRefs: []string{"input.pod.metadata.labels.app"},
 		Result:  &policies.Decision{Outcome: policies.Admitted, Code: 200, Revision: s.Revision()},
+		Basis:   &Basis{Budgets: policies.AnswerBudgets, OnError: policies.OnErrorDelay},
 		Metrics: map[string]int64{"timer_rego_query_eval_ns": 5},
 	}
 	check := func(name string) {
@@ -62,8 +63,9 @@ func TestNewRecord(t *testing.T) {
 	}
 	check("a pod that is not known")
 
-	in.Pod = &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "web-0", UID: "u", Labels: map[string]string{"app": "web", "b": "c"}}, Spec: corev1.PodSpec{NodeName: "n1"}}
+	in.Pod = &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "web-0", UID: "u", Labels: map[string]string{"app": "web", "b": "c"}}, Spec: corev1.PodSpec{NodeName: "n1"}, Status: corev1.PodStatus{Phase: corev1.PodRunning}}
 	in.Owner = &policies.Owner{Kind: "Deployment", Name: "web", UID: "o"}
+	want.Basis = &Basis{Budgets: policies.AnswerBudgets, OnError: policies.OnErrorDelay, Phase: "Running"}
 	want.Pod, want.Owner = &Object{Kind: "Pod", Name: "web-0", UID: "u", Node: "n1"}, &Object{Kind: "Deployment", Name: "web", UID: "o"}
 	want.Input = json.RawMessage(`{"pod":{"metadata":{"labels":{"app":"web"}}}}`)
 	want.Result = &policies.Decision{
@@ -105,8 +107,8 @@ func TestALineIsTheJSONOfItsRecord(t *testing.T) {
 		if err != nil {
 			t.Fatalf("marshal: %v", err)
 		}
-		got, err := appendLine([]byte("before "), r)
-		if diff := cmp.Diff("before "+string(want)+"\n", string(got)); err != nil || diff != "" {
+		got, err := r.AppendJSON([]byte("before "))
+		if diff := cmp.Diff("before "+string(want), string(got)); err != nil || diff != "" {
 			t.Fatalf("%v: -want +got:\n%s", err, diff)
 		}
 	})
@@ -134,6 +136,7 @@ func anyRecord() *rapid.Generator[Record] {
 				User: policies.User{Username: text.Draw(t, "user"), Groups: texts.Draw(t, "groups")}, Annotations: pairs.Draw(t, "annotations"),
 			},
 			Pod: object.Draw(t, "pod"), Owner: object.Draw(t, "owner"),
+			Basis: rapid.SampledFrom([]*Basis{nil, {Budgets: policies.AdviseBudgets, OnError: policies.OnErrorDeny, Phase: "Running", Terminating: true, HistoryDepth: map[string]int{"owner": 1}, Neighbours: &policies.NeighbourLabels{Labels: []string{"a"}}}}).Draw(t, "basis"),
 			Input: rapid.SampledFrom([]json.RawMessage{json.RawMessage(`{"pod":null}`), json.RawMessage("null")}).Draw(t, "input"), InputRefs: texts.Draw(t, "refs"), Metrics: map[string]int64{"n": rapid.Int64().Draw(t, "n")},
 			Result: &policies.Decision{
 				Outcome: policies.Delayed, Code: rapid.Int32().Draw(t, "code"), Reason: text.Draw(t, "reason"), Message: text.Draw(t, "message"),

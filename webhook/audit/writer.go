@@ -14,15 +14,18 @@ import (
 const queueLength = 8192
 
 // Writer writes records as JSON lines, off the path of the decisions: Write never blocks. A record
-// that finds the queue full, or that cannot be written, is lost, counted and told in the log.
+// that finds the queue full, or that cannot be written, is lost, counted and told in the log. Each record
+// is made once, and handed on to further outputs, which cannot hold it up: they have queues of their own.
 type Writer struct {
+	tally
 	queue chan func() (Record, error)
 	done  chan struct{}
-	lost  atomic.Int64
+	// offered counts the calls of Write.
+	offered atomic.Int64
 	// waiting counts the records that are queued, or made and not yet written.
 	waiting atomic.Int64
-	log     *slog.Logger
 	close   sync.Once
+	outputs []*Output
 	// patience is closeTimeout; tests shorten it.
 	patience time.Duration
 
@@ -30,9 +33,12 @@ type Writer struct {
 	closed bool
 }
 
-// NewWriter starts writing to out. Close ends it.
-func NewWriter(out io.Writer, log *slog.Logger) *Writer {
-	w := &Writer{queue: make(chan func() (Record, error), queueLength), done: make(chan struct{}), log: log, patience: closeTimeout}
+// NewWriter starts writing to out, and to the outputs. Close ends it, and them.
+func NewWriter(out io.Writer, log *slog.Logger, outputs ...*Output) *Writer {
+	w := &Writer{
+		tally: tally{name: OutputStdout, log: log}, queue: make(chan func() (Record, error), queueLength), done: make(chan struct{}),
+		outputs: outputs, patience: closeTimeout,
+	}
 	go w.run(out)
 	return w
 }
@@ -40,28 +46,51 @@ func NewWriter(out io.Writer, log *slog.Logger) *Writer {
 // Write queues a record. It is made by the writer, not by the caller, so that a decision does not wait
 // for it either; what make reads must not change any more.
 func (w *Writer) Write(make func() (Record, error)) {
+	w.offered.Add(1)
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	if w.closed {
-		w.lose("the writer is closed")
+		w.loseAll("the writer is closed")
 		return
 	}
 	select {
 	case w.queue <- make:
 		w.waiting.Add(1)
 	default:
-		w.lose("the queue is full")
+		w.loseAll("the queue is full")
 	}
 }
 
-// Lost is the number of records lost so far.
+// Offered is the number of records that were handed over so far; each is written or lost by each output.
+func (w *Writer) Offered() int64 { return w.offered.Load() }
+
+// Lost is the number of records lost so far to the JSON lines.
 func (w *Writer) Lost() int64 { return w.lost.Load() }
+
+// Counts says what became of the records so far, for each output: of the JSON lines first.
+func (w *Writer) Counts() []Counts {
+	own := w.counts()
+	own.Waiting = w.waiting.Load()
+	list := []Counts{own}
+	for _, o := range w.outputs {
+		list = append(list, o.Counts())
+	}
+	return list
+}
+
+// loseAll counts a record that was never made: every output lacks it.
+func (w *Writer) loseAll(why string) {
+	w.lose(1, why)
+	for _, o := range w.outputs {
+		o.lose(1, why)
+	}
+}
 
 // closeTimeout bounds how long Close waits for an output that does not take the records.
 const closeTimeout = 10 * time.Second
 
-// Close writes what is queued and returns when it is written. When the output blocks, what waits is
-// lost after ten seconds: the process must be able to end.
+// Close writes what is queued, closes the outputs, and returns when all have what they can take. When the
+// JSON lines block, what waits is lost after ten seconds: the process must be able to end.
 func (w *Writer) Close() {
 	w.close.Do(func() {
 		w.mu.Lock()
@@ -71,35 +100,46 @@ func (w *Writer) Close() {
 		select {
 		case <-w.done:
 		case <-time.After(w.patience):
-			for range w.waiting.Load() {
-				w.lose("the output takes no more")
-			}
+			w.abandon()
 		}
+		var closing sync.WaitGroup
+		for _, o := range w.outputs {
+			closing.Go(o.Close)
+		}
+		closing.Wait()
 	})
 }
 
-// lose counts, and tells the first loss and every thousandth.
-func (w *Writer) lose(why string) {
-	if n := w.lost.Add(1); n == 1 || n%1000 == 0 {
-		w.log.Error("decision records lost", "lost", n, "why", why)
+// abandon gives up what waits for the JSON lines. The outputs still have what was not made yet.
+func (w *Writer) abandon() {
+	b := batch{hand: w.hand}
+	for make := range w.queue { // it is closed
+		if err := b.add(make); err != nil {
+			for _, o := range w.outputs {
+				o.lose(1, err.Error())
+			}
+		}
+		b.lines = b.lines[:0]
 	}
+	w.lose(int(w.waiting.Load()), "the output takes no more")
 }
 
 func (w *Writer) run(out io.Writer) {
 	defer close(w.done)
-	b := batch{out: out}
+	b := batch{out: out, hand: w.hand}
 	flush := func() {
 		records := b.records
 		lost, err := b.flush()
 		w.waiting.Add(-int64(records))
-		for range lost {
-			w.lose(err.Error())
+		w.written.Add(int64(records - lost))
+		if lost > 0 {
+			w.lose(lost, err.Error())
 		}
 	}
 	for make := range w.queue {
 		if err := b.add(make); err != nil {
 			w.waiting.Add(-1)
-			w.lose(err.Error())
+			w.loseAll(err.Error())
 		}
 		if len(w.queue) == 0 || len(b.lines) > batchSize {
 			flush()
@@ -111,9 +151,18 @@ func (w *Writer) run(out io.Writer) {
 // batchSize is from how many bytes on records are written though more of them wait.
 const batchSize = 32 << 10
 
+// hand gives a record to the outputs.
+func (w *Writer) hand(r Record, size int) {
+	for _, o := range w.outputs {
+		o.put(r, size)
+	}
+}
+
 // batch collects records that are written in one go.
 type batch struct {
-	out     io.Writer
+	out io.Writer
+	// hand is given every record with the size of its line.
+	hand    func(Record, int)
 	lines   []byte
 	records int
 	// torn says that the output ends in the middle of a line.
@@ -132,12 +181,17 @@ func (b *batch) add(make func() (Record, error)) (err error) {
 	if err != nil {
 		return fmt.Errorf("make record: %w", err)
 	}
-	lines, err := appendLine(b.lines, record)
+	lines, err := record.AppendJSON(b.lines)
 	if err != nil {
 		return fmt.Errorf("encode record: %w", err)
 	}
+	lines = append(lines, '\n')
+	size := len(lines) - len(b.lines)
 	b.lines = lines
 	b.records++
+	if b.hand != nil {
+		b.hand(record, size)
+	}
 	return nil
 }
 

@@ -125,6 +125,43 @@ func (x *budgetIndex) handler() cache.ResourceEventHandler {
 	}
 }
 
+// FollowPods calls changed with every new state of a pod, and removed with the last known state of one that is
+// not there any more; seen is false when nobody watched while it went. They are called one after the other,
+// hold up later calls, and must not change the pod. It comes before Start.
+func (w *Informed) FollowPods(changed func(*corev1.Pod), removed func(last *corev1.Pod, seen bool)) error {
+	_, err := w.informerFor(&corev1.Pod{}).AddEventHandler(podHandler(changed, removed))
+	return err
+}
+
+func podHandler(changed func(*corev1.Pod), removed func(last *corev1.Pod, seen bool)) cache.ResourceEventHandler {
+	return cache.ResourceEventHandlerFuncs{
+		AddFunc: func(obj any) {
+			if pod, ok := obj.(*corev1.Pod); ok {
+				changed(pod)
+			}
+		},
+		UpdateFunc: func(old, obj any) {
+			before, known := old.(*corev1.Pod)
+			pod, ok := obj.(*corev1.Pod)
+			if known && ok && before.UID != pod.UID { // it went and came back while the watch was interrupted
+				removed(before, false)
+			}
+			if ok {
+				changed(pod)
+			}
+		},
+		DeleteFunc: func(obj any) {
+			missed, ok := obj.(cache.DeletedFinalStateUnknown)
+			if ok {
+				obj = missed.Obj
+			}
+			if pod, is := obj.(*corev1.Pod); is {
+				removed(pod, !ok)
+			}
+		},
+	}
+}
+
 // Start runs the informers until ctx is done. It is a controller-runtime Runnable.
 func (w *Informed) Start(ctx context.Context) error {
 	w.stop = ctx.Done()

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/webhook/audit"
+	"github.com/evictgate/evictgate/webhook/audit/store"
+)
+
+func TestHowLongRecordsAreKept(t *testing.T) {
+	for name, tt := range map[string]struct {
+		keep, size string
+		want       store.Retention
+		err        string
+	}{
+		"days":           {"30d", "", store.Retention{Age: 720 * time.Hour}, ""},
+		"hours":          {"12h", "2Gi", store.Retention{Age: 12 * time.Hour, Size: 2 << 30}, ""},
+		"for ever":       {"0", "", store.Retention{}, ""},
+		"no age":         {"long", "", store.Retention{}, `--store-keep is "long"; expected an age such as 720h or 30d`},
+		"a negative age": {"-1h", "", store.Retention{}, `--store-keep is "-1h"; expected an age such as 720h or 30d`},
+		"no size":        {"1h", "0", store.Retention{}, `--store-max-size is "0"; expected a size such as 500Mi or 2Gi`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := keepFlags{age: tt.keep, maxSize: tt.size}
+			got, err := f.retention()
+			if tt.err != "" {
+				if err == nil || err.Error() != tt.err {
+					t.Errorf("got %v", err)
+				}
+				return
+			}
+			if diff := cmp.Diff(tt.want, got); err != nil || diff != "" {
+				t.Errorf("%v: -want +got:\n%s", err, diff)
+			}
+		})
+	}
+}
+
+// aged is a record of so long ago.
+func aged(id string, age time.Duration) audit.Record {
+	return audit.Record{
+		RecordVersion: audit.RecordVersion, DecisionID: id, Timestamp: time.Now().Add(-age).UTC(), Path: "eviction",
+		Request: audit.Request{Namespace: "shop", Name: "web-0"}, Result: &policies.Decision{Outcome: policies.Admitted, Code: 200},
+	}
+}
+
+func TestServeRemovesOldRecords(t *testing.T) {
+	var logged bytes.Buffer
+	log := slog.New(slog.NewTextHandler(&logged, nil))
+	f := recordFlags{store: "sqlite:" + filepath.Join(t.TempDir(), "r.db"), keep: keepFlags{age: "1h"}, input: "read", queue: 10}
+	r, err := f.open(t.Context(), &bytes.Buffer{}, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, age := range map[string]time.Duration{"new": 0, "old": 100 * time.Hour} {
+		r.Write(func() (audit.Record, error) { return aged(id, age), nil })
+	}
+	for r.Counts()[1].Written < 2 {
+		time.Sleep(time.Millisecond)
+	}
+	if pause := r.store.retain(t.Context()); pause != retentionEvery {
+		t.Errorf("the next time is in %s", pause)
+	}
+	s, err := r.store.Now()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := s.Count(t.Context(), store.Filter{}); n != 1 || err != nil {
+		t.Errorf("%d records left: %v", n, err)
+	}
+	r.Close()
+	r.Close() // serve closes twice
+	if !strings.Contains(logged.String(), `msg="old records removed from the store" records=1`) || strings.Contains(logged.String(), "lost") {
+		t.Errorf("the log:\n%s", logged.String())
+	}
+}
+
+func TestAStoreThatIsAwayIsToldOnce(t *testing.T) {
+	var logged bytes.Buffer
+	log := slog.New(slog.NewTextHandler(&logged, nil))
+	f := recordFlags{store: "postgres://u:s3cret@127.0.0.1:1/db?sslmode=disable", keep: keepFlags{age: "1h"}, queue: 10}
+	r, err := f.open(t.Context(), &bytes.Buffer{}, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for range 2 {
+		if pause := r.store.retain(t.Context()); pause != reopenEvery {
+			t.Errorf("the next try is in %s", pause)
+		}
+	}
+	if _, err := r.store.Now(); err == nil {
+		t.Error("there is a store")
+	}
+	if text := logged.String(); strings.Count(text, "the store is away; records wait for it") != 1 || strings.Contains(text, "s3cret") {
+		t.Errorf("the log:\n%s", text)
+	}
+}
+
+func TestDataThatADatabaseRefusesIsNotSentAgain(t *testing.T) {
+	for name, tt := range map[string]struct {
+		err     error
+		refused bool
+	}{
+		"a text that is none":    {fmt.Errorf("add: %w", &pgconn.PgError{Code: "22021"}), true},
+		"the server shuts down":  {&pgconn.PgError{Code: "57P01"}, false},
+		"the disk is full":       {&pgconn.PgError{Code: "53100"}, false},
+		"the connection is gone": {errors.New("unexpected EOF"), false},
+	} {
+		if err := orRefused(tt.err); errors.Is(err, audit.ErrRefused) != tt.refused || !errors.Is(err, tt.err) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Installs the programs that tests start beside our own: PostgreSQL and Chromium. As root on Debian it asks
+# apt-get; elsewhere it says what to install, and which tests are skipped without it. With CI=true it fails
+# then.
+set -euo pipefail
+
+has_postgresql() {
+  command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null
+}
+has_chromium() {
+  command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null
+}
+
+missing=()
+has_postgresql || missing+=(postgresql)
+has_chromium || missing+=(chromium fonts-dejavu-core)
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+  echo "installing ${missing[*]}"
+  # The server that the package would start is of no use: tests start their own.
+  mkdir -p /etc/postgresql-common
+  [ -e /etc/postgresql-common/createcluster.conf ] || echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
+  export DEBIAN_FRONTEND=noninteractive
+  { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >/dev/null || echo "apt-get failed" >&2
+fi
+
+failed=0
+has_postgresql || { failed=1; echo "PostgreSQL is missing: install postgresql; without it the tests of the store on PostgreSQL are skipped" >&2; }
+has_chromium || { failed=1; echo "Chromium is missing: install chromium; without it the tests of the page in a browser are skipped" >&2; }
+[ "${CI:-}" != true ] || exit "$failed"

@@ -1,0 +1,184 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/evictgate/evictgate/webhook/audit"
+)
+
+// entry is a record on its way into the store.
+type entry struct {
+	facts
+	id     string
+	at     int64
+	record *audit.Record
+	body   []byte
+}
+
+// Add stores records, in one transaction that is committed when it returns. Those whose decision is known
+// already are left out. A record that cannot be stored fails all, and the error names it.
+func (s *Store) Add(ctx context.Context, records []audit.Record) (Added, error) {
+	entries, err := s.entries(records)
+	if err != nil || len(entries) == 0 {
+		return Added{}, err
+	}
+	var fresh []*entry
+	err = s.write(ctx, func(w writer) error {
+		if fresh, err = unknown(ctx, w, entries); err != nil || len(fresh) == 0 {
+			return err
+		}
+		if err := insertRecords(ctx, w, fresh); err != nil {
+			return fmt.Errorf("store records: %w", err)
+		}
+		if err := s.foldRecords(ctx, w, fresh); err != nil {
+			return fmt.Errorf("fold records into episodes: %w", err)
+		}
+		return count(ctx, w, fresh)
+	})
+	if err != nil {
+		return Added{}, err
+	}
+	s.wrote(ctx, len(fresh))
+	return Added{New: len(fresh), Known: len(records) - len(fresh)}, nil
+}
+
+// plannedAfter is after how many records the planner is told what is in the tables.
+const plannedAfter = 100_000
+
+// wrote brings the planner's statistics up to date from time to time.
+func (s *Store) wrote(ctx context.Context, n int) {
+	before := s.written.Add(int64(n)) - int64(n)
+	if before/plannedAfter == (before+int64(n))/plannedAfter {
+		return
+	}
+	if err := s.db.tidy(ctx); err != nil {
+		s.log.Warn("the store's statistics are not up to date", "error", err)
+	}
+}
+
+// entries prepares records on all cores, and leaves out doubles.
+func (s *Store) entries(records []audit.Record) ([]*entry, error) {
+	all := make([]*entry, len(records))
+	var g errgroup.Group
+	const share = 64
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for from := 0; from < len(records); from += share {
+		g.Go(func() (err error) {
+			for i := from; i < min(from+share, len(records)); i++ {
+				if all[i], err = s.entry(records[i]); err != nil {
+					return fmt.Errorf("record %q: %w", records[i].DecisionID, err)
+				}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	seen := make(map[string]bool, len(all))
+	list := all[:0]
+	for _, e := range all {
+		if !seen[e.id] {
+			seen[e.id] = true
+			list = append(list, e)
+		}
+	}
+	return list, nil
+}
+
+func (s *Store) entry(r audit.Record) (*entry, error) {
+	switch {
+	case r.DecisionID == "":
+		return nil, errors.New("it has no decision_id")
+	case r.Result == nil:
+		return nil, errors.New("it has no result")
+	}
+	r.Timestamp = r.Timestamp.UTC().Round(0)
+	r.Input = bytes.ToValidUTF8(r.Input, []byte("\uFFFD"))
+	if len(r.Input) == 0 {
+		r.Input = json.RawMessage("null")
+	}
+	text, err := marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	if bytes.Contains(text, []byte(`\ufffd`)) { // what was no UTF-8; the episode gets what the body has
+		if err := json.Unmarshal(text, &r); err != nil {
+			return nil, err
+		}
+	}
+	return &entry{facts: factsOf(&r), id: clean(r.DecisionID), at: r.Timestamp.UnixMicro(), record: &r, body: s.codec.pack(text)}, nil
+}
+
+// unknown are those that the store does not have.
+func unknown(ctx context.Context, r reader, entries []*entry) ([]*entry, error) {
+	ids := make([]string, len(entries))
+	for i, e := range entries {
+		ids[i] = e.id
+	}
+	known, err := texts(ctx, r, "SELECT id FROM decisions WHERE ", "id", ids)
+	if err != nil {
+		return nil, err
+	}
+	var fresh []*entry
+	for _, e := range entries {
+		if !known[e.id] {
+			fresh = append(fresh, e)
+		}
+	}
+	return fresh, nil
+}
+
+// texts asks for those of a list that a column has.
+func texts(ctx context.Context, r reader, selection, column string, list []string) (map[string]bool, error) {
+	found := map[string]bool{}
+	in, arg := r.in(column, 1, list)
+	err := r.query(ctx, func(scan func(...any) error) error {
+		var text string
+		err := scan(&text)
+		found[text] = true
+		return err
+	}, selection+in, arg)
+	return found, err
+}
+
+var recordColumns = []string{
+	"at", "id", "episode", "namespace", "pod", "node", "workload", "workload_name", "username", "evictor", "outcome", "dry_run", "body",
+}
+
+func insertRecords(ctx context.Context, w writer, fresh []*entry) error {
+	decisions, records, names := make([][]any, len(fresh)), make([][]any, len(fresh)), [][]any{}
+	times := make([]int64, len(fresh))
+	for i, e := range fresh {
+		times[i] = e.at
+		decisions[i] = []any{e.id, e.at}
+		records[i] = []any{
+			e.at, e.id, e.episode, e.namespace, e.pod, e.node, e.workload, workloadName(e.workload), e.user, e.evictor, string(e.outcome),
+			int64(bit(e.dryRun)), e.body,
+		}
+		for _, name := range e.names() {
+			names = append(names, []any{name, e.at, e.id})
+		}
+	}
+	if err := w.makeRoom(ctx, times); err != nil {
+		return err
+	}
+	if err := w.insert(ctx, "decisions", []string{"id", "at"}, decisions); err != nil {
+		return err
+	}
+	if err := w.insert(ctx, "records", recordColumns, records); err != nil {
+		return err
+	}
+	return w.insert(ctx, "record_names", []string{"name", "at", "id"}, names)
+}
+
+// fromMicros is the time that micros made.
+func fromMicros(at int64) time.Time { return time.UnixMicro(at).UTC() }

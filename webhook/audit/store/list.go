@@ -1,0 +1,283 @@
+package store
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"iter"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/evictgate/evictgate/webhook/audit"
+)
+
+// ErrPage is returned for a Page.After that no page has given as Next.
+var ErrPage = errors.New("no page of a list")
+
+// place in a list: of what stands there, its time and its id.
+type position struct {
+	at int64
+	id string
+}
+
+func (p position) String() string {
+	return base64.RawURLEncoding.EncodeToString([]byte(strconv.FormatInt(p.at, 10) + " " + p.id))
+}
+
+func parsePosition(text string) (position, error) {
+	raw, err := base64.RawURLEncoding.DecodeString(text)
+	at, id, ok := strings.Cut(string(raw), " ")
+	n, atErr := strconv.ParseInt(at, 10, 64)
+	if err != nil || !ok || atErr != nil || clean(id) != id {
+		return position{}, fmt.Errorf("%q is %w; take what the page before gives as next", text, ErrPage)
+	}
+	return position{n, id}, nil
+}
+
+const defaultLimit = 100
+
+// slice is the statement's end for a page, by a column with the time and one with the id, newest first.
+// It asks for one more, which tells whether there is a next page.
+func (c *condition) page(p Page, at, id string) (limit int, end string, err error) {
+	if limit = p.Limit; limit <= 0 {
+		limit = defaultLimit
+	}
+	if p.After != "" {
+		after, err := parsePosition(p.After)
+		if err != nil {
+			return 0, "", err
+		}
+		c.and(at+" <= ?", after.at)
+		c.and("("+at+" < ? OR "+id+" < ?)", after.at, after.id)
+	}
+	return limit, " ORDER BY " + at + " DESC, " + id + " DESC LIMIT " + strconv.Itoa(limit+1), nil
+}
+
+// List is a page of the records that a filter chooses.
+func (s *Store) List(ctx context.Context, f Filter, p Page) (Rows, error) {
+	rows := Rows{Rows: []Row{}}
+	var last position
+	err := s.db.read(ctx, func(q reader) error {
+		c, err := chooseRecords(ctx, q, f.clean())
+		if err != nil {
+			return err
+		}
+		limit, end, err := c.page(p, c.by+".at", c.by+".id")
+		if err != nil {
+			return err
+		}
+		return q.query(ctx, func(scan func(...any) error) error {
+			var here position
+			var body []byte
+			if err := scan(&here.at, &here.id, &body); err != nil {
+				return err
+			}
+			if len(rows.Rows) == limit {
+				rows.Next = last.String()
+				return nil
+			}
+			row, err := s.row(body)
+			rows.Rows, last = append(rows.Rows, row), here
+			return err
+		}, "SELECT "+c.columns+c.from+c.sql()+end, c.args...)
+	})
+	return rows, err
+}
+
+func (s *Store) row(body []byte) (Row, error) {
+	var r audit.Record
+	if err := s.codec.decode(body, &r); err != nil {
+		return Row{}, err
+	}
+	return rowOf(&r), nil
+}
+
+// Record is that of a decision, or ErrNotFound.
+func (s *Store) Record(ctx context.Context, id string) (audit.Record, error) {
+	var r audit.Record
+	found := false
+	err := s.db.read(ctx, func(q reader) error {
+		var at int64
+		err := q.query(ctx, func(scan func(...any) error) error { return scan(&at) }, "SELECT at FROM decisions WHERE id = $1", clean(id))
+		if err != nil {
+			return err
+		}
+		return q.query(ctx, func(scan func(...any) error) error {
+			found = true
+			var body []byte
+			if err := scan(&body); err != nil {
+				return err
+			}
+			return s.codec.decode(body, &r)
+		}, "SELECT body FROM records WHERE at = $1 AND id = $2", at, clean(id))
+	})
+	if err == nil && !found {
+		err = fmt.Errorf("decision %s: %w", id, ErrNotFound)
+	}
+	return r, err
+}
+
+// Records are the whole records that a filter chooses, oldest first.
+func (s *Store) Records(ctx context.Context, f Filter) iter.Seq2[audit.Record, error] {
+	f = f.clean()
+	return func(yield func(audit.Record, error) bool) {
+		var after *position
+		for {
+			list, last, err := s.following(ctx, f, after)
+			for _, r := range list {
+				if !yield(r, nil) {
+					return
+				}
+			}
+			if err != nil {
+				yield(audit.Record{}, err)
+			}
+			if err != nil || last == nil {
+				return
+			}
+			after = last
+		}
+	}
+}
+
+// readAtOnce is how many records are read before they are handed on: nothing waits for who takes them.
+const readAtOnce = 500
+
+// following are the next records after a position, which is nil at the beginning; last is nil at the end.
+func (s *Store) following(ctx context.Context, f Filter, after *position) (list []audit.Record, last *position, err error) {
+	err = s.db.read(ctx, func(q reader) error {
+		c, err := chooseRecords(ctx, q, f)
+		if err != nil {
+			return err
+		}
+		if after != nil {
+			c.and(c.by+".at >= ?", after.at)
+			c.and("("+c.by+".at > ? OR "+c.by+".id > ?)", after.at, after.id)
+		}
+		return q.query(ctx, func(scan func(...any) error) error {
+			var body []byte
+			var r audit.Record
+			last = &position{}
+			if err := scan(&last.at, &last.id, &body); err != nil {
+				return err
+			}
+			if err := s.codec.decode(body, &r); err != nil {
+				return err
+			}
+			list = append(list, r)
+			return nil
+		}, "SELECT "+c.columns+c.from+c.sql()+" ORDER BY "+c.by+".at, "+c.by+".id LIMIT "+strconv.Itoa(readAtOnce), c.args...)
+	})
+	if len(list) < readAtOnce {
+		last = nil
+	}
+	return list, last, err
+}
+
+// Count is how many records a filter chooses.
+func (s *Store) Count(ctx context.Context, f Filter) (int, error) {
+	n := 0
+	err := s.db.read(ctx, func(q reader) error {
+		f := f.clean()
+		if f.Since.IsZero() || f.Until.IsZero() {
+			first, last, err := bounds(ctx, q)
+			if err != nil {
+				return err
+			}
+			f.Since, f.Until = orElse(f.Since, first), orElse(f.Until, last)
+		}
+		return s.eachCount(ctx, q, f, hour, func(d *facts, _ int64, m int) {
+			if f.DryRuns || !d.dryRun {
+				n += m
+			}
+		})
+	})
+	return n, err
+}
+
+func orElse(t, other time.Time) time.Time {
+	if t.IsZero() {
+		return other
+	}
+	return t
+}
+
+// Episodes is a page of the episodes that a filter chooses.
+func (s *Store) Episodes(ctx context.Context, f Filter, p Page) (Episodes, error) {
+	var last position
+	page := Episodes{Episodes: []audit.Episode{}}
+	err := s.db.read(ctx, func(q reader) error {
+		c, err := pageOfEpisodes(ctx, q, f.clean())
+		if err != nil {
+			return err
+		}
+		limit, end, err := c.page(p, "e.last", "e.id")
+		if err != nil {
+			return err
+		}
+		return s.eachEpisode(ctx, q, c, end, func(here position, body []byte) error {
+			if len(page.Episodes) == limit {
+				page.Next = last.String()
+				return nil
+			}
+			e, err := s.readEpisode(body)
+			page.Episodes, last = append(page.Episodes, e), here
+			return err
+		})
+	})
+	return page, err
+}
+
+func (s *Store) eachEpisode(ctx context.Context, q reader, c *condition, end string, each func(position, []byte) error) error {
+	return q.query(ctx, func(scan func(...any) error) error {
+		var here position
+		var body []byte
+		if err := scan(&here.at, &here.id, &body); err != nil {
+			return err
+		}
+		return each(here, body)
+	}, "SELECT e.last, e.id, e.body FROM episodes e"+c.sql()+end, c.args...)
+}
+
+func (s *Store) episodes(ctx context.Context, c *condition, end string) ([]audit.Episode, error) {
+	list := []audit.Episode{}
+	err := s.db.read(ctx, func(q reader) error {
+		return s.eachEpisode(ctx, q, c, end, func(_ position, body []byte) error {
+			e, err := s.readEpisode(body)
+			list = append(list, e)
+			return err
+		})
+	})
+	return list, err
+}
+
+// Episode is that of an id, or ErrNotFound.
+func (s *Store) Episode(ctx context.Context, id string) (audit.Episode, error) {
+	c := &condition{}
+	c.and("e.id = ?", clean(id))
+	list, err := s.episodes(ctx, c, "")
+	if err == nil && len(list) == 0 {
+		err = fmt.Errorf("episode %s: %w", id, ErrNotFound)
+	}
+	if err != nil {
+		return audit.Episode{}, err
+	}
+	return list[0], nil
+}
+
+// Stuck are the episodes that are blocked and were tried since, the longest refused first.
+func (s *Store) Stuck(ctx context.Context, f Filter, triedSince time.Time) ([]audit.Episode, error) {
+	f.Fate = audit.Blocked
+	c := chosenEpisodes(f.clean())
+	c.between("e.last", triedSince, time.Time{})
+	return s.episodes(ctx, c, " ORDER BY e.first_refused, e.id")
+}
+
+// Unsettled are the episodes that are not over.
+func (s *Store) Unsettled(ctx context.Context) ([]audit.Episode, error) {
+	c := &condition{}
+	c.and("e.fate IN (?, ?, ?, ?)", string(audit.AdmittedOnly), string(audit.Blocked), string(audit.RefusedByBudget), string(audit.RefusedElsewhere))
+	return s.episodes(ctx, c, " ORDER BY e.last DESC, e.id DESC")
+}

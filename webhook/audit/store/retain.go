@@ -1,0 +1,153 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+)
+
+// Retain removes what is older than the store keeps, and then the oldest as long as it takes too much
+// room. It goes by whole minutes, and says how many records it removed. What PostgreSQL takes shrinks by
+// whole days only, and the last day stays.
+func (s *Store) Retain(ctx context.Context, now time.Time) (removed int, err error) {
+	if s.retention.Age > 0 {
+		if removed, err = s.removeBefore(ctx, floor(now.Add(-s.retention.Age).UnixMicro(), minute)); err != nil {
+			return removed, err
+		}
+	}
+	if s.retention.Size > 0 {
+		n, err := s.shrink(ctx)
+		return removed + n, errors.Join(err, s.tidied(ctx, removed+n))
+	}
+	return removed, s.tidied(ctx, removed)
+}
+
+func (s *Store) tidied(ctx context.Context, removed int) error {
+	if removed == 0 {
+		return nil
+	}
+	return s.db.tidy(ctx)
+}
+
+// shrink removes a part of the time, again and again, since how much room it gives back is an estimate.
+func (s *Store) shrink(ctx context.Context) (removed int, err error) {
+	for {
+		size, err := s.db.size(ctx)
+		if err != nil || size <= s.retention.Size {
+			return removed, err
+		}
+		before, err := s.oldest(ctx, float64(size-s.retention.Size)/float64(size))
+		if err != nil || before == 0 {
+			return removed, err
+		}
+		n, err := s.removeBefore(ctx, before)
+		removed += n
+		if err != nil || n == 0 {
+			return removed, err
+		}
+	}
+}
+
+// oldest is the time before which a share of all records were decided, at least a grain of them; 0 when
+// there is not more than one.
+func (s *Store) oldest(ctx context.Context, share float64) (before int64, err error) {
+	return before, s.db.read(ctx, func(q reader) error {
+		first, after, err := bounds(ctx, q)
+		if err != nil || first.IsZero() {
+			return err
+		}
+		total := 0
+		if err := one(ctx, q, &total, "SELECT count(*) FROM records", nil); err != nil {
+			return err
+		}
+		var at int64
+		err = q.query(ctx, func(scan func(...any) error) error { return scan(&at) },
+			"SELECT at FROM records ORDER BY at LIMIT 1 OFFSET "+strconv.Itoa(min(int(float64(total)*share), total-1)))
+		grain := s.db.grain()
+		if at = max(floor(at, grain), floor(first.UnixMicro(), grain)+grain); at <= floor(after.UnixMicro()-1, grain) {
+			before = at
+		}
+		return err
+	})
+}
+
+// removedAtOnce bounds the records of a transaction, so that writers have their turn.
+const removedAtOnce = 5000
+
+func (s *Store) removeBefore(ctx context.Context, before int64) (removed int, err error) {
+	for {
+		n := 0
+		err := s.write(ctx, func(w writer) error {
+			n, err = w.dropBefore(ctx, before)
+			return err
+		})
+		removed += n
+		if err != nil {
+			return removed, err
+		}
+		if n == 0 {
+			break
+		}
+	}
+	return removed, s.write(ctx, func(w writer) error { return removeRest(ctx, w, before) })
+}
+
+// removeRest removes what is beside the records.
+func removeRest(ctx context.Context, w writer, before int64) error {
+	for _, sql := range []string{
+		"DELETE FROM episode_names WHERE episode IN (SELECT id FROM episodes WHERE last < $1)",
+		"DELETE FROM episodes WHERE last < $1",
+		"DELETE FROM answers WHERE at < $1",
+	} {
+		if _, err := w.exec(ctx, sql, before); err != nil {
+			return err
+		}
+	}
+	if _, err := w.exec(ctx, "DELETE FROM hours WHERE at < $1", floor(before, hour)); err != nil {
+		return err
+	}
+	return trim(ctx, w, before)
+}
+
+// deleteBefore removes the oldest records row by row, at most removedAtOnce and those of the same time.
+func deleteBefore(ctx context.Context, w writer, before int64) (int, error) {
+	n := 0
+	err := w.query(ctx, func(scan func(...any) error) error { return scan(&before) },
+		"SELECT at + 1 FROM records WHERE at < $1 ORDER BY at LIMIT 1 OFFSET "+strconv.Itoa(removedAtOnce), before)
+	if err != nil {
+		return 0, err
+	}
+	if err := deleteNames(ctx, w, before); err != nil {
+		return 0, err
+	}
+	for _, sql := range []string{
+		"DELETE FROM decisions WHERE id IN (SELECT id FROM records WHERE at < $1)",
+		"DELETE FROM records WHERE at < $1",
+	} {
+		rows, err := w.exec(ctx, sql, before)
+		if err != nil {
+			return 0, err
+		}
+		n = int(rows)
+	}
+	return n, nil
+}
+
+// deleteNames goes from name to name: there are few, and their rows are sorted by time.
+func deleteNames(ctx context.Context, w writer, before int64) error {
+	for name, more := "", true; more; {
+		if _, err := w.exec(ctx, "DELETE FROM record_names WHERE name = $1 AND at < $2", name, before); err != nil {
+			return err
+		}
+		more = false
+		err := w.query(ctx, func(scan func(...any) error) error {
+			more = true
+			return scan(&name)
+		}, "SELECT name FROM record_names WHERE name > $1 ORDER BY name LIMIT 1", name)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
