@@ -1,13 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"strings"
-	"text/tabwriter"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"sigs.k8s.io/yaml"
 
@@ -29,6 +31,11 @@ func (p printer) failure(err error) {
 		return
 	}
 	_, _ = fmt.Fprintf(p.err, "evictgate: %s\n", strings.TrimSpace(err.Error()))
+}
+
+// note tells on the side what a user should know, and goes on.
+func (p printer) note(format string, args ...any) {
+	_, _ = fmt.Fprintf(p.err, "evictgate: %s\n", safe(fmt.Sprintf(format, args...)))
 }
 
 // problems prints findings about policies, and how many there are.
@@ -64,34 +71,60 @@ func (p printer) printf(format string, args ...any) {
 	_, _ = fmt.Fprintf(p.out, format, args...)
 }
 
-// structured prints a value as JSON or YAML; it reports false for any other format.
+// structured prints a value as JSON or YAML; it reports false for any other format. What a terminal would
+// not show as text is escaped. YAML that would hold such text is written in JSON's style, where it can be.
 func (p printer) structured(format string, v any) (bool, error) {
-	var raw []byte
-	var err error
+	escape := jsonEscape
 	switch format {
 	case "json":
-		raw, err = json.MarshalIndent(v, "", "  ")
-		raw = append(raw, '\n')
 	case "yaml":
-		raw, err = yaml.Marshal(v)
+		escape = yamlEscape
+		if raw, err := yaml.Marshal(v); err == nil && bytes.Equal(raw, escaped(raw, escape)) {
+			_, err = p.out.Write(raw)
+			return true, err
+		}
 	default:
 		return false, nil
 	}
+	raw, err := json.MarshalIndent(v, "", "  ")
 	if err == nil {
-		_, err = p.out.Write(raw)
+		_, err = p.out.Write(append(escaped(raw, escape), '\n'))
 	}
 	return true, err
 }
 
+// escaped escapes what does not show, in JSON, where it stands in strings only.
+func escaped(raw []byte, escape func(dst []byte, r rune) []byte) []byte {
+	var out []byte
+	done := 0
+	for i := 0; i < len(raw); {
+		r, size := utf8.DecodeRune(raw[i:])
+		if r != '\n' && (!visible(r) || (r == utf8.RuneError && size == 1)) {
+			out = escape(append(out, raw[done:i]...), r)
+			done = i + size
+		}
+		i += size
+	}
+	if done == 0 {
+		return raw
+	}
+	return append(out, raw[done:]...)
+}
+
+func jsonEscape(dst []byte, r rune) []byte {
+	for _, unit := range utf16.Encode([]rune{r}) {
+		dst = fmt.Appendf(dst, `\u%04x`, unit)
+	}
+	return dst
+}
+
+// yamlEscape is for readers that do not put two escapes together to one character.
+func yamlEscape(dst []byte, r rune) []byte { return fmt.Appendf(dst, `\U%08x`, r) }
+
 // table prints rows under a header, in columns.
 func (p printer) table(header []string, rows [][]string) error {
-	w := tabwriter.NewWriter(p.out, 0, 8, 3, ' ', 0)
-	for _, row := range append([][]string{header}, rows...) {
-		if _, err := fmt.Fprintln(w, strings.Join(row, "\t")); err != nil {
-			return err
-		}
-	}
-	return w.Flush()
+	_, err := io.WriteString(p.out, columns(append([][]string{header}, rows...), 0))
+	return err
 }
 
 // logger writes the log of a long-running command.

@@ -18,12 +18,13 @@ import (
 )
 
 // newReview groups the commands about what was decided.
-func newReview(_ printer) *cobra.Command {
+func newReview(p printer) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "review",
 		Short: "Look into decisions: who was evicted, who was refused, why, and what is stuck",
 		Args:  cobra.NoArgs,
 	}
+	cmd.AddCommand(newReviewList(p), newReviewShow(p), newReviewStuck(p), newReviewStats(p))
 	return cmd
 }
 

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/evictgate/evictgate/webhook/audit"
+	"github.com/evictgate/evictgate/webhook/audit/store"
+)
+
+// listFlags are the flags of review list.
+type listFlags struct {
+	reviewFlags
+	episodes bool
+	page     store.Page
+	all      bool
+}
+
+func newReviewList(p printer) *cobra.Command {
+	var f listFlags
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List decisions, newest first; with --episodes, the pods and what became of them",
+		Long: `List prints decisions, newest first. The table gives each reason once, below, under the number that the
+rows give it; wide has it in the row. An ID may be shortened for review show as the table shortens it.
+
+With --episodes it lists pods instead: all tries to evict one pod, folded, and what became of it.
+
+A list longer than --limit ends with the command that goes on; JSON and YAML have "next", to be given to
+--after. In csv, lists are separated by semicolons, control characters are made visible, and a cell that a
+spreadsheet would take for a formula begins with an apostrophe.`,
+		Example: `  evictgate review list --since 7d --outcome denied
+  evictgate review list --episodes --node worker-3
+  kubectl logs -n evictgate deploy/evictgate | evictgate review list --from - -n shop
+  evictgate review list --policy freeze_window --all -o csv`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return f.run(cmd.Context(), cmd.Flags(), p)
+		},
+	}
+	flags := cmd.Flags()
+	f.reviewFlags.add(flags, "table, wide, json, yaml or csv")
+	f.filterFlags.add(flags)
+	flags.BoolVar(&f.episodes, "episodes", false, "list pods: all tries to evict one, folded, and what became of it")
+	flags.IntVar(&f.page.Limit, "limit", 100, "at most so many")
+	flags.StringVar(&f.page.After, "after", "", "go on behind a list that ended with this as its next")
+	flags.BoolVar(&f.all, "all", false, "all of them, whatever --limit says")
+	return cmd
+}
+
+func (f *listFlags) run(ctx context.Context, flags *pflag.FlagSet, p printer) error {
+	if err := f.validate(flags); err != nil {
+		return err
+	}
+	c, err := f.clock()
+	if err != nil {
+		return err
+	}
+	filter, err := f.choose(flags, c)
+	if err != nil {
+		return err
+	}
+	from, err := f.open(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = from.Close() }()
+	list := listing{listFlags: f, filter: filter, clock: c}
+	if f.episodes {
+		episodes, err := f.readEpisodes(ctx, from, filter)
+		if err != nil {
+			return err
+		}
+		return p.reviewEpisodes(list, episodes)
+	}
+	rows, err := f.readRows(ctx, from, filter)
+	if err != nil {
+		return err
+	}
+	return p.reviewRows(list, rows)
+}
+
+func (f *listFlags) validate(flags *pflag.FlagSet) error {
+	switch {
+	case f.page.Limit < 1:
+		return fmt.Errorf("--limit is %d; expected 1 or more, or --all", f.page.Limit)
+	case f.all && flags.Changed("limit"):
+		return errors.New("--all and --limit exclude each other")
+	case f.fate != "" && !f.episodes:
+		return errors.New("--fate is of episodes: give --episodes, too")
+	case f.episodes && f.filter.DryRuns:
+		return errors.New("--dry-runs is not for --episodes, which never count them")
+	}
+	return oneOf("output", f.format, "table", "wide", "json", "yaml", "csv")
+}
+
+// allPage is how many are read at a time with --all.
+const allPage = 1000
+
+func (f *listFlags) readRows(ctx context.Context, from *store.Store, filter store.Filter) (store.Rows, error) {
+	if !f.all {
+		return from.List(ctx, filter, f.page)
+	}
+	var all store.Rows
+	page := store.Page{Limit: allPage, After: f.page.After}
+	for {
+		rows, err := from.List(ctx, filter, page)
+		if err != nil {
+			return all, err
+		}
+		all.Rows = append(all.Rows, rows.Rows...)
+		if page.After = rows.Next; page.After == "" {
+			return all, nil
+		}
+	}
+}
+
+func (f *listFlags) readEpisodes(ctx context.Context, from *store.Store, filter store.Filter) (store.Episodes, error) {
+	if !f.all {
+		return from.Episodes(ctx, filter, f.page)
+	}
+	all := store.Episodes{Episodes: []audit.Episode{}}
+	page := store.Page{Limit: allPage, After: f.page.After}
+	for {
+		episodes, err := from.Episodes(ctx, filter, page)
+		if err != nil {
+			return all, err
+		}
+		all.Episodes = append(all.Episodes, episodes.Episodes...)
+		if page.After = episodes.Next; page.After == "" {
+			return all, nil
+		}
+	}
+}
