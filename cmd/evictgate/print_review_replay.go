@@ -1,0 +1,251 @@
+package main
+
+import (
+	"encoding/csv"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/evictgate/evictgate/webhook/audit"
+	"github.com/evictgate/evictgate/webhook/audit/replay"
+)
+
+// shownGroups is how many evictors and workloads a table has; the other formats have all.
+const shownGroups = 10
+
+// replayed prints what a replay found. The lines of csv are written already: its summary goes to err.
+func (p printer) replayed(format string, r *replay.Report) error {
+	if done, err := p.structured(format, r); done {
+		return err
+	}
+	if format == "csv" {
+		_, _ = fmt.Fprint(p.err, replaySummary(r))
+		if r.Changed() == 0 {
+			p.printf("%s\n", strings.Join(changeColumns, ","))
+		}
+		return nil
+	}
+	p.printf("%s", replaySummary(r))
+	if len(r.Transitions) > 0 {
+		p.printf("\n")
+		if err := p.table([]string{"BEFORE", "AFTER", "DECISIONS", "EXAMPLE"}, transitionRows(r)); err != nil {
+			return err
+		}
+	}
+	if err := p.replayCounts("POLICY", policyColumns, policyCounts(r)); err != nil {
+		return err
+	}
+	if err := p.replayCounts("EVICTOR", groupColumns, groupCounts(r.Evictors)); err != nil {
+		return err
+	}
+	if err := p.replayCounts("WORKLOAD", groupColumns, groupCounts(r.Workloads)); err != nil {
+		return err
+	}
+	p.replayExamples(r)
+	p.replayObstacles(r)
+	return nil
+}
+
+// replaySummary ends with a newline.
+func replaySummary(r *replay.Report) string {
+	return fmt.Sprintf("%d %s from %s to %s, replayed with revision %s:\n  %d unchanged, %d answered otherwise, %d with the same answer for other reasons, %d not judged\n",
+		r.Records, plural("decision", r.Records), instant(r.Since), instant(r.Until), r.Revision, r.Unchanged, r.Answered, r.Found, r.NotJudged)
+}
+
+func instant(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+func transitionRows(r *replay.Report) [][]string {
+	rows := make([][]string, len(r.Transitions))
+	for i, t := range r.Transitions {
+		rows[i] = []string{
+			fmt.Sprintf("%s %d", safe(string(t.Before)), t.BeforeCode), fmt.Sprintf("%s %d", t.After, t.AfterCode),
+			strconv.Itoa(t.Decisions), safe(t.Example),
+		}
+	}
+	return rows
+}
+
+// countRow is a row of numbers.
+type countRow struct {
+	name   string
+	counts []int
+}
+
+var policyColumns = []string{"NEWLY REFUSES", "NO LONGER REFUSES", "NEWLY WARNS", "NO LONGER WARNS", "NEWLY FAILS", "NO LONGER FAILS"}
+
+func policyCounts(r *replay.Report) []countRow {
+	rows := make([]countRow, len(r.Policies))
+	for i, c := range r.Policies {
+		rows[i] = countRow{c.Policy, []int{c.NewlyRefuses, c.NoLongerRefuses, c.NewlyWarns, c.NoLongerWarns, c.NewlyFails, c.NoLongerFails}}
+	}
+	return rows
+}
+
+var groupColumns = []string{"NEWLY REFUSED", "NEWLY ADMITTED", "ANSWERED OTHERWISE", "OTHER REASONS"}
+
+func groupCounts(groups []replay.Group) []countRow {
+	rows := make([]countRow, len(groups))
+	for i, g := range groups {
+		rows[i] = countRow{g.Name, []int{g.Refused, g.Admitted, g.Otherwise, g.Found}}
+	}
+	return rows
+}
+
+// replayCounts prints a table without the columns in which there is nothing.
+func (p printer) replayCounts(what string, columns []string, list []countRow) error {
+	if len(list) == 0 {
+		return nil
+	}
+	header := []string{what}
+	rows := make([][]string, min(len(list), shownGroups))
+	for i := range rows {
+		rows[i] = []string{safe(list[i].name)}
+	}
+	for c, column := range columns {
+		total := 0
+		for _, row := range list {
+			total += row.counts[c]
+		}
+		if total == 0 {
+			continue
+		}
+		header = append(header, column)
+		for i := range rows {
+			rows[i] = append(rows[i], strconv.Itoa(list[i].counts[c]))
+		}
+	}
+	p.printf("\n")
+	if err := p.table(header, rows); err != nil {
+		return err
+	}
+	if more := len(list) - len(rows); more > 0 {
+		p.printf("… and %d more; -o json has them\n", more)
+	}
+	return nil
+}
+
+// replayExamples prints the first decision that each policy changes.
+func (p printer) replayExamples(r *replay.Report) {
+	if len(r.Policies) > 0 {
+		p.printf("\nExamples:\n")
+	}
+	for i, c := range r.Policies {
+		if i == shownGroups {
+			break
+		}
+		e := &c.Examples[0]
+		p.printf("  %s: decision %s at %s, pod %s/%s of %s, by %s\n    before: %s\n    after:  %s\n", safe(c.Policy), safe(e.DecisionID), instant(e.Timestamp),
+			safe(e.Namespace), safe(e.Pod), safe(e.Workload), safe(e.Evictor), answerText(e.Before), answerText(e.After))
+	}
+}
+
+func answerText(a replay.Answer) string {
+	text := fmt.Sprintf("%s %d", a.Outcome, a.Code)
+	if a.Message != "" {
+		text += ": " + a.Message
+	}
+	if len(a.Findings) > 0 && a.Message == "" {
+		var list []string
+		for _, f := range a.Findings {
+			list = append(list, fmt.Sprintf("%s (%s, %s)", f.Policy, f.Effect, f.Enforcement))
+		}
+		text += ", with " + strings.Join(list, ", ")
+	}
+	return safe(text)
+}
+
+// replayObstacles says why decisions are not judged.
+func (p printer) replayObstacles(r *replay.Report) {
+	if len(r.Obstacles) > 0 {
+		p.printf("\nNot judged:\n")
+	}
+	for _, o := range r.Obstacles {
+		p.printf("  %d %s: %s (such as %s)\n", o.Decisions, plural("decision", o.Decisions), safe(obstacleText(o)), safe(o.Example))
+	}
+}
+
+func obstacleText(o replay.Obstacle) string {
+	switch {
+	case o.Reason == replay.ReadsBeyond:
+		return fmt.Sprintf("policy %s reads %s, which the record does not hold; serve --record-input=full records whole objects", o.Policy, o.Ref)
+	case o.Reason == replay.Erased && o.Policy != "":
+		return fmt.Sprintf("policy %s reads %s, which a mask erased from the record", o.Policy, o.Ref)
+	case o.Reason == replay.Erased:
+		return fmt.Sprintf("a mask erased %s from the record", o.Ref)
+	case o.Reason == replay.NotDecided:
+		return "the policies did not decide then: they were not loaded or not asked in time, or the program failed"
+	case o.Reason == replay.OldRecord:
+		return fmt.Sprintf("the record is from before it held %s", o.Ref)
+	case o.Reason == replay.Unended:
+		return fmt.Sprintf("policy %s did not end in time now; give it more by --policy-timeout", o.Policy)
+	}
+	return fmt.Sprintf("the record cannot be read: its %s", o.Ref)
+}
+
+// changeColumns are those of csv.
+var changeColumns = strings.Fields("decision_id timestamp kind namespace pod workload user evictor before_outcome before_code after_outcome after_code before_message after_message")
+
+// replayedLines writes each change as a line of csv, at once.
+func (p printer) replayedLines() func(*replay.Change) error {
+	w := csv.NewWriter(p.out)
+	write := func(fields []string) error {
+		if err := w.Write(fields); err != nil {
+			return err
+		}
+		w.Flush()
+		return w.Error()
+	}
+	first := true
+	return func(c *replay.Change) error {
+		if first {
+			first = false
+			if err := write(changeColumns); err != nil {
+				return err
+			}
+		}
+		fields := []string{
+			c.DecisionID, csvTime(c.Timestamp), string(c.Kind), c.Namespace, c.Pod, c.Workload, c.User, c.Evictor,
+			string(c.Before.Outcome), strconv.Itoa(int(c.Before.Code)), string(c.After.Outcome), strconv.Itoa(int(c.After.Code)),
+			c.Before.Message, c.After.Message,
+		}
+		for i := range fields {
+			fields[i] = csvCell(fields[i])
+		}
+		return write(fields)
+	}
+}
+
+// skippedLine tells of a line that should be a record and is none.
+func (p printer) skippedLine(f *replayFile, line *audit.LineError) {
+	if f.malformed <= maxToldLines {
+		p.note("%s:%d: skipped: %v", f.name, line.Line, line.Err)
+	}
+}
+
+// skippedLines counts the lines of a file that were skipped.
+func (p printer) skippedLines(f *replayFile) {
+	if f.malformed > 0 {
+		p.note("%s: %d %s skipped that should be %s", f.name, f.malformed, plural("line", f.malformed), plural("record", f.malformed))
+	}
+}
+
+// replayProgress tells every two seconds how far a replay is; done is the part of its records that was
+// read, of 1.
+func (p printer) replayProgress(done func(records int) float64) func(int) {
+	start := time.Now()
+	last := start
+	return func(records int) {
+		now := time.Now()
+		if now.Sub(last) < 2*time.Second {
+			return
+		}
+		last = now
+		text := fmt.Sprintf("replay: %d decisions, %.0f/s", records, float64(records)/now.Sub(start).Seconds())
+		if part := done(records); part > 0 && part < 1 {
+			left := time.Duration(float64(now.Sub(start)) * (1 - part) / part)
+			text += fmt.Sprintf(", %.0f %%, about %s left", 100*part, max(left.Round(time.Second), time.Second))
+		}
+		_, _ = fmt.Fprintln(p.err, text)
+	}
+}
