@@ -24,7 +24,7 @@ func newReview(p printer) *cobra.Command {
 		Short: "Look into decisions: who was evicted, who was refused, why, and what is stuck",
 		Args:  cobra.NoArgs,
 	}
-	cmd.AddCommand(newReviewList(p), newReviewShow(p), newReviewStuck(p), newReviewStats(p), newReviewReplay(p), newReviewImport(p))
+	cmd.AddCommand(newReviewList(p), newReviewShow(p), newReviewStuck(p), newReviewStats(p), newReviewReplay(p), newReviewImport(p), newReviewServe(p))
 	return cmd
 }
 

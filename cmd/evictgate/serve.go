@@ -38,6 +38,7 @@ type serveFlags struct {
 	evictors   string
 	decisionFlags
 	records recordFlags
+	page    reviewPageFlags
 
 	shutdownDelay time.Duration
 
@@ -85,6 +86,7 @@ with --upload-url sent on; decisions wait for neither.`,
 	f.sources.add(flags)
 	f.decisionFlags.add(flags)
 	f.records.add(flags)
+	f.page.add(flags)
 	flags.StringVar(&f.evictors, "evictors", "", "file with rules that name who evicts, before the default ones")
 	flags.DurationVar(&f.shutdownDelay, "shutdown-delay", 3*time.Second, "how long to go on answering after SIGTERM, while not ready")
 	flags.StringVar(&f.listen, "listen", ":9443", "address of the webhook")
@@ -117,6 +119,7 @@ func (f *serveFlags) validate() error {
 		f.sources.validate(len(f.snapshots) > 0),
 		f.decisionFlags.validate(),
 		f.records.validate(),
+		f.page.validate(len(f.snapshots) > 0),
 		oneOf("certs", f.certs, "self", "files"),
 	)
 }
@@ -156,6 +159,7 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 	}
 	ledger := history.New()
 	gatherer.Leaving = ledger.Leaving
+	f.records.keepForPage(f.page, log)
 	records, err := f.records.open(ctx, p.out, log)
 	if err != nil {
 		return err
@@ -202,6 +206,9 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 	}
 	if status != nil {
 		o.Gate.Observe = status.Observe
+	}
+	if err := addReviewPage(&o, f, client, records.store, sources, log); err != nil {
+		return err
 	}
 	server, err := webhook.NewServer(o)
 	if err != nil {

@@ -43,30 +43,41 @@ var stops = []struct{ pod, user, what string }{
 }
 
 func main() {
-	once := flag.Bool("once", false, "stop after the last answer instead of staying up")
-	listen := flag.String("listen", "127.0.0.1:9443", "where the webhook listens; port 0 picks a free one")
-	binary := flag.String("evictgate", "bin/evictgate", "the program")
-	snapshot := flag.String("snapshot", "config/samples/cluster.yaml", "the cluster")
+	var o options
+	flag.BoolVar(&o.once, "once", false, "stop after the last answer instead of staying up")
+	flag.StringVar(&o.listen, "listen", "127.0.0.1:9443", "where the webhook listens; port 0 picks a free one")
+	flag.StringVar(&o.review, "review-listen", "127.0.0.1:8082", "where the review page listens; port 0 picks a free one")
+	flag.StringVar(&o.binary, "evictgate", "bin/evictgate", "the program")
+	flag.StringVar(&o.snapshot, "snapshot", "config/samples/cluster.yaml", "the cluster")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := tour(ctx, os.Stdout, *binary, *snapshot, *listen, *once); err != nil {
+	if err := tour(ctx, os.Stdout, o); err != nil {
 		fmt.Fprintf(os.Stderr, "tour: %v\n", err)
 		os.Exit(1)
 	}
 }
 
-func tour(ctx context.Context, out io.Writer, binary, snapshot, listen string, once bool) error {
+// options say what is toured, and where it listens.
+type options struct {
+	binary, snapshot, listen, review string
+	once                             bool
+}
+
+func tour(ctx context.Context, out io.Writer, o options) error {
 	dir, err := os.MkdirTemp("", "evictgate-tour-")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	address, err := freePort(listen)
+	address, err := freePort(o.listen)
 	if err != nil {
 		return err
 	}
-	server, err := startServer(ctx, binary, snapshot, address, dir)
+	if o.review, err = freePort(o.review); err != nil {
+		return err
+	}
+	server, err := startServer(ctx, o, address, dir)
 	if err != nil {
 		return err
 	}
@@ -75,7 +86,7 @@ func tour(ctx context.Context, out io.Writer, binary, snapshot, listen string, o
 	if err != nil {
 		return err
 	}
-	_, _ = fmt.Fprintf(out, "evictgate serves %s with its default policies on https://%s/validate-eviction\n", snapshot, address)
+	_, _ = fmt.Fprintf(out, "evictgate serves %s with its default policies on https://%s/validate-eviction\n", o.snapshot, address)
 	for _, s := range stops {
 		response, err := review(ctx, client, address, s.pod, s.user)
 		if err != nil {
@@ -83,10 +94,10 @@ func tour(ctx context.Context, out io.Writer, binary, snapshot, listen string, o
 		}
 		show(out, s.what, s.pod, s.user, response)
 	}
-	if once {
+	if o.once {
 		return nil
 	}
-	_, _ = fmt.Fprintf(out, "\nrecords: %s\nlog:     %s\nCtrl-C stops it\n", server.records, server.log)
+	_, _ = fmt.Fprintf(out, "\nreview:  http://%s/\nrecords: %s\nlog:     %s\nCtrl-C stops it\n", o.review, server.records, server.log)
 	return server.wait(ctx)
 }
 
@@ -94,7 +105,7 @@ func tour(ctx context.Context, out io.Writer, binary, snapshot, listen string, o
 func freePort(address string) (string, error) {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
-		return "", fmt.Errorf("%w; choose another address with -listen", err)
+		return "", fmt.Errorf("%w; choose another address with -listen or -review-listen", err)
 	}
 	defer func() { _ = listener.Close() }()
 	return listener.Addr().String(), nil
@@ -107,7 +118,7 @@ type server struct {
 	records, log string
 }
 
-func startServer(ctx context.Context, binary, snapshot, address, dir string) (*server, error) {
+func startServer(ctx context.Context, o options, address, dir string) (*server, error) {
 	s := &server{
 		exited: make(chan error, 1), ca: filepath.Join(dir, "ca.crt"),
 		records: filepath.Join(dir, "records.jsonl"), log: filepath.Join(dir, "evictgate.log"),
@@ -120,7 +131,7 @@ func startServer(ctx context.Context, binary, snapshot, address, dir string) (*s
 	if err != nil {
 		return nil, err
 	}
-	s.command = exec.CommandContext(ctx, binary, "serve", "--snapshot", snapshot, "--listen", address,
+	s.command = exec.CommandContext(ctx, o.binary, "serve", "--snapshot", o.snapshot, "--listen", address, "--review-listen", o.review,
 		"--metrics-listen", "0", "--health-listen", "0", "--shutdown-delay", "0s", "--ca-out", s.ca)
 	s.command.Stdout, s.command.Stderr = records, log
 	s.command.Cancel = func() error { return s.command.Process.Signal(syscall.SIGTERM) }

@@ -20,7 +20,7 @@ func TestTour(t *testing.T) {
 		t.Fatalf("build evictgate: %v\n%s", err, out)
 	}
 	var out bytes.Buffer
-	if err := tour(t.Context(), &out, binary, "../../config/samples/cluster.yaml", "127.0.0.1:0", true); err != nil {
+	if err := tour(t.Context(), &out, options{binary: binary, snapshot: "../../config/samples/cluster.yaml", listen: "127.0.0.1:0", review: "127.0.0.1:0", once: true}); err != nil {
 		t.Fatal(err)
 	}
 	got := regexp.MustCompile(`127\.0\.0\.1:\d+`).ReplaceAllString(out.String(), "127.0.0.1:9443")
