@@ -1,0 +1,98 @@
+package test
+
+import (
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"sigs.k8s.io/yaml"
+)
+
+const (
+	alertRules = "../config/alerts/evictgate.yaml"
+	alertTests = "alerts/evictgate_test.yaml"
+)
+
+// promtool runs the real promtool.
+func promtool(t *testing.T, args ...string) {
+	t.Helper()
+	const program = "../bin/promtool"
+	if _, err := os.Stat(program); err != nil {
+		t.Skip("bin/promtool is not built; make promtool builds it")
+	}
+	track(t, "../config/alerts")
+	track(t, "alerts")
+	if out, err := exec.Command(program, args...).CombinedOutput(); err != nil {
+		t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+}
+
+func TestPrometheusTakesTheAlertRules(t *testing.T) {
+	promtool(t, "check", "rules", "--lint=all", "--lint-fatal", alertRules)
+}
+
+func TestTheAlertsFireWhenTheyShould(t *testing.T) {
+	promtool(t, "test", "rules", alertTests)
+}
+
+// alert is one rule.
+type alert struct {
+	Alert       string            `json:"alert"`
+	Expr        string            `json:"expr"`
+	Labels      map[string]string `json:"labels"`
+	Annotations map[string]string `json:"annotations"`
+}
+
+func alerts(t *testing.T) []alert {
+	t.Helper()
+	var file struct {
+		Groups []struct {
+			Rules []alert `json:"rules"`
+		} `json:"groups"`
+	}
+	if err := yaml.Unmarshal([]byte(readText(t, alertRules)), &file); err != nil {
+		t.Fatal(err)
+	}
+	var list []alert
+	for _, g := range file.Groups {
+		list = append(list, g.Rules...)
+	}
+	if len(list) == 0 {
+		t.Fatalf("%s has no rules", alertRules)
+	}
+	return list
+}
+
+func readText(t *testing.T, name string) string {
+	t.Helper()
+	raw, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(raw)
+}
+
+func TestEveryAlertSaysWhatToDoAndIsTested(t *testing.T) {
+	readme, tests := readText(t, "../README.md"), readText(t, alertTests)
+	for _, a := range alerts(t) {
+		t.Run(a.Alert, func(t *testing.T) {
+			for _, key := range []string{"summary", "description", "runbook"} {
+				if a.Annotations[key] == "" {
+					t.Errorf("it has no %s", key)
+				}
+			}
+			if !slices.Contains([]string{"warning", "critical"}, a.Labels["severity"]) {
+				t.Errorf("its severity is %q", a.Labels["severity"])
+			}
+			section, command, _ := strings.Cut(strings.TrimPrefix(a.Annotations["runbook"], `"`), `"; `)
+			if !strings.Contains(readme, "# "+section+"\n") || command == "" {
+				t.Errorf("the runbook %q does not begin with a section of README.md, and a command after it", a.Annotations["runbook"])
+			}
+			if !strings.Contains(tests, `{alertname="`+a.Alert+`", alertstate="firing"`) {
+				t.Errorf("no test in %s lets it fire", alertTests)
+			}
+		})
+	}
+}
