@@ -34,14 +34,28 @@ opa: ## build the opa program into bin/, which tests hold the shipped schema to 
 descheduler: ## build the descheduler, a client of the tests, into bin/ (2 to 4 minutes once, then cached)
 	@test/descheduler/build.sh
 
+.PHONY: promtool
+promtool: ## build promtool, which tests the alert rules, into bin/ (2 to 3 minutes once, then cached)
+	@test/promtool/build.sh
+
+.PHONY: programs
+programs: ## install PostgreSQL and Chromium, which tests start, or say what is skipped without them
+	@test/install.sh
+
 # The race detector needs a C compiler; without one the same tests run without it.
 RACE := $(if $(shell command -v $${CC:-gcc} 2>/dev/null),CGO_ENABLED=1 $(GO) test -race,$(GO) test)
 
 .PHONY: test
-test: build controlplane descheduler opa ## run all tests, those on a real control plane included
+test: build controlplane descheduler opa promtool programs ## run all tests, those on a real control plane included
 	$(if $(findstring -race,$(RACE)),,@echo "no C compiler found: the tests run without the race detector; install gcc to have it")
 	$(GO) test -timeout 20m ./cmd/... ./test/...
+	cd test/opa && $(GO) test ./...
 	$(RACE) -timeout 20m ./policies/... ./webhook/... ./certs/...
+	cd test/browser && $(GO) test -timeout 20m ./...
+
+.PHONY: screenshot
+screenshot: ## draw docs/images/review.png with Chromium
+	cd test/browser && $(GO) test . -count=1 -run TestReadme -picture ../../docs/images/review.png
 
 .PHONY: conformance
 conformance: controlplane ## compare 100,000 predicted answers with a real API server's (about 20 minutes)
@@ -55,12 +69,19 @@ fuzz: ## fuzz the handler for a minute
 bench: build ## measure against a no-op webhook, as ratios in one run, beside the bars
 	$(GO) run ./test/bench
 
+BENCH_RECORDS ?= 1000000
+.PHONY: bench-store
+bench-store: ## fill a store of BENCH_RECORDS records, and measure what the review asks of it
+	$(GO) run ./test/storebench -records $(BENCH_RECORDS) $(BENCH_STORE_FLAGS)
+
 CONTROLLER_GEN := sigs.k8s.io/controller-tools/cmd/controller-gen@v0.23.0
 
 .PHONY: generate
 generate: ## regenerate what is derived from the code
 	$(GO) run $(CONTROLLER_GEN) object crd paths=./policies/v1alpha1 output:crd:artifacts:config=config/crd
 	$(GO) test ./policies -run TestShipped -update
+	$(GO) test ./webhook -run TestSampleRecords -update
+	$(GO) test ./webhook/audit -run TestShipped -update
 	$(GO) test ./cmd/evictgate -run TestReference -update
 
 .PHONY: verify

@@ -19,14 +19,20 @@ var allowed = map[string][]string{
 	"/webhook/budget":         {"/policies", "/policies/v1alpha1"},
 	"/webhook/audit":          {"/policies", "/policies/v1alpha1"},
 	"/webhook/audit/store":    {"/policies", "/policies/v1alpha1", "/webhook/audit"},
+	"/webhook/audit/replay":   {"/policies", "/policies/v1alpha1", "/webhook/audit"},
+	"/webhook/page":           {"/policies", "/policies/v1alpha1", "/webhook/audit", "/webhook/audit/store"},
+	"/webhook/audit/upload":   {"/policies", "/policies/v1alpha1", "/webhook/audit", "/webhook/audit/store"},
+	"/webhook/audit/apilog":   {"/policies", "/policies/v1alpha1", "/webhook/audit"},
 	"/webhook/cluster":        {"/policies", "/policies/v1alpha1", "/webhook/budget"},
 	"/webhook/preview":        {"/policies", "/policies/v1alpha1", "/webhook/budget", "/webhook/cluster"},
 	"/webhook/evictionpolicy": {"/policies", "/policies/v1alpha1"},
 	"/webhook/history":        {"/policies", "/policies/v1alpha1"},
-	"/webhook":                {"/policies", "/policies/v1alpha1", "/webhook/audit", "/webhook/budget", "/webhook/cluster", "/webhook/history"},
+	"/webhook/outcome":        {"/policies", "/policies/v1alpha1", "/webhook/audit"},
+	"/webhook":                {"/policies", "/policies/v1alpha1", "/webhook/audit", "/webhook/budget", "/webhook/cluster", "/webhook/history", "/webhook/outcome"},
 	"/cmd/evictgate": {
-		"/certs", "/policies", "/policies/bundle", "/policies/v1alpha1", "/webhook", "/webhook/audit", "/webhook/audit/store", "/webhook/budget", "/webhook/cluster",
-		"/webhook/evictionpolicy", "/webhook/history", "/webhook/preview",
+		"/certs", "/policies", "/policies/bundle", "/policies/v1alpha1", "/webhook", "/webhook/audit", "/webhook/audit/apilog", "/webhook/audit/replay",
+		"/webhook/audit/store", "/webhook/audit/upload", "/webhook/budget", "/webhook/cluster", "/webhook/evictionpolicy", "/webhook/history",
+		"/webhook/outcome", "/webhook/page", "/webhook/preview",
 	},
 }
 
@@ -37,9 +43,16 @@ var forbidden = map[string][]string{
 	"/policies/bundle":   {"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
 	"/webhook/budget":    {"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
 	"/webhook/history":   {"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
+	"/webhook/outcome":   {"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
 	"/webhook/cluster":   {"sigs.k8s.io/controller-runtime"},
 	"/webhook/preview":   {"sigs.k8s.io/controller-runtime"},
 	"/webhook/audit":     {"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
+
+	"/webhook/audit/replay": {"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
+	// OPA's protocol is spoken without OPA.
+	"/webhook/audit/upload": {"k8s.io/client-go", "sigs.k8s.io/controller-runtime", "github.com/open-policy-agent/opa/v1/plugins"},
+	"/webhook/page":         {"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
+	"/webhook/audit/apilog": {"k8s.io/client-go", "sigs.k8s.io/controller-runtime", "k8s.io/apiserver", "net/http/httputil"},
 }
 
 func goList(t *testing.T, args ...string) []string {

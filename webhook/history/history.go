@@ -189,7 +189,7 @@ func (l *Ledger) noteHolds(in *policies.Input, d *policies.Decision) {
 	}
 	now := &hold{since: map[string]metav1.Time{}, last: in.Now.Time}
 	for _, name := range refusing {
-		now.since[name] = in.Now
+		now.since[name] = nextSecond(in.Now)
 		if before != nil && in.Now.Sub(before.last) < holdForgotten {
 			if since, ok := before.since[name]; ok {
 				now.since[name] = since
@@ -197,6 +197,12 @@ func (l *Ledger) noteHolds(in *policies.Input, d *policies.Decision) {
 		}
 	}
 	l.held[in.Pod.UID] = now
+}
+
+// nextSecond is when a hold begins: maxHold is counted in whole seconds, as records have them, and must not
+// end early.
+func nextSecond(t metav1.Time) metav1.Time {
+	return metav1.NewTime(t.Add(time.Second - time.Nanosecond).Truncate(time.Second))
 }
 
 // forgetHolds makes room for one more pod.
