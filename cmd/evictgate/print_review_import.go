@@ -188,7 +188,11 @@ func (p printer) compared(in date, r importReport) error {
 		p.say(0, "NOT complete %s: of %d decisions %d have no answer, of %d answers %d have no decision.",
 			in.between(done.Since, done.Until), done.Decisions, done.MissingAnswers, done.Answers, done.MissingDecisions)
 	}
-	if n := r.NotCompared; n.Decisions+n.Answers > 0 {
+	switch n := r.NotCompared; {
+	case n.Decisions+n.Answers == 0:
+	case done.Until.IsZero():
+		p.say(0, "So %d %s without an answer, and %d %s without a decision, are not judged.", n.Decisions, plural("decision", n.Decisions), n.Answers, plural("answer", n.Answers))
+	default:
 		p.say(0, "Outside of that time %d decisions have no answer, and %d answers no decision.", n.Decisions, n.Answers)
 	}
 	if err := p.unanswered(in, done); err != nil || done.MissingDecisions == 0 {
