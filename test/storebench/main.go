@@ -16,6 +16,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/audit/store"
@@ -25,6 +27,7 @@ type options struct {
 	url     string
 	records int
 	batch   int
+	writers int
 	over    time.Duration
 	rounds  int
 	fill    bool
@@ -35,6 +38,7 @@ func main() {
 	flag.StringVar(&o.url, "store", "", "the store, which must be empty; default: SQLite in a directory that is removed afterwards")
 	flag.IntVar(&o.records, "records", 1_000_000, "how many records")
 	flag.IntVar(&o.batch, "batch", 500, "how many are written at once")
+	flag.IntVar(&o.writers, "writers", 2, "how many write beside each other")
 	flag.DurationVar(&o.over, "over", 30*24*time.Hour, "the time over which they are spread")
 	flag.IntVar(&o.rounds, "rounds", 7, "how often each question is asked")
 	flag.BoolVar(&o.fill, "fill", true, "write the records; false asks a store that was filled before")
@@ -90,30 +94,56 @@ type bench struct {
 	end   time.Time
 }
 
+// fill writes the records, as several writers that each wait for their batch to be stored: one is prepared
+// while another is written. It counts the making of the records, too.
 func (b *bench) fill(ctx context.Context, o options, file string) error {
-	c := newCluster(o.records, o.over, b.end)
-	batch := make([]audit.Record, 0, o.batch)
-	var adding, lately, used time.Duration
-	for i := range o.records {
-		if batch = append(batch, c.next()); len(batch) < o.batch && i < o.records-1 {
-			continue
-		}
-		start, before := time.Now(), cpu()
-		if _, err := b.store.Add(ctx, batch); err != nil {
-			return err
-		}
-		adding, used = adding+time.Since(start), used+cpu()-before
-		batch = batch[:0]
-		if n := i + 1; n%(o.records/10) < o.batch {
-			part := adding - lately
-			fmt.Printf("%9d records, the last tenth at %.0f a second\n", n, float64(o.records/10)/part.Seconds())
-			lately = adding
-		}
+	start, before := time.Now(), cpu()
+	batches := make(chan []audit.Record, o.writers)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		defer close(batches)
+		return b.make(ctx, o, batches)
+	})
+	for range o.writers {
+		g.Go(func() error {
+			for batch := range batches {
+				if _, err := b.store.Add(ctx, batch); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
 	}
-	fmt.Printf("%d records at %.0f a second, %d at a time, %.0f us of CPU each\n", o.records, float64(o.records)/adding.Seconds(), o.batch,
-		float64(used.Microseconds())/float64(o.records))
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	took := time.Since(start)
+	fmt.Printf("%d records at %.0f a second, %d at a time by %d writers, %.0f us of CPU each\n", o.records, float64(o.records)/took.Seconds(), o.batch, o.writers,
+		float64((cpu()-before).Microseconds())/float64(o.records))
 	if info, err := os.Stat(file); err == nil {
 		fmt.Printf("%.0f bytes a record\n", float64(info.Size())/float64(o.records))
+	}
+	return nil
+}
+
+// make hands on batches of records, and tells how fast they are taken.
+func (b *bench) make(ctx context.Context, o options, batches chan<- []audit.Record) error {
+	c := newCluster(o.records, o.over, b.end)
+	lately := time.Now()
+	for n := 0; n < o.records; {
+		batch := make([]audit.Record, min(o.batch, o.records-n))
+		for i := range batch {
+			batch[i] = c.next()
+		}
+		select {
+		case batches <- batch:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if n += len(batch); n%max(1, o.records/10) < o.batch {
+			fmt.Printf("%9d records, the last tenth at %.0f a second\n", n, float64(o.records/10)/time.Since(lately).Seconds())
+			lately = time.Now()
+		}
 	}
 	return nil
 }
