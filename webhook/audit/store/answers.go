@@ -96,9 +96,9 @@ func (s *Store) foldAnswers(ctx context.Context, w writer, answers []audit.Answe
 		case !folds(a):
 		case a.ReviewUID != "":
 			owner[i] = reviewed[clean(a.ReviewUID)]
-		case a.PodUID != "":
+		case !isLoose(a):
 			owner[i] = clean(a.PodUID)
-		default:
+		default: // save looks at the pod's place
 			owner[i] = place(a.Namespace, a.Pod)
 		}
 		if owner[i] != "" {

@@ -18,13 +18,14 @@ type episodeName struct{ name, episode string }
 // anew each time, so that what came first does not matter.
 type folding struct {
 	bases map[string]*audit.Episode
-	// named are the rows that episode_names has of them.
-	named map[episodeName]bool
+	// stored are those that the database has, and named the rows that episode_names has of them.
+	stored map[string]bool
+	named  map[episodeName]bool
 }
 
 // load gets episodes, as they are without loose answers.
 func (s *Store) load(ctx context.Context, r reader, ids []string) (*folding, error) {
-	f := &folding{bases: map[string]*audit.Episode{}, named: map[episodeName]bool{}}
+	f := &folding{bases: map[string]*audit.Episode{}, stored: map[string]bool{}, named: map[episodeName]bool{}}
 	in, arg := r.in("id", 1, ids)
 	return f, s.loadWhere(ctx, r, f, in, arg)
 }
@@ -43,7 +44,7 @@ func (s *Store) loadWhere(ctx context.Context, r reader, f *folding, where strin
 			body = base
 		}
 		e := &audit.Episode{}
-		f.bases[id] = e
+		f.bases[id], f.stored[id] = e, true
 		err := s.codec.decode(body, e)
 		for _, name := range episodeNames(e) {
 			f.named[episodeName{name, id}] = true
@@ -235,11 +236,12 @@ func (s *Store) writeEpisodes(ctx context.Context, w writer, f *folding, laid ma
 	bases, ids := f.bases, maps.Clone(f.bases)
 	maps.Copy(ids, laid)
 	var rows, names [][]any
+	var over []string
 	for _, id := range slices.Sorted(maps.Keys(ids)) {
 		e := cmp.Or(laid[id], bases[id])
 		if empty(e) {
-			if err := s.forget(ctx, w, id); err != nil {
-				return err
+			if f.stored[id] {
+				over = append(over, id)
 			}
 			continue
 		}
@@ -254,6 +256,9 @@ func (s *Store) writeEpisodes(ctx context.Context, w writer, f *folding, laid ma
 			}
 		}
 	}
+	if err := s.forget(ctx, w, over); err != nil {
+		return err
+	}
 	if err := w.put(ctx, "episodes", episodeColumns, 1, rows); err != nil {
 		return err
 	}
@@ -265,12 +270,17 @@ func empty(e *audit.Episode) bool {
 	return e.Attempts == 0 && e.Unseen == 0 && e.Eviction == nil && e.Refusal == nil
 }
 
-func (s *Store) forget(ctx context.Context, w writer, id string) error {
-	if _, err := w.exec(ctx, "DELETE FROM episodes WHERE id = $1", id); err != nil {
-		return err
+func (s *Store) forget(ctx context.Context, w writer, ids []string) error {
+	if len(ids) == 0 {
+		return nil
 	}
-	_, err := w.exec(ctx, "DELETE FROM episode_names WHERE episode = $1", id)
-	return err
+	for table, column := range map[string]string{"episodes": "id", "episode_names": "episode"} {
+		in, arg := w.in(column, 1, ids)
+		if _, err := w.exec(ctx, "DELETE FROM "+table+" WHERE "+in, arg); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *Store) episodeRow(id string, e, base *audit.Episode, isLaid bool) ([]any, error) {
