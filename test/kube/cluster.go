@@ -142,12 +142,16 @@ func node(name, zone string) *corev1.Node {
 		corev1.ResourcePods:   resource.MustParse("1000"),
 	}
 	return &corev1.Node{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{
-			corev1.LabelHostname:     name,
-			corev1.LabelTopologyZone: zone,
-			corev1.LabelOSStable:     "linux",
-			corev1.LabelArchStable:   "amd64",
-		}},
+		ObjectMeta: metav1.ObjectMeta{
+			Name: name,
+			Labels: map[string]string{
+				corev1.LabelHostname:     name,
+				corev1.LabelTopologyZone: zone,
+				corev1.LabelOSStable:     "linux",
+				corev1.LabelArchStable:   "amd64",
+			},
+			Annotations: map[string]string{kwokNode: "fake"},
+		},
 		Status: corev1.NodeStatus{Capacity: resources, Allocatable: resources},
 	}
 }

@@ -3,7 +3,7 @@
 // the nodes. Nothing is mocked; only the kubelet and the containers are missing.
 //
 // The programs are built by `make controlplane` into bin/ at the module's root. Everything
-// listens on 127.0.0.1, and a control plane lives in one directory: certificates, kubeconfigs,
+// listens on 127.0.0.1 unless Options.Address says otherwise, and a control plane lives in one directory: certificates, kubeconfigs,
 // data, the audit log and one log per program.
 package kube
 
@@ -54,6 +54,13 @@ type Options struct {
 	Scheduler bool
 	// Kwok starts kwok, which makes nodes and their pods Ready and lets deleted pods go.
 	Kwok bool
+	// OtherNodes leaves nodes that CreateNodes did not make, and their pods, to somebody else.
+	OtherNodes bool
+
+	// Address is where kube-apiserver listens: 127.0.0.1 by default, or another address of this machine,
+	// which pods with a network of their own can reach. Then it also calls the endpoints of a Service
+	// directly, since there is no kube-proxy that would know the Service's address.
+	Address string
 
 	// APIServerArgs follow the own arguments of kube-apiserver: a flag that takes one value
 	// replaces the own one, a flag that takes a list adds to it.

@@ -60,11 +60,11 @@ func (a *authority) pem() []byte {
 }
 
 // server signs a certificate for the API server, under the names that clients call it by.
-func (a *authority) server() (keyPair, error) {
+func (a *authority) server(address net.IP) (keyPair, error) {
 	template := certificate(pkix.Name{CommonName: APIServer})
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	template.DNSNames = []string{"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"}
-	template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1), net.ParseIP(firstServiceIP)}
+	template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1), net.ParseIP(firstServiceIP), address}
 	return a.sign(template)
 }
 
@@ -99,8 +99,8 @@ func encodeKey(key *ecdsa.PrivateKey) ([]byte, error) {
 
 // writePKI writes the files that the programs' arguments name. The service account key may be
 // any key; it gets one of its own so that no certificate's key can mint tokens.
-func (a *authority) writePKI(dir string) error {
-	server, err := a.server()
+func (a *authority) writePKI(dir string, address net.IP) error {
+	server, err := a.server(address)
 	if err != nil {
 		return err
 	}

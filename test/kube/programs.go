@@ -23,8 +23,11 @@ import (
 const (
 	serviceRange   = "10.0.0.0/24"
 	firstServiceIP = "10.0.0.1"
+	loopback       = "127.0.0.1"
 	serviceIssuer  = "https://kubernetes.default.svc"
 	auditLog       = "audit.log"
+	// kwokNode annotates the nodes that kwok plays, as kwok's own documentation has it.
+	kwokNode = "kwok.x-k8s.io/node"
 )
 
 // auditPolicy keeps what a test of evictions asks for: each eviction once, when it was
@@ -50,6 +53,9 @@ func prepare(o Options) (_ *ControlPlane, err error) {
 	if c.bin, err = filepath.Abs(c.bin); err != nil {
 		return nil, err
 	}
+	if c.options.Address == "" {
+		c.options.Address = loopback
+	}
 	if err := c.makeDir(); err != nil {
 		return nil, err
 	}
@@ -58,7 +64,7 @@ func prepare(o Options) (_ *ControlPlane, err error) {
 			err = errors.Join(err, os.RemoveAll(c.Dir))
 		}
 	}()
-	if c.ports, err = freePorts(); err != nil {
+	if c.ports, err = freePorts(c.options.Address); err != nil {
 		return nil, err
 	}
 	if c.ca, err = newAuthority(); err != nil {
@@ -89,7 +95,7 @@ func (c *ControlPlane) makeDir() (err error) {
 }
 
 func (c *ControlPlane) writeFiles() error {
-	if err := c.ca.writePKI(c.Dir); err != nil {
+	if err := c.ca.writePKI(c.Dir, net.ParseIP(c.options.Address)); err != nil {
 		return err
 	}
 	if err := os.WriteFile(c.file("audit-policy.yaml"), []byte(auditPolicy), 0o600); err != nil {
@@ -108,7 +114,7 @@ func (c *ControlPlane) writeFiles() error {
 
 func (c *ControlPlane) file(name string) string { return filepath.Join(c.Dir, name) }
 
-func (c *ControlPlane) url() string { return fmt.Sprintf("https://127.0.0.1:%d", c.ports.apiserver) }
+func (c *ControlPlane) url() string { return fmt.Sprintf("https://%s:%d", c.options.Address, c.ports.apiserver) }
 
 // UserConfig makes a client configuration for any user and groups, by a client certificate.
 // What the user may do is up to RBAC; only system:masters may do everything from the start.
@@ -140,11 +146,11 @@ func (c *ControlPlane) writeKubeconfig(path, user string, groups ...string) erro
 
 // freePorts chooses ports below the range from which the kernel takes those of outgoing
 // connections: a port of that range could be gone when a program is restarted.
-func freePorts() (ports, error) {
+func freePorts(address string) (ports, error) {
 	var found []int
 	for range 200 {
 		port := 20000 + rand.IntN(10000)
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		l, err := net.Listen("tcp", fmt.Sprintf("%s:%d", address, port))
 		if err != nil {
 			continue
 		}
@@ -153,7 +159,7 @@ func freePorts() (ports, error) {
 			return ports{etcd: found[0], apiserver: found[1]}, nil
 		}
 	}
-	return ports{}, errors.New("no free port on 127.0.0.1 between 20000 and 30000")
+	return ports{}, fmt.Errorf("no free port on %s between 20000 and 30000", address)
 }
 
 // args are the arguments of a program.
@@ -197,9 +203,9 @@ func (c *ControlPlane) etcdArgs() []string {
 func (c *ControlPlane) apiServerArgs() []string {
 	args := []string{
 		fmt.Sprintf("--etcd-servers=http://127.0.0.1:%d", c.ports.etcd),
-		"--bind-address=127.0.0.1",
+		"--bind-address=" + c.options.Address,
 		fmt.Sprintf("--secure-port=%d", c.ports.apiserver),
-		"--advertise-address=127.0.0.1",
+		"--advertise-address=" + c.options.Address,
 		"--endpoint-reconciler-type=none", // endpoints must not be loopback addresses
 		"--tls-cert-file=" + c.file("server.crt"),
 		"--tls-private-key-file=" + c.file("server.key"),
@@ -216,6 +222,9 @@ func (c *ControlPlane) apiServerArgs() []string {
 	}
 	if !c.options.Controllers {
 		args = append(args, "--disable-admission-plugins=ServiceAccount,TaintNodesByCondition")
+	}
+	if c.options.Address != loopback {
+		args = append(args, "--enable-aggregator-routing=true")
 	}
 	return append(args, c.options.APIServerArgs...)
 }
@@ -247,9 +256,13 @@ func (c *ControlPlane) schedulerArgs() []string {
 func (c *ControlPlane) kwokArgs() []string {
 	args := []string{
 		"--kubeconfig=" + c.file(Kwok+".kubeconfig"),
-		"--manage-all-nodes=true",
 		"--node-lease-duration-seconds=40",
 		"--cidr=10.128.0.0/9", // of the pods; apart from the services
+	}
+	if c.options.OtherNodes {
+		args = append(args, "--manage-nodes-with-annotation-selector="+kwokNode+"=fake")
+	} else {
+		args = append(args, "--manage-all-nodes=true")
 	}
 	for _, stage := range []string{"node-initialize", "node-heartbeat-with-lease", "pod-ready", "pod-complete", "pod-delete"} {
 		args = append(args, "--config="+filepath.Join(c.bin, kwokStages, stage+".yaml"))
