@@ -2,7 +2,11 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
+# What is stamped into a build. No wall clock: two builds of one commit are the same, byte by byte.
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+REVISION ?= $(shell git rev-parse HEAD 2>/dev/null)
+SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),0)
+export VERSION REVISION SOURCE_DATE_EPOCH
 export CGO_ENABLED ?= 0
 GO ?= go
 
@@ -10,9 +14,17 @@ GO ?= go
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
+LDFLAGS := -s -w -X main.version=$(VERSION) -X main.revision=$(REVISION) -X main.epoch=$(SOURCE_DATE_EPOCH)
+
 .PHONY: build
 build: ## build bin/evictgate
-	$(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/evictgate ./cmd/evictgate
+	$(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/evictgate ./cmd/evictgate
+
+export IMAGE ?= evictgate:dev
+
+.PHONY: image
+image: build ## build the image $(IMAGE) with buildah, podman or docker, and bin/image, an OCI layout of it
+	@test/image/build.sh
 
 .PHONY: run
 run: build ## serve the library over a sample cluster and show its answers; no Kubernetes needed

@@ -7,6 +7,8 @@ import (
 	"os/signal"
 	"syscall"
 	_ "time/tzdata" // policies name time zones, and an image from scratch has none
+
+	_ "golang.org/x/crypto/x509roots/fallback" // nor has it CA roots, for bundles, uploads and PostgreSQL; a system's own come first
 )
 
 func main() {

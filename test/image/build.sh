@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Builds the image $IMAGE from bin/evictgate into the builder's own store, and an OCI layout of it into bin/image,
+# which tests read. Two runs on the same sources, with the same builder, give the same digest.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+: "${IMAGE:=evictgate:dev}" "${VERSION:=devel}" "${REVISION:=}" "${SOURCE_DATE_EPOCH:=0}"
+
+builder=${BUILDER:-}
+for candidate in buildah podman docker; do
+  [ -n "$builder" ] || ! command -v "$candidate" >/dev/null || builder=$candidate
+done
+[ -n "$builder" ] || { echo "no image builder is here: install buildah (apt-get install buildah), podman or docker" >&2; exit 1; }
+
+# Modes are set here, so that neither a umask nor a checkout's bits reach the image.
+rootfs=bin/rootfs
+rm -rf "$rootfs" bin/image
+install -d -m 0755 "$rootfs" "$rootfs/licenses"
+install -m 0755 bin/evictgate "$rootfs/evictgate"
+install -m 0644 LICENSE "$rootfs/licenses/LICENSE"
+
+created=$(TZ=UTC0 printf '%(%FT%TZ)T' "$SOURCE_DATE_EPOCH")
+arguments=(--build-arg "VERSION=$VERSION" --build-arg "REVISION=$REVISION" --build-arg "CREATED=$created" --file Dockerfile --tag "$IMAGE")
+
+case $builder in
+  buildah)
+    # As root in a container neither overlay mounts nor namespaces may be there; this way needs none.
+    buildah=(buildah)
+    [ "$(id -u)" != 0 ] || buildah+=(--storage-driver vfs)
+    "${buildah[@]}" bud --quiet --isolation chroot --format oci --timestamp "$SOURCE_DATE_EPOCH" --identity-label=false "${arguments[@]}" . >/dev/null
+    "${buildah[@]}" push --quiet "$IMAGE" "oci:bin/image:$IMAGE" >/dev/null
+    ;;
+  podman)
+    podman build --quiet --format oci --timestamp "$SOURCE_DATE_EPOCH" --identity-label=false "${arguments[@]}" . >/dev/null
+    podman push --quiet "$IMAGE" "oci:bin/image:$IMAGE"
+    ;;
+  docker)
+    # BuildKit takes SOURCE_DATE_EPOCH from the environment; an archive of docker 25 or newer is an OCI layout.
+    docker build --quiet --provenance=false --build-arg "SOURCE_DATE_EPOCH=$SOURCE_DATE_EPOCH" "${arguments[@]}" . >/dev/null
+    mkdir bin/image
+    docker save "$IMAGE" | tar -x -C bin/image
+    ;;
+  *) echo "BUILDER=$builder is none of buildah, podman and docker" >&2; exit 2 ;;
+esac
+echo "built $IMAGE with $builder, and bin/image: $(du -sh bin/image | cut -f1)"
