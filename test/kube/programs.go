@@ -64,7 +64,7 @@ func prepare(o Options) (_ *ControlPlane, err error) {
 			err = errors.Join(err, os.RemoveAll(c.Dir))
 		}
 	}()
-	if c.ports, err = freePorts(c.options.Address); err != nil {
+	if c.ports, err = freePorts(); err != nil {
 		return nil, err
 	}
 	if c.ca, err = newAuthority(); err != nil {
@@ -114,7 +114,9 @@ func (c *ControlPlane) writeFiles() error {
 
 func (c *ControlPlane) file(name string) string { return filepath.Join(c.Dir, name) }
 
-func (c *ControlPlane) url() string { return fmt.Sprintf("https://%s:%d", c.options.Address, c.ports.apiserver) }
+func (c *ControlPlane) url() string {
+	return fmt.Sprintf("https://%s:%d", c.options.Address, c.ports.apiserver)
+}
 
 // UserConfig makes a client configuration for any user and groups, by a client certificate.
 // What the user may do is up to RBAC; only system:masters may do everything from the start.
@@ -146,11 +148,11 @@ func (c *ControlPlane) writeKubeconfig(path, user string, groups ...string) erro
 
 // freePorts chooses ports below the range from which the kernel takes those of outgoing
 // connections: a port of that range could be gone when a program is restarted.
-func freePorts(address string) (ports, error) {
+func freePorts() (ports, error) {
 	var found []int
 	for range 200 {
 		port := 20000 + rand.IntN(10000)
-		l, err := net.Listen("tcp", fmt.Sprintf("%s:%d", address, port))
+		l, err := net.Listen("tcp", fmt.Sprintf(":%d", port)) // free at every address
 		if err != nil {
 			continue
 		}
@@ -159,7 +161,7 @@ func freePorts(address string) (ports, error) {
 			return ports{etcd: found[0], apiserver: found[1]}, nil
 		}
 	}
-	return ports{}, fmt.Errorf("no free port on %s between 20000 and 30000", address)
+	return ports{}, errors.New("no free port between 20000 and 30000")
 }
 
 // args are the arguments of a program.
