@@ -83,7 +83,7 @@ func (g *Gate) answer(ctx context.Context, review *incoming) (response *admissio
 	if g.Observe != nil {
 		g.Observe(in, d)
 	}
-	return respond(&in.Request, d)
+	return respond(&in.Request, d, g.explain(&in.Request, d))
 }
 
 // refuse answers what is not a review of an eviction.

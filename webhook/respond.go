@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -15,12 +16,12 @@ import (
 // them to 256 (k8s.io/apiserver/pkg/endpoints/filters/warning.go).
 const maxWarningRunes = 4000
 
-// respond makes the answer of a decision, a fresh one each time. It never sets retryAfterSeconds:
-// client-go would then retry silently and hide the message.
-func respond(r *policies.Request, d *policies.Decision) *admissionv1.AdmissionResponse {
+// respond makes the answer of a decision, a fresh one each time; explanation is one more warning, unless it
+// is empty. It never sets retryAfterSeconds: client-go would then retry silently and hide the message.
+func respond(r *policies.Request, d *policies.Decision, explanation string) *admissionv1.AdmissionResponse {
 	response := &admissionv1.AdmissionResponse{
 		Allowed:          d.Allowed(),
-		Warnings:         bounded(d.Warnings, maxWarningRunes),
+		Warnings:         warnings(d, explanation),
 		AuditAnnotations: auditAnnotations(r, d),
 		Result:           &metav1.Status{Code: d.Code},
 	}
@@ -73,6 +74,15 @@ func violated(d *policies.Decision) []string {
 		}
 	}
 	return names
+}
+
+// warnings are those of the decision, and the explanation, which always fits.
+func warnings(d *policies.Decision, explanation string) []string {
+	if explanation == "" {
+		return bounded(d.Warnings, maxWarningRunes)
+	}
+	list := bounded(d.Warnings, maxWarningRunes-utf8.RuneCountInString(explanation))
+	return append(slices.Clip(list), explanation)
 }
 
 // bounded keeps the first warnings whose runes fit, and says how many it left out.
