@@ -44,6 +44,10 @@ type Options struct {
 	FailurePolicy admissionregistrationv1.FailurePolicyType
 	// CABundle is set when the certificate comes from files; then the CA is not injected.
 	CABundle []byte
+	// Service has the API server call the webhooks as a Service of this name in the namespace default, by
+	// HTTP/1.1 as in every cluster, instead of by a URL, which it calls by HTTP/2 on localhost. Only a
+	// Group makes that Service.
+	Service string
 	// Args are further arguments of serve.
 	Args []string
 }
@@ -65,6 +69,21 @@ type Gate struct {
 // Start registers and starts evictgate, and returns when it is ready. Nothing is left behind when it
 // fails.
 func Start(ctx context.Context, o Options) (*Gate, error) {
+	g, err := prepare(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(g.options.register(ctx, g.Listen), g.launch()); err != nil {
+		return nil, errors.Join(err, g.Stop())
+	}
+	if err := g.WaitReady(ctx); err != nil {
+		return nil, errors.Join(err, g.Stop())
+	}
+	return g, nil
+}
+
+// prepare chooses the addresses and makes the directory of a program that is not started yet.
+func prepare(o Options) (*Gate, error) {
 	if o.Name == "" {
 		o.Name = "evictgate"
 	}
@@ -76,14 +95,7 @@ func Start(ctx context.Context, o Options) (*Gate, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Gate{options: o, dir: dir, Listen: ports[0], Metrics: ports[1], Health: ports[2], exited: make(chan struct{})}
-	if err := errors.Join(g.register(ctx), g.launch()); err != nil {
-		return nil, errors.Join(err, g.Stop())
-	}
-	if err := g.WaitReady(ctx); err != nil {
-		return nil, errors.Join(err, g.Stop())
-	}
-	return g, nil
+	return &Gate{options: o, dir: dir, Listen: ports[0], Metrics: ports[1], Health: ports[2], exited: make(chan struct{})}, nil
 }
 
 func freePorts(n int) ([]string, error) {
@@ -99,26 +111,37 @@ func freePorts(n int) ([]string, error) {
 	return addresses, nil
 }
 
-// register creates the webhook configuration as config/ does, but by URL.
-func (g *Gate) register(ctx context.Context) error {
-	configuration, err := g.options.Configuration(g.Listen)
+// register creates the webhook configuration as config/ does.
+func (o *Options) register(ctx context.Context, listen string) error {
+	configuration, err := o.Configuration(listen)
 	if err != nil {
 		return err
 	}
-	_, err = g.options.Plane.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Create(ctx, configuration, metav1.CreateOptions{})
+	_, err = o.Plane.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Create(ctx, configuration, metav1.CreateOptions{})
 	if err != nil {
 		return fmt.Errorf("register the webhook: %w", err)
 	}
 	return nil
 }
 
+// unregister is the end of register.
+func (o *Options) unregister() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return o.Plane.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Delete(ctx, o.Name, metav1.DeleteOptions{})
+}
+
 // Configuration has the webhooks of a server at that address; Name must be set.
 func (o *Options) Configuration(listen string) (*admissionregistrationv1.ValidatingWebhookConfiguration, error) {
-	_, port, err := net.SplitHostPort(listen)
+	_, text, err := net.SplitHostPort(listen)
 	if err != nil {
 		return nil, err
 	}
-	evictions := o.webhook("evictions.evictgate.dev", "https://localhost:"+port+"/validate-eviction", admissionregistrationv1.RuleWithOperations{
+	port, err := strconv.ParseInt(text, 10, 32)
+	if err != nil {
+		return nil, err
+	}
+	evictions := o.webhook("evictions.evictgate.dev", o.called(int32(port), "/validate-eviction"), admissionregistrationv1.RuleWithOperations{
 		Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create},
 		Rule:       admissionregistrationv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"pods/eviction"}, Scope: new(admissionregistrationv1.NamespacedScope)},
 	})
@@ -132,7 +155,7 @@ func (o *Options) Configuration(listen string) (*admissionregistrationv1.Validat
 		Webhooks:   []admissionregistrationv1.ValidatingWebhook{evictions},
 	}
 	if o.Policies != nil {
-		hook := o.webhook("policies.evictgate.dev", "https://localhost:"+port+"/validate-evictionpolicy", admissionregistrationv1.RuleWithOperations{
+		hook := o.webhook("policies.evictgate.dev", o.called(int32(port), "/validate-evictionpolicy"), admissionregistrationv1.RuleWithOperations{
 			Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create, admissionregistrationv1.Update},
 			Rule:       admissionregistrationv1.Rule{APIGroups: []string{"evictgate.dev"}, APIVersions: []string{"v1alpha1"}, Resources: []string{"evictionpolicies"}, Scope: new(admissionregistrationv1.ClusterScope)},
 		})
@@ -145,14 +168,33 @@ func (o *Options) Configuration(listen string) (*admissionregistrationv1.Validat
 	return configuration, nil
 }
 
-func (o *Options) webhook(name, url string, rule admissionregistrationv1.RuleWithOperations) admissionregistrationv1.ValidatingWebhook {
+// called says how the API server calls a path.
+func (o *Options) called(port int32, path string) admissionregistrationv1.WebhookClientConfig {
+	c := admissionregistrationv1.WebhookClientConfig{CABundle: o.CABundle}
+	if o.Service == "" {
+		c.URL = new(fmt.Sprintf("https://localhost:%d%s", port, path))
+		return c
+	}
+	c.Service = &admissionregistrationv1.ServiceReference{Namespace: "default", Name: o.Service, Path: &path, Port: &port}
+	return c
+}
+
+// dnsName is what the API server calls the webhooks by.
+func (o *Options) dnsName() string {
+	if o.Service == "" {
+		return "localhost"
+	}
+	return o.Service + ".default.svc"
+}
+
+func (o *Options) webhook(name string, called admissionregistrationv1.WebhookClientConfig, rule admissionregistrationv1.RuleWithOperations) admissionregistrationv1.ValidatingWebhook {
 	failure := o.FailurePolicy
 	if failure == "" {
 		failure = admissionregistrationv1.Fail
 	}
 	return admissionregistrationv1.ValidatingWebhook{
 		Name:                    name,
-		ClientConfig:            admissionregistrationv1.WebhookClientConfig{URL: &url, CABundle: o.CABundle},
+		ClientConfig:            called,
 		AdmissionReviewVersions: []string{"v1"},
 		FailurePolicy:           &failure,
 		SideEffects:             new(admissionregistrationv1.SideEffectClassNone),
@@ -175,7 +217,7 @@ func (g *Gate) launch() error {
 		"serve", "--kubeconfig", g.options.Plane.Kubeconfig, "--listen", g.Listen,
 		"--metrics-listen", g.Metrics, "--health-listen", g.Health, "--shutdown-delay", "0s",
 		"--webhook-configuration", g.options.Name, "--cert-secret", g.options.Name,
-		"--cert-namespace", "default", "--dns-names", "localhost",
+		"--cert-namespace", "default", "--dns-names", g.options.dnsName(),
 	}
 	g.command = exec.Command(g.options.Binary, append(args, g.options.Args...)...)
 	g.command.Stdout, g.command.Stderr = g.stdout, stderr
@@ -302,19 +344,25 @@ func (g *Gate) Relaunch(ctx context.Context) error {
 // Stop ends the program, unregisters the webhook and removes the files.
 func (g *Gate) Stop() error {
 	var err error
-	g.stop.Do(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		err = g.options.Plane.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Delete(ctx, g.options.Name, metav1.DeleteOptions{})
-		if g.command != nil {
-			timer := time.AfterFunc(10*time.Second, func() { _ = g.command.Process.Kill() })
-			_ = g.Terminate()
-			timer.Stop()
-		}
-		if g.stdout != nil {
-			_ = g.stdout.Close()
-		}
-		err = errors.Join(err, os.RemoveAll(g.dir))
-	})
+	g.stop.Do(func() { err = errors.Join(g.options.unregister(), g.discard()) })
 	return err
 }
+
+// discard ends the program and removes its files.
+func (g *Gate) discard() error {
+	if g.command != nil {
+		timer := time.AfterFunc(10*time.Second, g.Kill)
+		_ = g.Terminate()
+		timer.Stop()
+	}
+	if g.stdout != nil {
+		_ = g.stdout.Close()
+	}
+	return os.RemoveAll(g.dir)
+}
+
+// Exited is closed when the program has ended.
+func (g *Gate) Exited() <-chan struct{} { return g.exited }
+
+// Signal sends a signal to the program.
+func (g *Gate) Signal(s syscall.Signal) error { return g.command.Process.Signal(s) }
