@@ -28,11 +28,12 @@ var allowed = map[string][]string{
 	"/webhook/evictionpolicy": {"/policies", "/policies/v1alpha1"},
 	"/webhook/history":        {"/policies", "/policies/v1alpha1"},
 	"/webhook/outcome":        {"/policies", "/policies/v1alpha1", "/webhook/audit"},
-	"/webhook":                {"/policies", "/policies/v1alpha1", "/webhook/audit", "/webhook/budget", "/webhook/cluster", "/webhook/history", "/webhook/outcome"},
+	"/webhook/tracing":        {},
+	"/webhook":                {"/policies", "/policies/v1alpha1", "/webhook/audit", "/webhook/budget", "/webhook/cluster", "/webhook/history", "/webhook/outcome", "/webhook/tracing"},
 	"/cmd/evictgate": {
 		"/certs", "/policies", "/policies/bundle", "/policies/v1alpha1", "/webhook", "/webhook/audit", "/webhook/audit/apilog", "/webhook/audit/replay",
 		"/webhook/audit/store", "/webhook/audit/upload", "/webhook/budget", "/webhook/cluster", "/webhook/evictionpolicy", "/webhook/history",
-		"/webhook/outcome", "/webhook/page", "/webhook/preview",
+		"/webhook/outcome", "/webhook/page", "/webhook/preview", "/webhook/tracing",
 	},
 }
 
@@ -49,6 +50,7 @@ var forbidden = map[string][]string{
 	"/webhook/audit":     {"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
 
 	"/webhook/audit/replay": {"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
+	"/webhook/tracing":      {"k8s.io", "sigs.k8s.io"},
 	// OPA's protocol is spoken without OPA.
 	"/webhook/audit/upload": {"k8s.io/client-go", "sigs.k8s.io/controller-runtime", "github.com/open-policy-agent/opa/v1/plugins"},
 	"/webhook/page":         {"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
@@ -80,6 +82,16 @@ func TestImportsRunOneWay(t *testing.T) {
 				if dep == prefix || strings.HasPrefix(dep, prefix+"/") {
 					t.Errorf("%s must not depend on %s", own, dep)
 				}
+			}
+		}
+	}
+}
+
+func TestOnlyTracingKnowsOpenTelemetry(t *testing.T) {
+	for _, pkg := range goList(t, module+"/cmd/...", module+"/webhook/...", module+"/policies/...", module+"/certs/...") {
+		for _, imported := range goList(t, "-f", `{{join .Imports "\n"}}`, pkg) {
+			if strings.HasPrefix(imported, "go.opentelemetry.io/") && pkg != module+"/webhook/tracing" {
+				t.Errorf("%s imports %s", pkg, imported)
 			}
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/evictgate/evictgate/webhook/cluster"
 	"github.com/evictgate/evictgate/webhook/history"
 	"github.com/evictgate/evictgate/webhook/outcome"
+	"github.com/evictgate/evictgate/webhook/tracing"
 )
 
 // Gate decides evictions. It is an http.Handler, and safe for concurrent use.
@@ -33,6 +34,8 @@ type Gate struct {
 	Outcomes *outcome.Pods
 	// Events tells refusals on pods and workloads; nil when there is no API server.
 	Events *Events
+	// Tracer makes spans of reviews; nil for a gate that is not traced.
+	Tracer *tracing.Tracer
 	// Observe is told of every decision, and must not block; it may be nil.
 	Observe func(*policies.Input, *policies.Decision)
 	Log     *slog.Logger
@@ -46,13 +49,15 @@ type Gate struct {
 
 // ServeHTTP answers one AdmissionReview. It stands behind Front.
 func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	ctx, span := g.Tracer.Continue(r.Context(), r.Header, spanReview)
+	defer span.End()
 	review, err := decode(r.Body, r.ContentLength)
 	answer := admissionv1.AdmissionReview{TypeMeta: review.TypeMeta}
 	if err != nil {
 		answer.SetGroupVersionKind(admissionv1.SchemeGroupVersion.WithKind("AdmissionReview"))
-		answer.Response = g.refuse(err)
+		answer.Response = g.refuse(span, err)
 	} else {
-		answer.Response = g.answer(r.Context(), &review)
+		answer.Response = g.answer(ctx, span, &review)
 	}
 	answer.Response.UID = review.Request.UID
 	if err := json.NewEncoder(w).Encode(answer); err != nil {
@@ -61,21 +66,23 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // answer decides one review; a panic on the way is answered, too. See the package comment for its steps.
-func (g *Gate) answer(ctx context.Context, review *incoming) (response *admissionv1.AdmissionResponse) {
+func (g *Gate) answer(ctx context.Context, span *tracing.Span, review *incoming) (response *admissionv1.AdmissionResponse) {
 	start := time.Now()
 	defer func() {
 		if r := recover(); r != nil {
 			g.panicked(r)
+			span.Fail("panic")
 			response = failure(http.StatusInternalServerError, metav1.StatusReasonInternalError, fmt.Sprintf("panic: %v", r))
 		}
 	}()
 	request, err := review.request()
 	if err != nil {
-		return g.refuse(err)
+		return g.refuse(span, err)
 	}
 	in, reading, d := g.decide(ctx, request, g.Policies())
 	g.Metrics.observe(&in.Request, d, time.Since(start))
 	g.Metrics.answered(reading)
+	describe(span, &in.Request, d)
 	g.log(&in.Request, d)
 	// What is seen of a pod follows its record, so the record comes first.
 	g.Records.Write(func() (audit.Record, error) { return g.Recording.Record(in, reading, d, g.Labels) })
@@ -87,8 +94,9 @@ func (g *Gate) answer(ctx context.Context, review *incoming) (response *admissio
 }
 
 // refuse answers what is not a review of an eviction.
-func (g *Gate) refuse(err error) *admissionv1.AdmissionResponse {
+func (g *Gate) refuse(span *tracing.Span, err error) *admissionv1.AdmissionResponse {
 	g.Metrics.badRequests.Inc()
+	span.Fail(err.Error())
 	return failure(http.StatusBadRequest, metav1.StatusReasonBadRequest, err.Error())
 }
 
@@ -114,7 +122,7 @@ func (g *Gate) decide(ctx context.Context, request policies.Request, set *polici
 			in, reading, d = undecided(fmt.Sprintf("panic: %v", r))
 		}
 	}()
-	done, err := g.History.Turn(ctx, g.Cluster.Workload(&request, set.Needs()))
+	done, err := g.turn(ctx, &request, set)
 	if err != nil {
 		return undecided("other evictions of the same workload are still being decided")
 	}
@@ -123,17 +131,52 @@ func (g *Gate) decide(ctx context.Context, request policies.Request, set *polici
 	if g.Recording.Full { // a policy is still given what it reads
 		needs = policies.EverythingNeeded()
 	}
-	in, confirmation := g.Cluster.Gather(ctx, request, needs, g.Now())
-	g.Metrics.confirmed(confirmation)
+	in = g.gather(ctx, request, needs)
 	d = g.History.Decide(in, needs, func() *policies.Decision {
 		given := in
 		if g.Recording.Full { // what is recorded beside it must not change the decision
 			given = set.Needs().Trim(in)
 		}
 		reading = set.Read(given)
-		return reading.Evaluate(ctx, g.Options)
+		return g.evaluate(ctx, reading)
 	})
 	return in, reading, d
+}
+
+// turn waits until no other eviction is being decided that this one depends on.
+func (g *Gate) turn(ctx context.Context, r *policies.Request, set *policies.Set) (done func(), err error) {
+	ctx, span := g.Tracer.Start(ctx, spanTurn)
+	defer span.End()
+	if done, err = g.History.Turn(ctx, g.Cluster.Workload(r, set.Needs())); err != nil {
+		span.Fail(err.Error())
+	}
+	return done, err
+}
+
+func (g *Gate) gather(ctx context.Context, r policies.Request, needs *policies.Needs) *policies.Input {
+	ctx, span := g.Tracer.Start(ctx, spanGather)
+	defer span.End()
+	in, confirmation := g.Cluster.Gather(ctx, r, needs, g.Now())
+	g.Metrics.confirmed(confirmation)
+	if confirmation != cluster.NotAsked {
+		span.Text("evictgate.confirmation", string(confirmation))
+	}
+	return in
+}
+
+func (g *Gate) evaluate(ctx context.Context, reading *policies.Reading) *policies.Decision {
+	ctx, span := g.Tracer.Start(ctx, spanEvaluate)
+	defer span.End()
+	d := reading.Evaluate(ctx, g.Options)
+	if span.On() {
+		asked, remembered := reading.Answers()
+		span.Number("evictgate.answers", asked)
+		span.Number("evictgate.answers_remembered", remembered)
+	}
+	for _, f := range d.Failures {
+		span.Fail(f.Policy + ": " + f.Error)
+	}
+	return d
 }
 
 // log tells a policy that fails, loudly, since somebody must mend it; all else stands in the record.

@@ -39,10 +39,11 @@ type serveFlags struct {
 	decisionFlags
 	records recordFlags
 	page    reviewPageFlags
+	tracing tracingFlags
 
 	shutdownDelay time.Duration
 
-	listen, metricsListen, healthListen string
+	listen, metricsListen, healthListen, pprofListen string
 
 	certs                string
 	certDir              string
@@ -87,11 +88,13 @@ with --upload-url sent on; decisions wait for neither.`,
 	f.decisionFlags.add(flags)
 	f.records.add(flags)
 	f.page.add(flags)
+	f.tracing.add(flags)
 	flags.StringVar(&f.evictors, "evictors", "", "file with rules that name who evicts, before the default ones")
 	flags.DurationVar(&f.shutdownDelay, "shutdown-delay", 3*time.Second, "how long to go on answering after SIGTERM, while not ready")
 	flags.StringVar(&f.listen, "listen", ":9443", "address of the webhook")
 	flags.StringVar(&f.metricsListen, "metrics-listen", ":8080", "address of /metrics; 0 turns it off")
 	flags.StringVar(&f.healthListen, "health-listen", ":8081", "address of /healthz and /readyz; 0 turns it off")
+	flags.StringVar(&f.pprofListen, "pprof-listen", "0", "loopback address of /debug/pprof, such as 127.0.0.1:6060; 0 turns it off")
 	flags.StringVar(&f.certs, "certs", "self", "serving certificate: self (own CA, kept in a Secret; in memory with --snapshot) or files")
 	flags.StringVar(&f.certDir, "cert-dir", "", "directory with tls.crt and tls.key, for --certs=files")
 	flags.StringVar(&f.certNamespace, "cert-namespace", "", "namespace of the CA's Secret; default: the pod's own")
@@ -120,6 +123,7 @@ func (f *serveFlags) validate() error {
 		f.decisionFlags.validate(),
 		f.records.validate(),
 		f.page.validate(len(f.snapshots) > 0),
+		f.tracing.validate(),
 		oneOf("certs", f.certs, "self", "files"),
 	)
 }
@@ -150,10 +154,19 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 	if o.Certificates, err = certificates(f, config, log); err != nil {
 		return err
 	}
+	if err := addOperations(&o, f); err != nil {
+		return err
+	}
+	tracer, err := f.tracing.open(ctx, log)
+	if err != nil {
+		return err
+	}
+	defer tracer.Close()
 	gatherer, informed, want, err := addCluster(&o, f, client, log)
 	if err != nil {
 		return err
 	}
+	gatherer.Live = webhook.TraceLive(gatherer.Live, tracer)
 	if gatherer.Evictors, err = policies.ReadEvictors(f.evictors); err != nil {
 		return err
 	}
@@ -202,7 +215,7 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 	o.Gate = &webhook.Gate{
 		Cluster: gatherer, Policies: sources.Current, History: ledger, Records: records.Writer, Recording: records.form, Metrics: m, Events: events, Log: log, Now: time.Now,
 		Labels:  map[string]string{"app": "evictgate", "id": hostname, "version": currentVersion().Version},
-		Options: f.options(), Outcomes: outcomes,
+		Options: f.options(), Outcomes: outcomes, Tracer: tracer,
 	}
 	if status != nil {
 		o.Gate.Observe = status.Observe
@@ -223,6 +236,19 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 	}
 	records.Close()
 	return err
+}
+
+// addOperations adds what only those who run the server look at.
+func addOperations(o *webhook.ServerOptions, f serveFlags) error {
+	if err := metrics.Registry.Register(webhook.CertificateExpiry(o.Certificates)); err != nil {
+		return fmt.Errorf("register metrics: %w", err)
+	}
+	p, err := listenProfiles(f.pprofListen)
+	if err != nil || p == nil {
+		return err
+	}
+	o.Runnables = append(o.Runnables, p)
+	return nil
 }
 
 // connect reaches the cluster by a kubeconfig, or as the pod's service account without one.
