@@ -50,6 +50,10 @@ descheduler: ## build the descheduler, a client of the tests, into bin/ (2 to 4 
 promtool: ## build promtool, which tests the alert rules, into bin/ (2 to 3 minutes once, then cached)
 	@test/promtool/build.sh
 
+.PHONY: helm
+helm: ## build helm, which tests the chart, into bin/ (2 to 3 minutes once, then cached)
+	@test/helm/build.sh
+
 .PHONY: programs
 programs: ## install PostgreSQL and Chromium, which tests start, or say what is skipped without them
 	@test/install.sh
@@ -58,7 +62,7 @@ programs: ## install PostgreSQL and Chromium, which tests start, or say what is 
 RACE := $(if $(shell command -v $${CC:-gcc} 2>/dev/null),CGO_ENABLED=1 $(GO) test -race,$(GO) test)
 
 .PHONY: test
-test: build controlplane descheduler opa promtool programs ## run all tests, those on a real control plane included
+test: build controlplane descheduler opa promtool helm programs ## run all tests, those on a real control plane included
 	$(if $(findstring -race,$(RACE)),,@echo "no C compiler found: the tests run without the race detector; install gcc to have it")
 	$(GO) test -timeout 20m ./cmd/... ./test/...
 	cd test/opa && $(GO) test ./...
@@ -94,7 +98,7 @@ generate: ## regenerate what is derived from the code
 	$(GO) test ./policies -run TestShipped -update
 	$(GO) test ./webhook -run TestSampleRecords -update
 	$(GO) test ./webhook/audit -run TestShipped -update
-	$(GO) test ./cmd/evictgate -run TestReference -update
+	$(GO) test ./cmd/evictgate -run 'TestReference|TestManifestRules' -update
 
 .PHONY: verify
 verify: ## formatting, vet, lint, generated files and go.mod are as they should be

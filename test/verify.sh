@@ -36,7 +36,7 @@ generated() {
   git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$copy"
   (cd "$copy" && make --no-print-directory generate >/dev/null 2>&1) || { echo "make generate fails"; rm -rf "$copy"; return 1; }
   local file
-  for file in policies/schema/input.json policies/schema/capabilities.json webhook/audit/schema docs/commands.md docs/policies policies/v1alpha1/zz_generated.deepcopy.go config/crd/evictgate.dev_evictionpolicies.yaml; do
+  for file in policies/schema/input.json policies/schema/capabilities.json webhook/audit/schema docs/commands.md docs/policies policies/v1alpha1/zz_generated.deepcopy.go config/crd/evictgate.dev_evictionpolicies.yaml config/rbac/cluster_role.yaml config/selfsigned/role.yaml; do
     diff -ruN "$file" "$copy/$file" || true
   done
   rm -rf "$copy"
@@ -44,7 +44,7 @@ generated() {
 
 tidy() {
   local dir
-  for dir in . test/controlplane test/descheduler test/browser test/opa test/promtool; do
+  for dir in . test/controlplane test/descheduler test/browser test/opa test/promtool test/helm; do
     # The first run downloads modules and says so, which is no finding.
     (cd "$dir" && go mod tidy -diff 2>&1) | { grep -v '^go: downloading ' || true; }
   done

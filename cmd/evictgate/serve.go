@@ -59,8 +59,10 @@ type serveFlags struct {
 	verbose   bool
 }
 
-func newServe(p printer) *cobra.Command {
-	var f serveFlags
+func newServe(p printer) *cobra.Command { return newServeWith(new(serveFlags), p) }
+
+// newServeWith reads the flags into f.
+func newServeWith(f *serveFlags, p printer) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve the admission webhook",
@@ -78,7 +80,7 @@ with --upload-url sent on; decisions wait for neither.`,
 			if err := f.validate(); err != nil {
 				return err
 			}
-			return serve(cmd.Context(), f, p)
+			return serve(cmd.Context(), *f, p)
 		},
 	}
 	flags := cmd.Flags()

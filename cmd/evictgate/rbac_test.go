@@ -1,0 +1,117 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/evictgate/evictgate/policies"
+)
+
+// serveFlagsOf are the flags as the command line gives them.
+func serveFlagsOf(t *testing.T, args ...string) serveFlags {
+	t.Helper()
+	var f serveFlags
+	cmd := newServeWith(&f, printer{out: io.Discard, err: io.Discard})
+	if err := cmd.ParseFlags(args); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// TestManifestRules writes the roles of the manifests and of the chart, or holds them to the code. They allow
+// the library as a whole: any of its policies may be bound later, and a missing right would then hold evictions.
+func TestManifestRules(t *testing.T) {
+	f := serveFlagsOf(t, "--policies=default", "--policies=cluster")
+	rules := f.rules(policies.EverythingNeeded())
+	for base, role := range map[string]any{
+		"../../config/rbac/cluster_role.yaml": rbacv1.ClusterRole{
+			TypeMeta:   metav1.TypeMeta{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "ClusterRole"},
+			ObjectMeta: metav1.ObjectMeta{Name: "evictgate"}, Rules: rules.Cluster,
+		},
+		"../../config/selfsigned/role.yaml": rbacv1.Role{
+			TypeMeta:   metav1.TypeMeta{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "Role"},
+			ObjectMeta: metav1.ObjectMeta{Name: "evictgate", Namespace: "evictgate"}, Rules: rules.Namespaced,
+		},
+	} {
+		raw, err := yaml.Marshal(role)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hold(t, base, append([]byte("# Generated from cmd/evictgate/rbac.go by `make generate`.\n"), raw...))
+	}
+}
+
+func hold(t *testing.T, file string, want []byte) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s is not what the code says; run make generate:\n%s", file, cmp.Diff(string(want), string(got)))
+	}
+}
+
+// TestRulesFollowTheFlags names the resources that each set of flags must be allowed beside what every one is.
+func TestRulesFollowTheFlags(t *testing.T) {
+	nothing := &policies.Needs{}
+	common := []string{"pods", "namespaces", "nodes", "replicationcontrollers", "replicasets", "deployments", "statefulsets", "daemonsets",
+		"jobs", "cronjobs", "poddisruptionbudgets", "validatingwebhookconfigurations", "events"}
+	for name, tt := range map[string]struct {
+		args             []string
+		namespaced, more []string
+	}{
+		"an own CA":                            {nil, []string{"secrets", "secrets"}, nil},
+		"a certificate from files":             {[]string{"--certs=files", "--cert-dir=/certs"}, nil, nil},
+		"the cluster's policies":               {[]string{"--policies=cluster"}, []string{"secrets", "secrets"}, []string{"evictionpolicies", "evictionpolicies/status"}},
+		"a review page for everybody":          {[]string{"--review-listen=:8443"}, []string{"secrets", "secrets"}, []string{"tokenreviews", "subjectaccessreviews"}},
+		"a review page for port-forward":       {[]string{"--review-listen=127.0.0.1:8082"}, []string{"secrets", "secrets"}, nil},
+		"records that hold everything":         {[]string{"--record-input=full"}, []string{"secrets", "secrets"}, []string{"persistentvolumeclaims", "persistentvolumes"}},
+		"a Secret and configuration of a name": {[]string{"--cert-secret=mine", "--webhook-configuration=mine"}, []string{"secrets", "secrets"}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := serveFlagsOf(t, tt.args...)
+			got := f.rules(nothing)
+			sorted := cmp.Transformer("count", func(list []string) map[string]int {
+				counts := map[string]int{}
+				for _, s := range list {
+					counts[s]++
+				}
+				return counts
+			})
+			if diff := cmp.Diff(tt.namespaced, resourcesIn(got.Namespaced), sorted); diff != "" {
+				t.Errorf("namespaced -want +got:\n%s", diff)
+			}
+			if diff := cmp.Diff(append(tt.more, common...), resourcesIn(got.Cluster), sorted); diff != "" {
+				t.Errorf("cluster -want +got:\n%s", diff)
+			}
+			for _, rule := range append(got.Namespaced, got.Cluster...) {
+				for _, name := range rule.ResourceNames {
+					if want := map[string]string{"secrets": f.certSecret, "validatingwebhookconfigurations": f.webhookConfiguration}[rule.Resources[0]]; name != want {
+						t.Errorf("%s %q is allowed, the flags say %q", rule.Resources[0], name, want)
+					}
+				}
+			}
+		})
+	}
+}
+
+func resourcesIn(rules []rbacv1.PolicyRule) []string {
+	var resources []string
+	for _, r := range rules {
+		resources = append(resources, r.Resources...)
+	}
+	return resources
+}
