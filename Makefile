@@ -50,9 +50,9 @@ descheduler: ## build the descheduler, a client of the tests, into bin/ (2 to 4 
 promtool: ## build promtool, which tests the alert rules, into bin/ (2 to 3 minutes once, then cached)
 	@test/promtool/build.sh
 
-.PHONY: helm
-helm: ## build helm, which tests the chart, into bin/ (2 to 3 minutes once, then cached)
-	@test/helm/build.sh
+.PHONY: certmanager
+certmanager: ## build cert-manager's controllers, which tests have issue certificates, into bin/ (2 to 4 minutes once)
+	@test/certmanager/build.sh
 
 .PHONY: programs
 programs: ## install PostgreSQL and Chromium, which tests start, or say what is skipped without them
@@ -62,7 +62,7 @@ programs: ## install PostgreSQL and Chromium, which tests start, or say what is 
 RACE := $(if $(shell command -v $${CC:-gcc} 2>/dev/null),CGO_ENABLED=1 $(GO) test -race,$(GO) test)
 
 .PHONY: test
-test: build controlplane descheduler opa promtool helm programs ## run all tests, those on a real control plane included
+test: build controlplane descheduler opa promtool certmanager programs ## run all tests, those on a real control plane included
 	$(if $(findstring -race,$(RACE)),,@echo "no C compiler found: the tests run without the race detector; install gcc to have it")
 	$(GO) test -timeout 20m ./cmd/... ./test/...
 	cd test/opa && $(GO) test ./...
