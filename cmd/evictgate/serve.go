@@ -37,9 +37,9 @@ type serveFlags struct {
 	sources    sourceFlags
 	evictors   string
 	decisionFlags
-	records recordFlags
-	page    reviewPageFlags
-	tracing tracingFlags
+	records      recordFlags
+	page         reviewPageFlags
+	registration registrationFlags
 
 	shutdownDelay time.Duration
 
@@ -90,7 +90,7 @@ with --upload-url sent on; decisions wait for neither.`,
 	f.decisionFlags.add(flags)
 	f.records.add(flags)
 	f.page.add(flags)
-	f.tracing.add(flags)
+	f.registration.add(flags)
 	flags.StringVar(&f.evictors, "evictors", "", "file with rules that name who evicts, before the default ones")
 	flags.DurationVar(&f.shutdownDelay, "shutdown-delay", 3*time.Second, "how long to go on answering after SIGTERM, while not ready")
 	flags.StringVar(&f.listen, "listen", ":9443", "address of the webhook")
@@ -125,7 +125,7 @@ func (f *serveFlags) validate() error {
 		f.decisionFlags.validate(),
 		f.records.validate(),
 		f.page.validate(len(f.snapshots) > 0),
-		f.tracing.validate(),
+		f.registration.validate(len(f.snapshots) > 0),
 		oneOf("certs", f.certs, "self", "files"),
 	)
 }
@@ -156,14 +156,9 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 	if o.Certificates, err = certificates(f, config, log); err != nil {
 		return err
 	}
-	if err := addOperations(&o, f); err != nil {
+	if err := addRegistration(&o, f, client, log); err != nil {
 		return err
 	}
-	tracer, err := f.tracing.open(ctx, log)
-	if err != nil {
-		return err
-	}
-	defer tracer.Close()
 	gatherer, informed, want, err := addCluster(&o, f, client, log)
 	if err != nil {
 		return err

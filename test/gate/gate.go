@@ -5,6 +5,7 @@ package gate
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -35,6 +36,8 @@ type Options struct {
 	Binary string
 	// Name names the webhook configuration and the Secret; "evictgate" by default.
 	Name string
+	// CertNamespace is the namespace of the CA's Secret; "default" by default.
+	CertNamespace string
 	// Namespaces limits the gate to these; all by default.
 	Namespaces []string
 	// Policies registers the webhook of EvictionPolicies, too, for those with these labels; an empty selector
@@ -163,31 +166,14 @@ func (o *Options) Configuration(listen string) (*admissionregistrationv1.Validat
 		configuration.Webhooks = append(configuration.Webhooks, hook)
 	}
 	if o.CABundle == nil {
-		configuration.Annotations = map[string]string{"cert-manager.io/inject-ca-from-secret": "default/" + o.Name}
+		configuration.Annotations = map[string]string{"cert-manager.io/inject-ca-from-secret": o.certNamespace() + "/" + o.Name}
 	}
 	return configuration, nil
 }
 
-// called says how the API server calls a path.
-func (o *Options) called(port int32, path string) admissionregistrationv1.WebhookClientConfig {
-	c := admissionregistrationv1.WebhookClientConfig{CABundle: o.CABundle}
-	if o.Service == "" {
-		c.URL = new(fmt.Sprintf("https://localhost:%d%s", port, path))
-		return c
-	}
-	c.Service = &admissionregistrationv1.ServiceReference{Namespace: "default", Name: o.Service, Path: &path, Port: &port}
-	return c
-}
+func (o *Options) certNamespace() string { return cmp.Or(o.CertNamespace, "default") }
 
-// dnsName is what the API server calls the webhooks by.
-func (o *Options) dnsName() string {
-	if o.Service == "" {
-		return "localhost"
-	}
-	return o.Service + ".default.svc"
-}
-
-func (o *Options) webhook(name string, called admissionregistrationv1.WebhookClientConfig, rule admissionregistrationv1.RuleWithOperations) admissionregistrationv1.ValidatingWebhook {
+func (o *Options) webhook(name, url string, rule admissionregistrationv1.RuleWithOperations) admissionregistrationv1.ValidatingWebhook {
 	failure := o.FailurePolicy
 	if failure == "" {
 		failure = admissionregistrationv1.Fail
@@ -217,7 +203,7 @@ func (g *Gate) launch() error {
 		"serve", "--kubeconfig", g.options.Plane.Kubeconfig, "--listen", g.Listen,
 		"--metrics-listen", g.Metrics, "--health-listen", g.Health, "--shutdown-delay", "0s",
 		"--webhook-configuration", g.options.Name, "--cert-secret", g.options.Name,
-		"--cert-namespace", "default", "--dns-names", g.options.dnsName(),
+		"--cert-namespace", g.options.certNamespace(), "--dns-names", "localhost",
 	}
 	g.command = exec.Command(g.options.Binary, append(args, g.options.Args...)...)
 	g.command.Stdout, g.command.Stderr = g.stdout, stderr

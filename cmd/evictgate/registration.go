@@ -1,0 +1,48 @@
+package main
+
+import (
+	"errors"
+	"log/slog"
+
+	"github.com/spf13/pflag"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/evictgate/evictgate/webhook"
+	"github.com/evictgate/evictgate/webhook/registration"
+)
+
+// registrationFlags say whether the webhook configuration goes with the namespace of the installation.
+type registrationFlags struct {
+	own string
+}
+
+func (f *registrationFlags) add(flags *pflag.FlagSet) {
+	flags.StringVar(&f.own, "own-configuration", "auto", "tie the webhook configuration to the pod's namespace (or --cert-namespace), so that it goes with it and blocks nothing after that: auto (as a pod of the cluster), true or false")
+}
+
+func (f *registrationFlags) validate(snapshot bool) error {
+	if f.own == "true" && snapshot {
+		return errors.New("--own-configuration=true needs a cluster, and --snapshot has none")
+	}
+	return oneOf("own-configuration", f.own, "auto", "true", "false")
+}
+
+// addRegistration ties the webhook configuration to the namespace when flags and surroundings say so. Somebody
+// else's cluster, reached by a kubeconfig, holds no installation that could go with a namespace.
+func addRegistration(o *webhook.ServerOptions, f serveFlags, client kubernetes.Interface, log *slog.Logger) error {
+	own := ownNamespace()
+	namespace := own
+	if namespace == "" || f.kubeconfig != "" {
+		namespace = f.certNamespace
+	}
+	switch {
+	case o.RESTConfig == nil || f.registration.own == "false":
+		return nil
+	case f.registration.own == "auto" && (own == "" || f.kubeconfig != ""):
+		return nil
+	case namespace == "":
+		return errors.New("--own-configuration=true: outside of a pod, give the namespace by --cert-namespace")
+	}
+	o.Runnables = append(o.Runnables, &registration.Owner{Client: client, Namespace: namespace, Configuration: f.webhookConfiguration, Log: log})
+	return nil
+}
