@@ -1,0 +1,235 @@
+package faults
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/evictgate/evictgate/test/gate"
+	"github.com/evictgate/evictgate/test/kube"
+	"github.com/evictgate/evictgate/webhook/audit"
+)
+
+var (
+	// update writes docs/faults.md with the figures of this run.
+	update = flag.Bool("update", false, "write docs/faults.md")
+	// quiet is how long evictions go on before and after a fault, while nothing happens.
+	duration = flag.Duration("duration", 2*time.Second, "how long evictions go on before and after each fault")
+)
+
+const (
+	nodes    = 3
+	replicas = 3
+)
+
+// world is the control plane and what all scenarios share.
+type world struct {
+	plane  *kube.ControlPlane
+	binary string
+	scene  *scene
+	rows   []row
+}
+
+// stage is one scenario's part: its replicas and its load.
+type stage struct {
+	*world
+	*testing.T
+	group    *gate.Group
+	policies string // the directory
+	load     *load
+	recorded int
+}
+
+func TestFaults(t *testing.T) {
+	if missing := kube.Missing(); len(missing) > 0 {
+		t.Skipf("not built: %s; run make controlplane", strings.Join(missing, ", "))
+	}
+	if testing.Short() {
+		t.Skip("takes minutes")
+	}
+	w := newWorld(t)
+	groups := map[string][]scenario{}
+	for _, s := range scenarios {
+		groups[s.group] = append(groups[s.group], s)
+	}
+	for _, name := range []string{"", "short leaf", "http/2", "postgres", "full disk"} {
+		w.inGroup(t, name, groups[name])
+	}
+	t.Log("\n" + plain(w.rows))
+	w.document(t)
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{binary: filepath.Join(t.TempDir(), "evictgate")}
+	if out, err := exec.Command("go", "build", "-o", w.binary, "../../cmd/evictgate").CombinedOutput(); err != nil {
+		t.Fatalf("build evictgate: %v\n%s", err, out)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	var err error
+	w.plane, err = kube.Start(ctx, kube.Options{Controllers: true, Kwok: true, Nodes: nodes})
+	must(t, err)
+	t.Cleanup(func() {
+		if err := w.plane.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	must(t, w.plane.InstallCRDs(ctx))
+	w.scene = newScene(t, w.plane)
+	return w
+}
+
+// inGroup runs scenarios one after the other over the same replicas.
+func (w *world) inGroup(t *testing.T, name string, list []scenario) {
+	policies := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(policies, "faults.rego"), []byte(policy), 0o600))
+	var group *gate.Group
+	t.Cleanup(func() {
+		if group == nil {
+			return
+		}
+		if t.Failed() && testing.Verbose() {
+			for _, r := range group.All() {
+				t.Logf("log of %s:\n%s", r.Listen, tail(r.Log()))
+			}
+		}
+		if err := group.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, s := range list {
+		t.Run(s.fault, func(t *testing.T) {
+			if group == nil {
+				group = w.open(t, name, policies)
+			}
+			w.play(t, group, policies, s)
+		})
+	}
+	if group != nil {
+		must(t, group.Stop())
+	}
+}
+
+func tail(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return strings.Join(lines[max(0, len(lines)-20):], "\n")
+}
+
+// open starts replicas as config/ does, with the group's own arguments.
+func (w *world) open(t *testing.T, name, policies string) *gate.Group {
+	t.Helper()
+	o := gate.Options{
+		Plane: w.plane, Binary: w.binary, Service: "evictgate",
+		Args: []string{"--policies", "default", "--policies", "cluster", "--policies", policies, "--shutdown-delay", shutdownDelay.String()},
+	}
+	switch name {
+	case "http/2":
+		o.Service = ""
+	case "short leaf":
+		o.Args = append(o.Args, "--leaf-duration", shortLeaf.String())
+	case "postgres":
+		o.Args = append(o.Args, "--store", postgresURL(t))
+	case "full disk":
+		o.Args = append(o.Args, "--record-queue", "200")
+	}
+	group, err := gate.StartGroup(t.Context(), replicas, gate.AsInstalled, o)
+	must(t, err)
+	return group
+}
+
+// play runs one scenario under load, and holds it to its bound.
+func (w *world) play(t *testing.T, group *gate.Group, policies string, s scenario) {
+	st := &stage{world: w, T: t, group: group, policies: policies}
+	if s.prepare != nil {
+		s.prepare(st)
+	}
+	for n := len(group.Running()); n < replicas; n++ {
+		_, err := group.Add(t.Context())
+		must(t, err)
+	}
+	st.recorded = st.records()
+	st.load = w.scene.evictAll(t)
+	time.Sleep(*duration)
+	began := time.Now()
+	s.run(st)
+	took := time.Since(began)
+	time.Sleep(*duration)
+	st.load.end()
+	st.judge(s, took)
+}
+
+// records is how many decisions about the scene's pods are recorded.
+func (st *stage) records() int {
+	n := 0
+	for _, r := range st.group.All() {
+		all, err := r.Records()
+		must(st.T, err)
+		n += count(all, st.scene.namespace)
+	}
+	return n
+}
+
+func count(all []audit.Record, namespace string) (n int) {
+	for _, r := range all {
+		if r.Request.Namespace == namespace {
+			n++
+		}
+	}
+	return n
+}
+
+// judge holds what came to what must hold.
+func (st *stage) judge(s scenario, took time.Duration) {
+	st.Helper()
+	l := st.load
+	all, others := l.counts()
+	r := row{scenario: s, all: all, others: others}
+	st.rows = append(st.rows, r)
+	st.Logf("%s: %d evictions, %d anything but a decision %v; it took %s, the longest answer %s; answers %v",
+		s.fault, all, r.failed(), others, took.Round(100*time.Millisecond), l.longest.Round(10*time.Millisecond), l.answers)
+	for what, example := range l.examples {
+		st.Logf("%s, for example: %s", what, example)
+	}
+	for _, f := range l.times {
+		st.Logf("after %s: %s, which took %s", f.after.Round(10*time.Millisecond), f.what, f.took.Round(10*time.Millisecond))
+	}
+	for _, w := range l.wrong {
+		st.Errorf("another decision than the pod's: %s", w)
+	}
+	if r.failed() > s.bound {
+		st.Errorf("%d evictions got anything but a decision; at most %d may: %v", r.failed(), s.bound, others)
+	}
+	if all < int(2*duration.Seconds())*10 {
+		st.Errorf("only %d evictions were made", all)
+	}
+	st.scene.unharmed(st.T)
+	st.complete(s)
+}
+
+// complete compares the records with the answers: there is one for every decision, and beside them at most
+// one for each eviction whose answer did not arrive.
+func (st *stage) complete(s scenario) {
+	st.Helper()
+	l := st.load
+	all, _ := l.counts()
+	least := l.decided() + l.answers[ownBudget] + l.answers[undecided]
+	records := 0
+	err := kube.Wait(st.Context(), "the records to be written", func(context.Context) (bool, error) {
+		records = st.records() - st.recorded
+		return records >= least-s.unwritten, fmt.Errorf("%d records of %d decisions", records, least)
+	})
+	if err != nil {
+		st.Error(err)
+	}
+	if records > all {
+		st.Errorf("%d records of %d evictions", records, all)
+	}
+	st.Logf("%d records of %d decisions", records, least)
+}

@@ -1,0 +1,280 @@
+package faults
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
+
+	"github.com/evictgate/evictgate/test/gate"
+	"github.com/evictgate/evictgate/test/kube"
+)
+
+const (
+	// shutdownDelay is serve's default.
+	shutdownDelay = 3 * time.Second
+	// shortLeaf is renewed after two thirds of it.
+	shortLeaf = 12 * time.Second
+)
+
+// scenario is what happens while pods are evicted.
+type scenario struct {
+	fault string
+	// gets and why stand in the table: what an eviction gets meanwhile, and the reason.
+	gets, why string
+	// bound is how many evictions may get anything but a decision; zero for all that is planned.
+	bound int
+	// unwritten is how many records may be lost with a process that was killed.
+	unwritten int
+	// group names the replicas it runs over; "" are those as installed.
+	group   string
+	prepare func(*stage)
+	run     func(*stage)
+}
+
+var scenarios = []scenario{
+	{
+		fault: "rolling restart of all replicas", gets: "a decision",
+		why: "a replica leaves the rotation before it gets SIGTERM, goes on answering, and ends each connection with its answer",
+		run: func(st *stage) { must(st.T, st.group.RollingRestart(st.Context())) },
+	},
+	{
+		fault: "SIGTERM to a replica's process", gets: "a decision",
+		why: "it is not ready at once and goes on answering until the rotation has noticed",
+		run: terminate,
+	},
+	{
+		fault: "rotation of the CA (self-signed mode)", gets: "a decision",
+		why: "a new CA is served only after the caBundle has it",
+		run: rotateCA,
+	},
+	{
+		fault: "policies reloaded, good and broken", gets: "a decision",
+		why: "the last good revision serves until a new one is whole",
+		run: reload,
+	},
+	{
+		fault: "scaled from 3 replicas to 1 and back", gets: "a decision",
+		why: "as in a rolling restart",
+		run: scale,
+	},
+	{
+		fault: "kill -9 of a replica", gets: "500, failed calling webhook: EOF or refused", bound: 2 * clients, unwritten: clients,
+		why: "the API server does not repeat a call; what was in flight fails, and new connections until the kubelet has seen the end",
+		run: func(st *stage) {
+			r := st.group.Running()[0]
+			r.Kill()
+			must(st.T, r.WaitInRotation(st.Context(), false))
+		},
+	},
+	{
+		fault: "a replica hangs (SIGSTOP)", gets: "500, failed calling webhook: timeout, after 5 s", bound: 8 * clients,
+		why: "each call that goes there waits for timeoutSeconds, until the readiness probe has failed twice and the connections kept to it are used up",
+		run: hang,
+	},
+	{
+		fault: "the API server is away 5 s", gets: "no connection to the API server", bound: 5 * 40,
+		why: "no eviction gets as far as the webhook; after it, decisions come at once",
+		run: func(st *stage) {
+			must(st.T, st.plane.Kill(kube.APIServer))
+			time.Sleep(5 * time.Second)
+			must(st.T, st.plane.Restart(st.Context(), kube.APIServer))
+		},
+	},
+	{
+		fault: "etcd pauses 10 s", gets: "an answer when etcd is back, or the API server's own 500 or 504", bound: 2 * clients,
+		why: "the API server waits for etcd before it calls the webhook",
+		run: func(st *stage) {
+			must(st.T, st.plane.Pause(kube.Etcd))
+			time.Sleep(10 * time.Second)
+			must(st.T, st.plane.Resume(kube.Etcd))
+		},
+	},
+	{
+		fault: "rotation of the serving certificates (self-signed mode)", gets: "a decision", group: "short leaf",
+		why: "each replica renews its own in memory, under the same CA",
+		run: rotateLeaf,
+	},
+	{
+		fault: "SIGTERM to a replica's process, called by HTTP/2", gets: "a decision", group: "http/2",
+		why: "as by HTTP/1.1; a GOAWAY ends the connection",
+		run: terminate,
+	},
+}
+
+// terminate is SIGTERM out of the blue, as a kubelet sends it to a container that is not live: the pod is
+// not deleted, so that only the readiness probe takes it out of the rotation.
+func terminate(st *stage) {
+	for _, r := range st.group.Running()[:2] {
+		must(st.T, r.Terminate())
+		_, err := st.group.Add(st.Context())
+		must(st.T, err)
+	}
+}
+
+func scale(st *stage) {
+	var leaving sync.WaitGroup
+	for _, r := range st.group.Running()[1:] {
+		leaving.Go(func() {
+			if err := r.Delete(); err != nil {
+				st.Error(err)
+			}
+		})
+	}
+	leaving.Wait()
+	time.Sleep(time.Second)
+	for range 2 {
+		_, err := st.group.Add(st.Context())
+		must(st.T, err)
+	}
+}
+
+// hang stops a replica for good, as a process that waits for a lost disk does.
+func hang(st *stage) {
+	r := st.group.Running()[0]
+	must(st.T, r.Signal(syscall.SIGSTOP))
+	began := time.Now()
+	must(st.T, r.WaitInRotation(st.Context(), false))
+	st.Logf("out of the rotation after %s", time.Since(began).Round(100*time.Millisecond))
+	time.Sleep(12 * time.Second)
+	r.Kill()
+}
+
+// rotateCA has a new CA made, and waits until every replica serves under it.
+func rotateCA(st *stage) {
+	before := map[string]string{}
+	for _, r := range st.group.Running() {
+		before[r.Listen] = string(served(st, r).AuthorityKeyId)
+	}
+	checking := handshakes(st)
+	must(st.T, st.plane.Client.CoreV1().Secrets("default").Delete(st.Context(), "evictgate", metav1.DeleteOptions{}))
+	for _, r := range st.group.Running() {
+		err := kube.Wait(st.Context(), "a leaf of the new CA", func(context.Context) (bool, error) {
+			return string(served(st, r).AuthorityKeyId) != before[r.Listen], nil
+		})
+		must(st.T, err)
+	}
+	checking()
+}
+
+// rotateLeaf waits until every replica has renewed its certificate.
+func rotateLeaf(st *stage) {
+	before := map[string]string{}
+	for _, r := range st.group.Running() {
+		before[r.Listen] = served(st, r).SerialNumber.String()
+	}
+	checking := handshakes(st)
+	for _, r := range st.group.Running() {
+		err := kube.Wait(st.Context(), "a new leaf", func(context.Context) (bool, error) {
+			return served(st, r).SerialNumber.String() != before[r.Listen], nil
+		})
+		must(st.T, err)
+	}
+	checking()
+}
+
+// served is the certificate that a replica serves now.
+func served(st *stage, r *gate.Replica) *x509.Certificate {
+	c, err := tls.Dial("tcp", r.Listen, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // it is looked at, not trusted
+	must(st.T, err)
+	defer func() { _ = c.Close() }()
+	return c.ConnectionState().PeerCertificates[0]
+}
+
+// handshakes dials again and again as the API server does, with the caBundle that it has: kept connections
+// would hide a certificate that it does not trust. The function that it returns ends that.
+func handshakes(st *stage) (end func()) {
+	ctx, cancel := context.WithCancel(st.Context())
+	var made, failed atomic.Int64
+	var dialing sync.WaitGroup
+	dialing.Go(func() {
+		for ; ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
+			made.Add(1)
+			if err := handshake(ctx, st); err != nil && ctx.Err() == nil && failed.Add(1) <= 3 {
+				st.Errorf("handshake: %v", err)
+			}
+		}
+	})
+	return func() {
+		cancel()
+		dialing.Wait()
+		st.Logf("%d handshakes beside, %d failed", made.Load(), failed.Load())
+	}
+}
+
+func handshake(ctx context.Context, st *stage) error {
+	configuration, err := st.plane.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(ctx, "evictgate", metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(configuration.Webhooks[0].ClientConfig.CABundle)
+	dialer := tls.Dialer{Config: &tls.Config{RootCAs: roots, ServerName: "evictgate.default.svc"}}
+	c, err := dialer.DialContext(ctx, "tcp", st.group.Balancer.Address)
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
+var evictionPolicies = schema.GroupVersionResource{Group: "evictgate.dev", Version: "v1alpha1", Resource: "evictionpolicies"}
+
+// reload changes the policies in the directory and in the cluster, to good ones and to broken ones, and
+// sees to it that each change was noticed.
+func reload(st *stage) {
+	file := filepath.Join(st.policies, "faults.rego")
+	put := func(text string) {
+		must(st.T, os.WriteFile(file+".new", []byte(text), 0o600))
+		must(st.T, os.Rename(file+".new", file))
+	}
+	api, err := dynamic.NewForConfig(st.plane.Config)
+	must(st.T, err)
+	inCluster := api.Resource(evictionPolicies)
+	for i := range 3 {
+		put(policy + fmt.Sprintf("\nwarn contains {\"reason\": \"revision %d\", \"detail\": {}} if input.pod.metadata.labels.answer == \"dry\"\n", i))
+		st.logged("failed", i)
+		put(policy + "\ndeny contains {\"reason\": input.pud.name, \"detail\": {}}\n")
+		st.logged("faults.rego:", i+1)
+		_, err = inCluster.Create(st.Context(), evictionPolicy(fmt.Sprintf("good-%d", i), `warn contains {"reason": "from the cluster", "detail": {}} if input.pod.metadata.labels.answer == "dry"`), metav1.CreateOptions{})
+		must(st.T, err)
+		_, err = inCluster.Create(st.Context(), evictionPolicy(fmt.Sprintf("broken-%d", i), `deny contains {"reason": input.pud.name, "detail": {}}`), metav1.CreateOptions{})
+		must(st.T, err)
+		time.Sleep(time.Second)
+	}
+	put(policy)
+	must(st.T, inCluster.DeleteCollection(st.Context(), metav1.DeleteOptions{}, metav1.ListOptions{}))
+}
+
+func evictionPolicy(name, rule string) *unstructured.Unstructured {
+	return &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "evictgate.dev/v1alpha1", "kind": "EvictionPolicy", "metadata": map[string]any{"name": name},
+		"spec": map[string]any{"rego": "package eviction." + strings.ReplaceAll(name, "-", "_") + "\n\n" + rule + "\n"},
+	}}
+}
+
+// logged waits until every replica's log has a text n times.
+func (st *stage) logged(text string, n int) {
+	st.Helper()
+	for _, r := range st.group.Running() {
+		err := kube.Wait(st.Context(), fmt.Sprintf("%q %d times in the log", text, n), func(context.Context) (bool, error) {
+			return strings.Count(r.Log(), text) >= n, nil
+		})
+		must(st.T, err)
+	}
+}
+
+func postgresURL(*testing.T) string { panic(errors.New("not yet")) }
