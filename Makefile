@@ -23,8 +23,21 @@ build: ## build bin/evictgate
 export IMAGE ?= evictgate:dev
 
 .PHONY: image
-image: build ## build the image $(IMAGE) with buildah, podman or docker, and bin/image, an OCI layout of it
+image: sbom notices ## build the image $(IMAGE) with buildah, podman or docker, and bin/image, an OCI layout of it
 	@test/image/build.sh
+
+.PHONY: sbom
+sbom: build ## write what bin/evictgate is made of to bin/evictgate.spdx.json (SPDX 2.3)
+	cd test/release && $(GO) run . sbom ../../bin/evictgate >../../bin/sbom.new && mv ../../bin/sbom.new ../../bin/evictgate.spdx.json
+
+.PHONY: notices
+notices: ## write the licences of all that is linked to bin/THIRD-PARTY-NOTICES
+	@mkdir -p bin
+	cd test/release && $(GO) run . notices >../../bin/notices.new && mv ../../bin/notices.new ../../bin/THIRD-PARTY-NOTICES
+
+.PHONY: vuln
+vuln: ## look for known vulnerabilities in the code that is called; says so when the database cannot be read
+	@test/vuln.sh
 
 .PHONY: run
 run: build ## serve the library over a sample cluster and show its answers; no Kubernetes needed
@@ -55,7 +68,7 @@ certmanager: ## build cert-manager's controllers, which tests have issue certifi
 	@test/certmanager/build.sh
 
 .PHONY: programs
-programs: ## install PostgreSQL and Chromium, which tests start, or say what is skipped without them
+programs: ## install PostgreSQL, Chromium, buildah and iproute2, which tests start, or say what is skipped without them
 	@test/install.sh
 
 # The race detector needs a C compiler; without one the same tests run without it.
@@ -64,8 +77,10 @@ RACE := $(if $(shell command -v $${CC:-gcc} 2>/dev/null),CGO_ENABLED=1 $(GO) tes
 .PHONY: test
 test: build controlplane descheduler opa promtool certmanager programs ## run all tests, those on a real control plane included
 	$(if $(findstring -race,$(RACE)),,@echo "no C compiler found: the tests run without the race detector; install gcc to have it")
+	$(if $(shell test/image/build.sh which),@$(MAKE) --no-print-directory image,@echo "no image builder: the tests of the image are skipped")
 	$(GO) test -timeout 20m ./cmd/... ./test/...
 	cd test/opa && $(GO) test ./...
+	cd test/release && $(GO) test ./...
 	$(RACE) -timeout 20m ./policies/... ./webhook/... ./certs/...
 	cd test/browser && $(GO) test -timeout 20m ./...
 
@@ -101,7 +116,7 @@ generate: ## regenerate what is derived from the code
 	$(GO) test ./cmd/evictgate -run 'TestReference|TestManifestRules' -update
 
 .PHONY: verify
-verify: ## formatting, vet, lint, generated files and go.mod are as they should be
+verify: ## formatting, vet, lint, licences, generated files and go.mod are as they should be
 	test/verify.sh
 
 .PHONY: clean

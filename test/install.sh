@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs the programs that tests start beside our own: PostgreSQL and Chromium. As root on Debian it asks
-# apt-get; elsewhere it says what to install, and which tests are skipped without it. With CI=true it fails
-# then.
+# Installs the programs that tests start beside our own: PostgreSQL, Chromium, buildah and iproute2. As root
+# on Debian it asks apt-get; elsewhere it says what to install, and which tests are skipped without it. With CI=true
+# it fails then.
 set -euo pipefail
 
 has_postgresql() {
@@ -10,10 +10,18 @@ has_postgresql() {
 has_chromium() {
   command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null
 }
+has_builder() {
+  [ -n "$("$(dirname "${BASH_SOURCE[0]}")/image/build.sh" which)" ]
+}
+has_iproute2() {
+  command -v ip >/dev/null || [ -x /sbin/ip ]
+}
 
 missing=()
 has_postgresql || missing+=(postgresql)
 has_chromium || missing+=(chromium fonts-dejavu-core)
+has_builder || missing+=(buildah)
+has_iproute2 || missing+=(iproute2)
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
@@ -28,4 +36,6 @@ fi
 failed=0
 has_postgresql || { failed=1; echo "PostgreSQL is missing: install postgresql; without it the tests of the store on PostgreSQL are skipped" >&2; }
 has_chromium || { failed=1; echo "Chromium is missing: install chromium; without it the tests of the page in a browser are skipped" >&2; }
+has_builder || { failed=1; echo "no image builder is here: install buildah; without it the tests of the image are skipped" >&2; }
+has_iproute2 || { failed=1; echo "ip is missing: install iproute2; without it the tests on nodes of their own are skipped" >&2; }
 [ "${CI:-}" != true ] || exit "$failed"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Holds the tree to its own rules: formatting, vet, lint, generated files, go.mod. Nothing is changed;
+# Holds the tree to its own rules: formatting, vet, lint, licences, generated files, go.mod. Nothing is changed;
 # what differs is printed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -42,9 +42,14 @@ generated() {
   rm -rf "$copy"
 }
 
+# Every module that is linked, by the licence files in the module cache.
+licences() {
+  (cd test/release && CGO_ENABLED=0 go run . licences 2>&1) | { grep -v '^go: downloading ' || true; }
+}
+
 tidy() {
   local dir
-  for dir in . test/controlplane test/descheduler test/browser test/opa test/promtool test/certmanager; do
+  for dir in . test/controlplane test/descheduler test/browser test/opa test/promtool test/release; do
     # The first run downloads modules and says so, which is no finding.
     (cd "$dir" && go mod tidy -diff 2>&1) | { grep -v '^go: downloading ' || true; }
   done
@@ -53,6 +58,7 @@ tidy() {
 check formatting gofmt -l certs cmd policies test webhook
 check vet go vet ./...
 check lint lint
+check licences licences
 check generated generated
 check go.mod tidy
 exit $failed

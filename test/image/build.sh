@@ -1,22 +1,29 @@
 #!/usr/bin/env bash
 # Builds the image $IMAGE from bin/evictgate into the builder's own store, and an OCI layout of it into bin/image,
-# which tests read. Two runs on the same sources, with the same builder, give the same digest.
+# which tests read; `build.sh which` says by what. Two runs on the same sources, with the same builder, give the same digest.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 : "${IMAGE:=evictgate:dev}" "${VERSION:=devel}" "${REVISION:=}" "${SOURCE_DATE_EPOCH:=0}"
 
-builder=${BUILDER:-}
-for candidate in buildah podman docker; do
-  [ -n "$builder" ] || ! command -v "$candidate" >/dev/null || builder=$candidate
-done
-[ -n "$builder" ] || { echo "no image builder is here: install buildah (apt-get install buildah), podman or docker" >&2; exit 1; }
+# builder prints the program that can build here: $BUILDER, or the first that is there.
+builder() {
+  if [ -n "${BUILDER:-}" ]; then echo "$BUILDER"
+  elif command -v buildah >/dev/null; then echo buildah
+  elif command -v podman >/dev/null; then echo podman
+  elif command -v docker >/dev/null && docker info >/dev/null 2>&1; then echo docker
+  fi
+}
+builder=$(builder)
+[ "${1:-}" != which ] || { echo "$builder"; exit 0; }
+[ -n "$builder" ] || { echo "no image builder is here: install buildah (apt-get install buildah), podman, or docker with its daemon" >&2; exit 1; }
 
 # Modes are set here, so that neither a umask nor a checkout's bits reach the image.
 rootfs=bin/rootfs
 rm -rf "$rootfs" bin/image
 install -d -m 0755 "$rootfs" "$rootfs/licenses"
 install -m 0755 bin/evictgate "$rootfs/evictgate"
-install -m 0644 LICENSE "$rootfs/licenses/LICENSE"
+install -m 0644 LICENSE bin/THIRD-PARTY-NOTICES "$rootfs/licenses/"
+install -m 0644 bin/evictgate.spdx.json "$rootfs/evictgate.spdx.json"
 
 created=$(TZ=UTC0 printf '%(%FT%TZ)T' "$SOURCE_DATE_EPOCH")
 arguments=(--build-arg "VERSION=$VERSION" --build-arg "REVISION=$REVISION" --build-arg "CREATED=$created" --file Dockerfile --tag "$IMAGE")

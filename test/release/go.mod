@@ -1,0 +1,7 @@
+// What a release says of itself: licences, notices and the bill of materials. A module of its own, because the
+// product needs no library that knows licences.
+module github.com/evictgate/evictgate/test/release
+
+go 1.26.0
+
+require github.com/google/licensecheck v0.3.1
