@@ -3,6 +3,7 @@ package certs
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,7 +14,10 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
 )
 
@@ -25,9 +29,32 @@ const (
 	rereadFiles = 10 * time.Second
 )
 
+var errUncompared = errors.New("certificate not yet compared with the webhook configuration")
+
+// FilesOptions are the inputs of [Files].
+type FilesOptions struct {
+	// Dir holds tls.crt and tls.key, which need not be there yet.
+	Dir string
+	// Names are DNS names and addresses that a certificate must be good for,
+	// beside those that the webhook configuration calls.
+	Names []string
+	// RESTConfig reaches the API server. It is copied. [FilesRules] says what
+	// it must be allowed to do. Without it there is nobody to ask who trusts a
+	// certificate: every pair is served as soon as it is there.
+	RESTConfig *rest.Config
+	// WebhookConfiguration names the ValidatingWebhookConfiguration whose
+	// caBundle must trust a certificate. Who writes it does not matter.
+	WebhookConfiguration string
+	// Settle is as in [SelfOptions].
+	Settle time.Duration
+	// Logger receives what this source says.
+	Logger logr.Logger
+}
+
 // FileSource serves tls.crt and tls.key from a directory. It reads them again
-// when they change; while what is there cannot be read or does not fit, the
-// last good pair goes on serving.
+// when they change; while what is there cannot be read, does not fit or is not
+// trusted by the API server, the last good pair goes on serving as long as it
+// is valid.
 type FileSource struct {
 	cert, key     string
 	names         []string
@@ -37,37 +64,109 @@ type FileSource struct {
 	// watcher is nil until the files were good once: certwatcher.New insists
 	// on that.
 	watcher atomic.Pointer[certwatcher.CertWatcher]
+	changed chan struct{} // holds one token when the pair changed
+
+	// These are nil without a cluster.
+	*threshold
+	cache  cache.Cache
+	passed atomic.Pointer[tls.Certificate] // the last pair that went over the threshold
 }
 
-// Files watches dir for tls.crt and tls.key, which need not be there yet.
-// Ready demands that the certificate is good for every one of names (DNS names
-// or IP addresses).
-func Files(dir string, log logr.Logger, names ...string) *FileSource {
-	return &FileSource{
-		cert:   filepath.Join(dir, "tls.crt"),
-		key:    filepath.Join(dir, "tls.key"),
-		names:  names,
-		log:    log.WithValues("dir", dir),
-		await:  awaitFiles,
-		reread: rereadFiles,
+// Files prepares the source without calling the API server.
+func Files(o FilesOptions) (*FileSource, error) {
+	s := &FileSource{
+		cert:    filepath.Join(o.Dir, "tls.crt"),
+		key:     filepath.Join(o.Dir, "tls.key"),
+		names:   o.Names,
+		log:     o.Logger.WithValues("dir", o.Dir),
+		await:   awaitFiles,
+		reread:  rereadFiles,
+		changed: make(chan struct{}, 1),
 	}
+	if o.RESTConfig == nil {
+		return s, nil
+	}
+	if o.WebhookConfiguration == "" {
+		return nil, errors.New("prepare certificate files: no name of a ValidatingWebhookConfiguration")
+	}
+	seen := newTrust(o.WebhookConfiguration)
+	seen.names = o.Names
+	var err error
+	if s.cache, err = newCache(clocked(o.RESTConfig, seen.clock), o.WebhookConfiguration); err != nil {
+		return nil, fmt.Errorf("prepare certificate files: %w", err)
+	}
+	s.threshold = &threshold{trust: seen, settle: max(0, orDefault(o.Settle, defaultSettle)), log: s.log}
+	return s, nil
 }
 
 // Start waits for the files, then follows them until ctx ends, when it returns
 // nil. It gives up for no other reason.
 func (s *FileSource) Start(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { s.read(ctx); return nil })
+	if s.threshold != nil {
+		if err := s.trust.follow(ctx, s.cache); err != nil {
+			return fmt.Errorf("start certificate files: %w", err)
+		}
+		group.Go(func() error { return wrap("watch the webhook configuration", s.cache.Start(ctx)) })
+		group.Go(func() error { s.letPass(ctx); return nil })
+	}
+	return group.Wait()
+}
+
+// read keeps a watcher on the files.
+func (s *FileSource) read(ctx context.Context) {
 	for ctx.Err() == nil {
 		watcher := s.awaitPair(ctx)
 		if watcher == nil {
 			break
 		}
 		s.watcher.Store(watcher)
+		watcher.RegisterCallback(func(tls.Certificate) { s.tell() })
 		// It returns early if the files went away before it could watch them.
 		if err := watcher.Start(ctx); err != nil && ctx.Err() == nil {
 			s.log.Error(err, "lost sight of the certificate files, looking for them again")
 		}
 	}
-	return nil
+}
+
+func (s *FileSource) tell() {
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+// letPass brings each pair over the threshold. A pair that is replaced while it
+// waits is forgotten.
+func (s *FileSource) letPass(ctx context.Context) {
+	until := interrupts{stopped: ctx.Done(), superseded: s.changed}
+	for ctx.Err() == nil {
+		pair := s.newest()
+		if pair == nil || pair == s.passed.Load() {
+			select {
+			case <-until.stopped:
+			case <-until.superseded:
+			}
+			continue
+		}
+		s.begin()
+		if err := s.pass(until, chain(pair)...); err == nil {
+			s.passed.Store(pair)
+			s.log.Info("serving a certificate from the files", "serial", pair.Leaf.SerialNumber.String(), "notAfter", stamp(pair.Leaf.NotAfter))
+		}
+	}
+}
+
+// chain is what the API server is sent, leaf first.
+func chain(pair *tls.Certificate) []*x509.Certificate {
+	certs := []*x509.Certificate{pair.Leaf}
+	for _, raw := range pair.Certificate[1:] {
+		if cert, err := x509.ParseCertificate(raw); err == nil {
+			certs = append(certs, cert)
+		}
+	}
+	return certs
 }
 
 // awaitPair returns nil when ctx ends first. Each reason to wait is logged
@@ -98,25 +197,49 @@ func (s *FileSource) awaitPair(ctx context.Context) *certwatcher.CertWatcher {
 
 // GetCertificate is for tls.Config. It fails until the files were good once,
 // with the reason.
-func (s *FileSource) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	if watcher := s.watcher.Load(); watcher != nil {
-		return watcher.GetCertificate(hello)
+func (s *FileSource) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if pair := s.inUse(); pair != nil {
+		return pair, nil
 	}
 	return nil, s.absent()
 }
 
-// Ready is a healthz.Checker. It fails until the files were good once, and
-// later when the certificate in use is not good now for every name. Files that
-// go bad do not by themselves make a replica unready: that would take all
-// replicas out of service at once while each has a good certificate in memory.
+// inUse is the pair that went over the threshold last, as long as it is valid.
+// Where there is none, the newest is served without being trusted: that is no
+// worse than nothing, and shows whoever looks what is there.
+func (s *FileSource) inUse() *tls.Certificate {
+	newest := s.newest()
+	if s.threshold == nil {
+		return newest
+	}
+	passed := s.passed.Load()
+	if passed != nil && validity(passed.Leaf, s.trust.clock.now()) == nil {
+		return passed
+	}
+	return newest
+}
+
+// newest is the pair that was read last; nil if there was none yet.
+func (s *FileSource) newest() *tls.Certificate {
+	watcher := s.watcher.Load()
+	if watcher == nil {
+		return nil
+	}
+	pair, _ := watcher.GetCertificate(nil) // never fails
+	return pair
+}
+
+// Ready is a healthz.Checker. It fails until the files were good once and the
+// API server trusts them, and later when the certificate in use is not good now
+// for every name, or not trusted any more. Files that go bad do not by
+// themselves make a replica unready: that would take all replicas out of
+// service at once while each has a good certificate in memory.
 func (s *FileSource) Ready(*http.Request) error {
-	cert, err := s.GetCertificate(nil)
-	if err != nil {
-		return err
+	pair := s.inUse()
+	if pair == nil {
+		return s.absent()
 	}
-	if err = validity(cert.Leaf, time.Now()); err == nil {
-		err = covers(cert.Leaf, s.names...)
-	}
+	err := s.judge(pair)
 	if err == nil {
 		return nil
 	}
@@ -125,6 +248,26 @@ func (s *FileSource) Ready(*http.Request) error {
 		return fmt.Errorf("%w; and it cannot be replaced: %w", err, now)
 	}
 	return err
+}
+
+// judge says what is wrong with the pair in use.
+func (s *FileSource) judge(pair *tls.Certificate) error {
+	if s.threshold == nil {
+		if err := validity(pair.Leaf, time.Now()); err != nil {
+			return err
+		}
+		return covers(pair.Leaf, s.names...)
+	}
+	if err := s.trust.check(pair.Leaf, chain(pair)[1:]...); err != nil {
+		return err
+	}
+	if s.passed.Load() != nil {
+		return nil
+	}
+	if err := s.held(); err != nil { // trusted, but it has to settle
+		return err
+	}
+	return errUncompared
 }
 
 // absent is why there is no pair in memory.
@@ -139,7 +282,7 @@ func (s *FileSource) absent() error {
 func (s *FileSource) readable() error {
 	for _, path := range []string{s.cert, s.key} {
 		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("certificate file %s missing: mount the issued Secret there", path)
+			return fmt.Errorf("certificate file %s missing: mount the Secret there that holds the issued certificate", path)
 		}
 	}
 	if _, err := tls.LoadX509KeyPair(s.cert, s.key); err != nil {

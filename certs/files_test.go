@@ -43,7 +43,10 @@ func (p pair) writeTo(t *testing.T, dir string) {
 // startFiles runs a source that looks more often than a real one.
 func startFiles(t *testing.T, dir string, names ...string) *FileSource {
 	t.Helper()
-	s := Files(dir, testr.New(t), names...)
+	s, err := Files(FilesOptions{Dir: dir, Names: names, Logger: testr.New(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
 	s.await, s.reread = 10*time.Millisecond, 50*time.Millisecond
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

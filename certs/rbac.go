@@ -22,11 +22,17 @@ func SelfRules(secretName, webhookConfiguration string) (namespaced, cluster []r
 		Resources: []string{"secrets"},
 		Verbs:     []string{"create"},
 	}}
-	cluster = []rbacv1.PolicyRule{{
+	cluster = FilesRules(webhookConfiguration)
+	cluster[0].Verbs = append(cluster[0].Verbs, "patch")
+	return namespaced, cluster
+}
+
+// FilesRules are the rules that [Files] needs in a cluster, for a ClusterRole.
+func FilesRules(webhookConfiguration string) []rbacv1.PolicyRule {
+	return []rbacv1.PolicyRule{{
 		APIGroups:     []string{admissionv1.GroupName},
 		Resources:     []string{"validatingwebhookconfigurations"},
 		ResourceNames: []string{webhookConfiguration},
-		Verbs:         []string{"get", "list", "watch", "patch"},
+		Verbs:         []string{"get", "list", "watch"},
 	}}
-	return namespaced, cluster
 }

@@ -16,13 +16,9 @@ import (
 	"golang.org/x/sync/errgroup"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
-	toolscache "k8s.io/client-go/tools/cache"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -95,28 +91,17 @@ func Self(o SelfOptions) (*SelfSource, error) {
 	if err := o.complete(); err != nil {
 		return nil, fmt.Errorf("prepare own certificate: %w", err)
 	}
-	theirs := new(clock)
-	cfg := rest.CopyConfig(o.RESTConfig)
-	cfg.UserAgent = owner
-	cfg.Wrap(theirs.observe)
-
-	secret := types.NamespacedName{Namespace: o.SecretNamespace, Name: o.SecretName}
-	manager, err := newManager(cfg, secret, o)
+	seen := newTrust(o.WebhookConfiguration)
+	seen.secret = types.NamespacedName{Namespace: o.SecretNamespace, Name: o.SecretName}
+	cfg := clocked(o.RESTConfig, seen.clock)
+	manager, err := newManager(cfg, seen.secret, o)
 	if err != nil {
 		return nil, fmt.Errorf("prepare own certificate: %w", err)
 	}
-	seen := &trust{
-		configuration: o.WebhookConfiguration,
-		secret:        secret,
-		clock:         theirs,
-		changed:       make(chan struct{}, 1),
-	}
 	held := &gate{
 		Authority: newAuthority(cfg, o),
-		trust:     seen,
+		threshold: &threshold{trust: seen, settle: max(0, o.Settle), log: o.Logger},
 		ips:       o.IPs,
-		settle:    max(0, o.Settle),
-		log:       o.Logger,
 		stopped:   make(chan struct{}),
 	}
 	return &SelfSource{
@@ -170,13 +155,10 @@ func newAuthority(cfg *rest.Config, o SelfOptions) *authority.DynamicAuthority {
 // newManager makes a manager of our own, so that its cache can be limited to
 // two objects whatever the caller's manager caches.
 func newManager(cfg *rest.Config, secret types.NamespacedName, o SelfOptions) (ctrl.Manager, error) {
-	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, admissionv1.AddToScheme} {
-		if err := add(scheme); err != nil {
-			return nil, err
-		}
+	scheme, err := newScheme()
+	if err != nil {
+		return nil, err
 	}
-	named := func(name string) fields.Selector { return fields.OneTermEqualSelector(metav1.ObjectNameField, name) }
 	// Replicas in one process, as in tests, would clash on the controller's name.
 	skipNames := true
 	return ctrl.NewManager(cfg, ctrl.Options{
@@ -195,15 +177,6 @@ func newManager(cfg *rest.Config, secret types.NamespacedName, o SelfOptions) (c
 		// data live: a second cache could still hold the old CA.
 		Client: client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Secret{}}}},
 	})
-}
-
-// staticMapper knows the only two kinds in use, which saves discovery: a
-// process can start while the API server is away.
-func staticMapper(*rest.Config, *http.Client) (meta.RESTMapper, error) {
-	mapper := meta.NewDefaultRESTMapper(nil)
-	mapper.Add(corev1.SchemeGroupVersion.WithKind("Secret"), meta.RESTScopeNamespace)
-	mapper.Add(admissionv1.SchemeGroupVersion.WithKind("ValidatingWebhookConfiguration"), meta.RESTScopeRoot)
-	return mapper, nil
 }
 
 // Start runs the source until ctx ends, when it returns nil; GetCertificate
@@ -235,26 +208,14 @@ func (s *SelfSource) register(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("register cainjector: %w", err)
 	}
-	watched, err := s.watch(ctx, &admissionv1.ValidatingWebhookConfiguration{}, s.trust.configurations())
-	if err != nil {
+	seen := s.manager.GetCache()
+	if err := s.trust.follow(ctx, seen); err != nil {
 		return err
 	}
-	s.trust.setSynced(watched.HasSynced)
-
 	secret := &metav1.PartialObjectMetadata{}
 	secret.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
-	_, err = s.watch(ctx, secret, s.trust.secrets())
+	_, err = watch(ctx, seen, secret, s.trust.secrets())
 	return err
-}
-
-func (s *SelfSource) watch(
-	ctx context.Context, obj client.Object, to toolscache.ResourceEventHandler,
-) (toolscache.ResourceEventHandlerRegistration, error) {
-	informer, err := s.manager.GetCache().GetInformer(ctx, obj, cache.BlockUntilSynced(false))
-	if err != nil {
-		return nil, fmt.Errorf("watch %T: %w", obj, err)
-	}
-	return informer.AddEventHandler(to)
 }
 
 // GetCertificate is for tls.Config. It fails until there is a leaf that the
@@ -268,7 +229,10 @@ func (s *SelfSource) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificat
 // configuration as last seen; its error names the object and the cure.
 func (s *SelfSource) Ready(*http.Request) error {
 	if !s.leaf.Healthy() {
-		return s.gate.held()
+		if err := s.gate.held(); err != nil {
+			return err
+		}
+		return s.trust.noSecret()
 	}
 	cert, err := s.leaf.GetCertificate(nil)
 	if err != nil {

@@ -3,6 +3,7 @@ package certs
 import (
 	"bytes"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net/url"
 	"sync"
@@ -15,11 +16,12 @@ import (
 	toolscache "k8s.io/client-go/tools/cache"
 )
 
-// trust answers whether the API server would accept a leaf, from the webhook
-// configuration as last seen by watch.
+// trust answers whether the API server would accept a certificate, from the
+// webhook configuration as last seen by watch.
 type trust struct {
 	configuration string
-	secret        types.NamespacedName
+	secret        types.NamespacedName // of our own CA; without one the CA is somebody else's
+	names         []string             // demanded beside those the configuration calls
 	clock         *clock
 	changed       chan struct{} // holds one token when what is seen changed
 
@@ -30,36 +32,48 @@ type trust struct {
 	bundleAt   time.Time                                   // when a caBundle last changed before our eyes
 }
 
+// newTrust has seen nothing yet.
+func newTrust(configuration string) *trust {
+	return &trust{configuration: configuration, clock: new(clock), changed: make(chan struct{}, 1)}
+}
+
 // check returns nil when the API server, calling any of the configuration's
-// webhooks, would accept leaf now. Else it says what is wrong and what to do.
-func (t *trust) check(leaf *x509.Certificate) error {
+// webhooks, would accept leaf, sent with the intermediates, now. Else it says
+// what is wrong and what to do.
+func (t *trust) check(leaf *x509.Certificate, intermediates ...*x509.Certificate) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
 	case t.seen == nil && (t.synced == nil || !t.synced()):
 		return fmt.Errorf("%s not yet read: the API server must answer and allow get, list and watch on it", t.subject())
 	case t.seen == nil:
-		return fmt.Errorf("%s does not exist: create it with annotation %s", t.subject(), t.annotation())
+		return fmt.Errorf("%s does not exist: create it with annotation %s", t.subject(), t.wanted())
 	case len(t.seen.Webhooks) == 0:
 		return fmt.Errorf("%s has no webhooks: apply it again", t.subject())
 	}
 	for i := range t.seen.Webhooks {
-		if err := t.accepts(&t.seen.Webhooks[i], leaf); err != nil {
+		if err := t.accepts(&t.seen.Webhooks[i], leaf, intermediates); err != nil {
 			return err
 		}
 	}
-	return nil
+	return covers(leaf, t.names...)
 }
 
 // accepts does for one webhook what the API server does on a call: chain,
 // name, time.
-func (t *trust) accepts(hook *admissionv1.ValidatingWebhook, leaf *x509.Certificate) error {
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(hook.ClientConfig.CABundle)
-	// At the end of its life leaf and CA are both valid, whoever's clock they
-	// were made by; time is judged below, where it can be named.
-	chains, err := leaf.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: leaf.NotAfter})
-	if err != nil {
+func (t *trust) accepts(hook *admissionv1.ValidatingWebhook, leaf *x509.Certificate, intermediates []*x509.Certificate) error {
+	o := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool()}
+	o.Roots.AppendCertsFromPEM(hook.ClientConfig.CABundle)
+	for _, cert := range intermediates {
+		o.Intermediates.AddCert(cert)
+	}
+	chain, err := chainOf(leaf, o, t.clock.now())
+	switch {
+	case incompatible(err):
+		return errors.New("certificate may not be used by a server: issue it with the usage server auth")
+	case err != nil && t.foreign():
+		return t.notInjected(hook, leaf)
+	case err != nil:
 		return t.untrusted(hook.Name)
 	}
 	if name := serverName(hook.ClientConfig); name != "" {
@@ -67,7 +81,7 @@ func (t *trust) accepts(hook *admissionv1.ValidatingWebhook, leaf *x509.Certific
 			return fmt.Errorf("webhook %s of %s: %w", hook.Name, t.subject(), err)
 		}
 	}
-	for _, cert := range chains[0] {
+	for _, cert := range chain {
 		if err := validity(cert, t.clock.now()); err != nil {
 			return t.clocked(err)
 		}
@@ -75,15 +89,66 @@ func (t *trust) accepts(hook *admissionv1.ValidatingWebhook, leaf *x509.Certific
 	return nil
 }
 
+// chainOf is a chain to a root that is good now, or else one that is good at
+// either end of the leaf's life: validity then says which part of it is out of
+// time. At the end leaf and CA are both valid whoever's clock they were made
+// by; but an issuer may let a leaf outlive its CA.
+func chainOf(leaf *x509.Certificate, o x509.VerifyOptions, now time.Time) ([]*x509.Certificate, error) {
+	var chains [][]*x509.Certificate
+	var err error
+	for _, o.CurrentTime = range []time.Time{now, leaf.NotAfter, leaf.NotBefore} {
+		if chains, err = leaf.Verify(o); err == nil {
+			return chains[0], nil
+		}
+	}
+	return nil, err
+}
+
+func incompatible(err error) bool {
+	var invalid x509.CertificateInvalidError
+	return errors.As(err, &invalid) && invalid.Reason == x509.IncompatibleUsage
+}
+
+// foreign says that the CA is not our own.
+func (t *trust) foreign() bool { return t.secret.Name == "" }
+
+// notInjected says that a caBundle lacks the CA of a leaf from elsewhere, and
+// what is to bring it there.
+func (t *trust) notInjected(hook *admissionv1.ValidatingWebhook, leaf *x509.Certificate) error {
+	lack := "is empty"
+	if len(hook.ClientConfig.CABundle) > 0 {
+		lack = fmt.Sprintf("does not contain the CA that issued the certificate (%s)", leaf.Issuer)
+	}
+	return fmt.Errorf("caBundle of webhook %s in %s %s: %s", hook.Name, t.subject(), lack, t.injector())
+}
+
+// injector asks the annotations in cainjector's own order.
+// https://github.com/cert-manager/cert-manager/blob/v1.21.2/pkg/controller/cainjector/setup.go
+func (t *trust) injector() string {
+	notes := t.seen.Annotations
+	if from, ok := notes[cmapi.WantInjectFromSecretAnnotation]; ok {
+		return fmt.Sprintf("cert-manager's cainjector must run and take it from Secret %s, as annotation %s says; the Secret must hold it as ca.crt and carry annotation %s=true",
+			from, cmapi.WantInjectFromSecretAnnotation, cmapi.AllowsInjectionFromSecretAnnotation)
+	}
+	if from, ok := notes[cmapi.WantInjectAnnotation]; ok {
+		return fmt.Sprintf("cert-manager's cainjector must run and take it from Certificate %s, as annotation %s says; its Secret must be the one that is mounted",
+			from, cmapi.WantInjectAnnotation)
+	}
+	if notes[cmapi.WantInjectAPIServerCAAnnotation] == "true" {
+		return fmt.Sprintf("annotation %s brings the API server's CA there: replace it by %s", cmapi.WantInjectAPIServerCAAnnotation, t.wanted())
+	}
+	return fmt.Sprintf("add annotation %s for cert-manager's cainjector, or write the CA there", t.wanted())
+}
+
 // untrusted says why the caBundle lacks our CA.
 func (t *trust) untrusted(webhook string) error {
 	notes := t.seen.Annotations
 	switch from, ok := notes[cmapi.WantInjectFromSecretAnnotation]; {
 	case !ok:
-		return fmt.Errorf("%s lacks annotation %s: add it, so that our CA is written to its caBundle", t.subject(), t.annotation())
+		return fmt.Errorf("%s lacks annotation %s: add it, so that our CA is written to its caBundle", t.subject(), t.wanted())
 	case from != t.secret.String():
 		return fmt.Errorf("%s takes its caBundle from Secret %s, but our CA is in Secret %s: set annotation %s",
-			t.subject(), from, t.secret, t.annotation())
+			t.subject(), from, t.secret, t.wanted())
 	case t.seenSecret != nil && t.seenSecret.Annotations[cmapi.AllowsInjectionFromSecretAnnotation] != "true":
 		return fmt.Errorf("Secret %s lacks annotation %s=true: add it, or delete the Secret and it is made anew",
 			t.secret, cmapi.AllowsInjectionFromSecretAnnotation)
@@ -105,7 +170,11 @@ func (t *trust) noSecret() error {
 
 func (t *trust) subject() string { return "ValidatingWebhookConfiguration " + t.configuration }
 
-func (t *trust) annotation() string {
+// wanted is the annotation that the configuration should carry.
+func (t *trust) wanted() string {
+	if t.foreign() {
+		return cmapi.WantInjectAnnotation + "=NAMESPACE/CERTIFICATE"
+	}
 	return fmt.Sprintf("%s=%s", cmapi.WantInjectFromSecretAnnotation, t.secret)
 }
 

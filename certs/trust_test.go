@@ -12,14 +12,12 @@ import (
 
 const testSecret = "gate-ns/gate-ca"
 
-func newTrust() *trust {
-	return &trust{
-		configuration: "gate",
-		secret:        types.NamespacedName{Namespace: "gate-ns", Name: "gate-ca"},
-		clock:         new(clock),
-		changed:       make(chan struct{}, 1),
-		synced:        func() bool { return true },
-	}
+// ownTrust is that of the self mode, once the API server has answered.
+func ownTrust() *trust {
+	t := newTrust("gate")
+	t.secret = types.NamespacedName{Namespace: "gate-ns", Name: "gate-ca"}
+	t.synced = func() bool { return true }
+	return t
 }
 
 // configuration has one webhook by URL on localhost for each bundle.
@@ -92,7 +90,7 @@ func TestTrust(t *testing.T) {
 				c.from = now
 			}
 			leaf, _ := ca.leaf(t, c.from, c.names...)
-			tr := newTrust()
+			tr := ownTrust()
 			tr.clock.ahead.Store(int64(c.ahead))
 			tr.seen, tr.seenSecret = c.seen, c.secret
 			says(t, tr.check(leaf), c.want...)
@@ -102,7 +100,7 @@ func TestTrust(t *testing.T) {
 
 func TestTrustBeforeTheFirstAnswer(t *testing.T) {
 	leaf, _ := newIssuer(t, "ca").leaf(t, time.Now())
-	tr := newTrust()
+	tr := ownTrust()
 	tr.synced = func() bool { return false }
 	says(t, tr.check(leaf), "ValidatingWebhookConfiguration gate not yet read: the API server must answer")
 }
@@ -129,7 +127,7 @@ func TestTrustDatesTheCABundle(t *testing.T) {
 		}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tr := newTrust()
+			tr := ownTrust()
 			c.events(tr)
 			if news := !tr.since().IsZero(); news != c.news {
 				t.Errorf("dated as news: %t, want %t", news, c.news)

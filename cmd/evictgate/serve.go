@@ -101,8 +101,8 @@ with --upload-url sent on; decisions wait for neither.`,
 	flags.StringVar(&f.certDir, "cert-dir", "", "directory with tls.crt and tls.key, for --certs=files")
 	flags.StringVar(&f.certNamespace, "cert-namespace", "", "namespace of the CA's Secret; default: the pod's own")
 	flags.StringVar(&f.certSecret, "cert-secret", "evictgate-ca", "name of the CA's Secret")
-	flags.StringVar(&f.webhookConfiguration, "webhook-configuration", "evictgate", "name of the ValidatingWebhookConfiguration whose caBundle is kept")
-	flags.StringSliceVar(&f.dnsNames, "dns-names", nil, "names and addresses the API server calls us by; default: evictgate.<cert-namespace>.svc")
+	flags.StringVar(&f.webhookConfiguration, "webhook-configuration", "evictgate", "name of the ValidatingWebhookConfiguration whose caBundle is kept, or with --certs=files must trust the certificate")
+	flags.StringSliceVar(&f.dnsNames, "dns-names", nil, "names and addresses the API server calls us by; default: evictgate.<cert-namespace>.svc, with --certs=files what the webhook configuration says")
 	flags.StringVar(&f.caOut, "ca-out", "", "with --snapshot: write the throwaway CA to this file, for local clients")
 	flags.DurationVar(&f.caDuration, "ca-duration", 365*24*time.Hour, "life of the own CA; it is renewed after two thirds of it")
 	flags.DurationVar(&f.leafDuration, "leaf-duration", 7*24*time.Hour, "life of the own serving certificate; it is renewed after two thirds of it")
@@ -315,12 +315,14 @@ func certificates(f serveFlags, config *rest.Config, log *slog.Logger) (webhook.
 	if namespace == "" {
 		namespace = ownNamespace()
 	}
+	if f.certs == "files" {
+		return certs.Files(certs.FilesOptions{
+			Dir: f.certDir, Names: f.dnsNames, RESTConfig: config, WebhookConfiguration: f.webhookConfiguration, Logger: logger,
+		})
+	}
 	names := f.dnsNames
 	if len(names) == 0 && namespace != "" {
 		names = []string{"evictgate." + namespace + ".svc"}
-	}
-	if f.certs == "files" {
-		return certs.Files(f.certDir, logger, names...), nil
 	}
 	hosts, ips := splitNames(names)
 	if config == nil {
