@@ -178,7 +178,7 @@ func TestTheCertificateTellsWhenItEnds(t *testing.T) {
 
 // BenchmarkReview is a review from its bytes to its answer. Compare "off" with the commit before a change.
 func BenchmarkReview(b *testing.B) {
-	body := review("web-7d4b9c6f5-2xk8p", nil)
+	body := review("api-7d4b9c6f5-4c8tr", nil)
 	for _, c := range []struct {
 		name   string
 		sample float64
