@@ -23,6 +23,7 @@ type AuditEvent struct {
 		Groups   []string `json:"groups"`
 	} `json:"user"`
 	ObjectRef struct {
+		APIGroup    string `json:"apiGroup"`
 		Resource    string `json:"resource"`
 		Namespace   string `json:"namespace"`
 		Name        string `json:"name"`

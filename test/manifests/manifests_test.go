@@ -16,6 +16,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 
 	"github.com/evictgate/evictgate/test/kube"
 )
@@ -36,6 +38,11 @@ func start(t *testing.T, o kube.Options) *kube.ControlPlane {
 	plane, err := kube.Start(ctx, o)
 	check(t, err)
 	t.Cleanup(func() { check(t, plane.Stop()) })
+	// Refusals carry warnings, which client-go would print.
+	quiet := *plane.Config
+	quiet.WarningHandler = rest.NoWarnings{}
+	plane.Client, err = kubernetes.NewForConfig(&quiet)
+	check(t, err)
 	return plane
 }
 
@@ -120,4 +127,17 @@ func (e *commandError) Unwrap() error { return e.err }
 
 func namespaceNamed(name string) *corev1.Namespace {
 	return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
+}
+
+// overlay writes a kustomization of a user's own; CONFIG stands for config/.
+func overlay(t *testing.T, text string) string {
+	t.Helper()
+	dir := t.TempDir()
+	root, err := filepath.Abs(config(""))
+	check(t, err)
+	relative, err := filepath.Rel(dir, root) // kustomize takes no absolute paths
+	check(t, err)
+	header := "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
+	check(t, os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(header+strings.ReplaceAll(text, "CONFIG", relative)+"\n"), 0o600))
+	return dir
 }
