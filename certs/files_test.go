@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr/testr"
+	"k8s.io/client-go/rest"
 )
 
 // pair is a certificate with its key as files hold them.
@@ -289,4 +290,129 @@ func TestFilesExpireInUse(t *testing.T) {
 	says(t, s.Ready(nil), "tls.crt: certificate expired at ", "and it cannot be replaced: certificate file ", "tls.key missing")
 	newPair(t, ca, time.Now()).writeTo(t, dir)
 	eventually(t, "ready again", func() bool { return s.Ready(nil) == nil })
+}
+
+// startTrusted runs a source whose webhook configuration the test changes.
+func startTrusted(t *testing.T, dir string, settle time.Duration) *FileSource {
+	t.Helper()
+	s, err := Files(FilesOptions{
+		Dir: dir, Logger: testr.New(t), Settle: settle,
+		RESTConfig: &rest.Config{Host: "https://nobody.invalid"}, WebhookConfiguration: "gate",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.trust.synced = func() bool { return true }
+	s.await, s.reread = 10*time.Millisecond, 50*time.Millisecond
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { s.read(ctx) })
+	running.Go(func() { s.letPass(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		running.Wait()
+	})
+	return s
+}
+
+func (s *FileSource) bundle(first bool, cas ...issuer) {
+	var pem []byte
+	for _, ca := range cas {
+		pem = append(pem, ca.pem()...)
+	}
+	s.trust.setConfiguration(configuration("", pem), first)
+}
+
+func (s *FileSource) serves(p pair) bool {
+	cert, err := s.GetCertificate(nil)
+	return err == nil && cert.Leaf.SerialNumber.Cmp(p.serial) == 0
+}
+
+func TestFilesWaitForTheCABundle(t *testing.T) {
+	const settle, moment = 300 * time.Millisecond, 150 * time.Millisecond
+	a, b := newIssuer(t, "a"), newIssuer(t, "b")
+	for name, run := range map[string]func(t *testing.T, dir string, s *FileSource){
+		"a new CA waits for the caBundle, and settles": func(t *testing.T, dir string, s *FileSource) {
+			old, next := newPair(t, a, time.Now()), newPair(t, b, time.Now())
+			s.bundle(true, a)
+			project(t, dir, old)
+			eventually(t, "ready", func() bool { return s.Ready(nil) == nil })
+			project(t, dir, next)
+			time.Sleep(settle + moment)
+			if !s.serves(old) || s.Ready(nil) != nil {
+				t.Errorf("the old pair does not serve on: %v", s.Ready(nil))
+			}
+			began := time.Now()
+			s.bundle(false, a, b)
+			eventually(t, "the new pair", func() bool { return s.serves(next) })
+			if took := time.Since(began); took < settle {
+				t.Errorf("served %s after the caBundle changed, before it settled", took)
+			}
+			says(t, s.Ready(nil))
+		},
+		"a caBundle that came first lets the pair pass": func(t *testing.T, dir string, s *FileSource) {
+			old, next := newPair(t, a, time.Now()), newPair(t, b, time.Now().Add(-time.Minute))
+			s.bundle(true, a)
+			project(t, dir, old)
+			eventually(t, "ready", func() bool { return s.Ready(nil) == nil })
+			s.bundle(false, a, b)
+			time.Sleep(settle)
+			project(t, dir, next)
+			eventually(t, "the new pair", func() bool { return s.serves(next) })
+		},
+		"a pair that is replaced while it waits is never served": func(t *testing.T, dir string, s *FileSource) {
+			first, wrong, good := newPair(t, a, time.Now()), newPair(t, b, time.Now()), newPair(t, a, time.Now())
+			s.bundle(true, a)
+			project(t, dir, first)
+			eventually(t, "ready", func() bool { return s.Ready(nil) == nil })
+			project(t, dir, wrong)
+			time.Sleep(moment)
+			project(t, dir, good)
+			eventually(t, "the good pair", func() bool {
+				if s.serves(wrong) {
+					t.Error("the untrusted pair was served")
+				}
+				return s.serves(good)
+			})
+		},
+		"the first pair of all is shown, but not ready, until it is trusted": func(t *testing.T, dir string, s *FileSource) {
+			p := newPair(t, a, time.Now())
+			project(t, dir, p)
+			eventually(t, "the pair", func() bool { return s.serves(p) })
+			says(t, s.Ready(nil), "tls.crt: ValidatingWebhookConfiguration gate does not exist")
+			s.bundle(true, b)
+			says(t, s.Ready(nil), "tls.crt: caBundle of webhook first.example", "does not contain the CA that issued the certificate (CN=a)")
+			s.bundle(false, b, a)
+			time.Sleep(moment)
+			says(t, s.Ready(nil), "tls.crt: certificate or caBundle are new: waiting until ")
+			eventually(t, "ready", func() bool { return s.Ready(nil) == nil })
+		},
+		"an old pair that expired makes way for one that is not trusted": func(t *testing.T, dir string, s *FileSource) {
+			old, next := newPair(t, a, time.Now().Add(2*time.Second-time.Hour)), newPair(t, b, time.Now())
+			s.bundle(true, a)
+			project(t, dir, old)
+			eventually(t, "the old pair", func() bool { return s.passed.Load() != nil })
+			project(t, dir, next)
+			eventually(t, "the new pair", func() bool { return s.serves(next) })
+			says(t, s.Ready(nil), "does not contain the CA that issued the certificate (CN=b)")
+		},
+		"a caBundle that lost our CA is said": func(t *testing.T, dir string, s *FileSource) {
+			s.bundle(true, a)
+			project(t, dir, newPair(t, a, time.Now()))
+			eventually(t, "ready", func() bool { return s.Ready(nil) == nil })
+			s.bundle(false, b)
+			says(t, s.Ready(nil), "tls.crt: caBundle of webhook first.example")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			run(t, dir, startTrusted(t, dir, settle))
+		})
+	}
+}
+
+func TestFilesNeedAConfigurationsName(t *testing.T) {
+	_, err := Files(FilesOptions{RESTConfig: &rest.Config{}})
+	says(t, err, "prepare certificate files: no name of a ValidatingWebhookConfiguration")
 }

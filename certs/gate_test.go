@@ -168,6 +168,13 @@ func TestGate(t *testing.T) {
 			g.after(time.Second, func() { g.inner.rotate(b) })
 			g.signs(t, b, 2*time.Second)
 		},
+		"a new CA that replaces the old one in the caBundle need not settle": func(t *testing.T, g *gated, a, b issuer) {
+			g.bundle(true, a)
+			g.signs(t, a, 0)
+			g.inner.rotate(b)
+			g.after(30*time.Second, func() { g.bundle(false, b) })
+			g.signs(t, b, 30*time.Second)
+		},
 		"an API server with a late clock is waited for": func(t *testing.T, g *gated, a, _ issuer) {
 			g.bundle(true, a)
 			g.trust.clock.ahead.Store(int64(20 * time.Second))

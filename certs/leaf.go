@@ -9,13 +9,17 @@ import (
 
 // validity says whether cert can be used at now, naming both times if not.
 func validity(cert *x509.Certificate, now time.Time) error {
+	subject := "certificate"
+	if cert.IsCA {
+		subject += " of " + cert.Subject.CommonName
+	}
 	switch {
 	case now.After(cert.NotAfter):
-		return fmt.Errorf("certificate expired at %s and it is now %s: renew it, or correct the clock",
-			stamp(cert.NotAfter), stamp(now))
+		return fmt.Errorf("%s expired at %s and it is now %s: renew it, or correct the clock",
+			subject, stamp(cert.NotAfter), stamp(now))
 	case now.Before(cert.NotBefore):
-		return fmt.Errorf("certificate is not valid before %s and it is now %s: wait, or correct the clock",
-			stamp(cert.NotBefore), stamp(now))
+		return fmt.Errorf("%s is not valid before %s and it is now %s: wait, or correct the clock",
+			subject, stamp(cert.NotBefore), stamp(now))
 	}
 	return nil
 }

@@ -226,8 +226,13 @@ func (r *replica) ready(t *testing.T) time.Duration {
 // notReady waits until Ready fails with an error holding fragment.
 func (r *replica) notReady(t *testing.T, fragment string) {
 	t.Helper()
+	saying(t, r, fragment)
+}
+
+func saying(t *testing.T, source interface{ Ready(*http.Request) error }, fragment string) {
+	t.Helper()
 	wait(t, "an error about "+fragment, func() error {
-		if err := r.Ready(nil); err == nil || !strings.Contains(err.Error(), fragment) {
+		if err := source.Ready(nil); err == nil || !strings.Contains(err.Error(), fragment) {
 			return fmt.Errorf("Ready says %w", err)
 		}
 		return nil
@@ -402,7 +407,7 @@ func pipe(from net.Conn, address string) {
 	_, _ = io.Copy(from, to)
 }
 
-func TestSelf(t *testing.T) {
+func TestCluster(t *testing.T) {
 	control := startControlPlane(t)
 	for _, c := range []struct {
 		name string
@@ -415,6 +420,7 @@ func TestSelf(t *testing.T) {
 		{"replicas come and go while the CA rotates", rotateRolling},
 		{"leaves and CA renew by age without a failed call", renewByAge},
 		{"an emptied caBundle is filled again", refill},
+		{"files wait for a webhook configuration that trusts them", filesWait},
 		{"a source outlives an API server that is away", outlive},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.run(t, install(t, control)) })

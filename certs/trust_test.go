@@ -1,6 +1,8 @@
 package certs
 
 import (
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"testing"
 	"time"
 
@@ -16,6 +18,14 @@ const testSecret = "gate-ns/gate-ca"
 func ownTrust() *trust {
 	t := newTrust("gate")
 	t.secret = types.NamespacedName{Namespace: "gate-ns", Name: "gate-ca"}
+	t.synced = func() bool { return true }
+	return t
+}
+
+// foreignTrust is that of certificates from files.
+func foreignTrust(names ...string) *trust {
+	t := newTrust("gate")
+	t.names = names
 	t.synced = func() bool { return true }
 	return t
 }
@@ -96,6 +106,105 @@ func TestTrust(t *testing.T) {
 			says(t, tr.check(leaf), c.want...)
 		})
 	}
+}
+
+func TestTrustOfFiles(t *testing.T) {
+	now := time.Now()
+	ca, other := newIssuerFrom(t, "issuer-ca", now.Add(-12*time.Hour)), newIssuer(t, "other-ca")
+	annotated := func(name, value string, bundle []byte) *admissionv1.ValidatingWebhookConfiguration {
+		c := configuration("", bundle)
+		c.Annotations = map[string]string{name: value}
+		return c
+	}
+	const empty = "caBundle of webhook first.example in ValidatingWebhookConfiguration gate is empty: "
+	for name, c := range map[string]struct {
+		seen  *admissionv1.ValidatingWebhookConfiguration
+		asked []string
+		from  time.Time
+		usage x509.ExtKeyUsage
+		want  string
+	}{
+		"a bundle by hand, no annotation": {seen: configuration("", ca.pem())},
+		"an annotation that is not ours":  {seen: annotated("cert-manager.io/inject-ca-from", "x/y", append(other.pem(), ca.pem()...))},
+		"no configuration":                {want: "ValidatingWebhookConfiguration gate does not exist: create it with annotation cert-manager.io/inject-ca-from=NAMESPACE/CERTIFICATE"},
+		"an empty bundle, no annotation": {seen: configuration("", nil), want: empty +
+			"add annotation cert-manager.io/inject-ca-from=NAMESPACE/CERTIFICATE for cert-manager's cainjector, or write the CA there"},
+		"another CA by hand": {seen: configuration("", other.pem()), want: "caBundle of webhook first.example in ValidatingWebhookConfiguration gate " +
+			"does not contain the CA that issued the certificate (CN=issuer-ca): add annotation cert-manager.io/inject-ca-from="},
+		"cainjector has not come yet": {seen: annotated("cert-manager.io/inject-ca-from", "gate-ns/gate", nil), want: empty +
+			"cert-manager's cainjector must run and take it from Certificate gate-ns/gate, as annotation cert-manager.io/inject-ca-from says; its Secret must be the one that is mounted"},
+		"cainjector takes another Certificate's CA": {seen: annotated("cert-manager.io/inject-ca-from", "gate-ns/old", other.pem()),
+			want: "does not contain the CA that issued the certificate (CN=issuer-ca): cert-manager's cainjector must run and take it from Certificate gate-ns/old"},
+		"cainjector takes it from a Secret": {seen: configuration("gate-ns/tls", nil), want: empty +
+			"cert-manager's cainjector must run and take it from Secret gate-ns/tls, as annotation cert-manager.io/inject-ca-from-secret says; the Secret must hold it as ca.crt and carry annotation cert-manager.io/allow-direct-injection=true"},
+		"the API server's CA is injected": {seen: annotated("cert-manager.io/inject-apiserver-ca", "true", other.pem()),
+			want: "annotation cert-manager.io/inject-apiserver-ca brings the API server's CA there: replace it by cert-manager.io/inject-ca-from=NAMESPACE/CERTIFICATE"},
+		"not for the service that is called": {seen: byService(ca.pem()),
+			want: "webhook first.example of ValidatingWebhookConfiguration gate: certificate is for names localhost, not for gate.gate-ns.svc: issue it for every name the API server calls"},
+		"not for a name that was asked for": {seen: configuration("", ca.pem()), asked: []string{"localhost", "x.example"},
+			want: "certificate is for names localhost, not for x.example"},
+		"for clients only": {seen: configuration("", ca.pem()), usage: x509.ExtKeyUsageClientAuth,
+			want: "certificate may not be used by a server: issue it with the usage server auth"},
+		"expired":       {seen: configuration("", ca.pem()), from: now.Add(-2 * time.Hour), want: "certificate expired at " + stamp(now.Add(-time.Hour))},
+		"not valid yet": {seen: configuration("", ca.pem()), from: now.Add(time.Hour), want: "certificate is not valid before " + stamp(now.Add(time.Hour))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			template := &x509.Certificate{
+				DNSNames: []string{"localhost"}, NotBefore: now, ExtKeyUsage: []x509.ExtKeyUsage{c.usage}, // any by default
+			}
+			if !c.from.IsZero() {
+				template.NotBefore = c.from
+			}
+			template.NotAfter = template.NotBefore.Add(time.Hour)
+			leaf, _, err := sign(template, ca.cert, ca.key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tr := foreignTrust(c.asked...)
+			tr.seen = c.seen
+			err = tr.check(leaf)
+			if c.want == "" {
+				says(t, err)
+				return
+			}
+			says(t, err, c.want)
+		})
+	}
+}
+
+// An issuer may put an intermediate between, and may let a leaf outlive its CA.
+func TestTrustOfAChain(t *testing.T) {
+	now := time.Now()
+	root := newIssuerFrom(t, "root", now.Add(-23*time.Hour)) // ends in an hour
+	between, key, err := sign(&x509.Certificate{
+		Subject: pkix.Name{CommonName: "between"}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(48 * time.Hour),
+		KeyUsage: x509.KeyUsageCertSign, IsCA: true, BasicConstraintsValid: true,
+	}, root.cert, root.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, _, err := sign(&x509.Certificate{
+		DNSNames: []string{"localhost"}, NotBefore: now.Add(-time.Minute), NotAfter: now.Add(24 * time.Hour),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}, between, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr := foreignTrust()
+	tr.seen = configuration("", root.pem())
+	says(t, tr.check(leaf, between))
+	says(t, tr.check(leaf), "does not contain the CA that issued the certificate (CN=between)")
+
+	old := newIssuerFrom(t, "root", now.Add(-25*time.Hour))
+	late, _, err := sign(&x509.Certificate{
+		DNSNames: []string{"localhost"}, NotBefore: now.Add(-2 * time.Hour), NotAfter: now.Add(24 * time.Hour),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}, old.cert, old.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr.seen = configuration("", old.pem())
+	says(t, tr.check(late), "certificate of root expired at "+stamp(now.Add(-time.Hour)))
 }
 
 func TestTrustBeforeTheFirstAnswer(t *testing.T) {
