@@ -25,42 +25,53 @@ func serveFlagsOf(t *testing.T, args ...string) serveFlags {
 	return f
 }
 
-// TestManifestRules writes the roles of the manifests and of the chart, or holds them to the code. They allow
-// the library as a whole: any of its policies may be bound later, and a missing right would then hold evictions.
+// TestManifestRules writes the roles of the manifests, or holds them to the code, and the chart's copies of what is
+// generated. They allow the library as a whole: any of its policies may be bound later, and a missing right would
+// then hold evictions.
 func TestManifestRules(t *testing.T) {
+	const config, chart = "../../config/", "../../config/helm/evictgate/files/"
 	f := serveFlagsOf(t, "--policies=default", "--policies=cluster")
 	rules := f.rules(policies.EverythingNeeded())
-	for base, role := range map[string]any{
-		"../../config/rbac/cluster_role.yaml": rbacv1.ClusterRole{
-			TypeMeta:   metav1.TypeMeta{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "ClusterRole"},
-			ObjectMeta: metav1.ObjectMeta{Name: "evictgate"}, Rules: rules.Cluster,
-		},
-		"../../config/selfsigned/role.yaml": rbacv1.Role{
-			TypeMeta:   metav1.TypeMeta{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "Role"},
-			ObjectMeta: metav1.ObjectMeta{Name: "evictgate", Namespace: "evictgate"}, Rules: rules.Namespaced,
-		},
-	} {
-		raw, err := yaml.Marshal(role)
-		if err != nil {
-			t.Fatal(err)
-		}
-		hold(t, base, append([]byte("# Generated from cmd/evictgate/rbac.go by `make generate`.\n"), raw...))
-	}
-}
-
-func hold(t *testing.T, file string, want []byte) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(file, want, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := os.ReadFile(file)
+	hold(t, generated(t, rbacv1.ClusterRole{
+		TypeMeta:   metav1.TypeMeta{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "ClusterRole"},
+		ObjectMeta: metav1.ObjectMeta{Name: "evictgate"}, Rules: rules.Cluster,
+	}), config+"rbac/cluster_role.yaml", chart+"cluster_role.yaml")
+	hold(t, generated(t, rbacv1.Role{
+		TypeMeta:   metav1.TypeMeta{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "Role"},
+		ObjectMeta: metav1.ObjectMeta{Name: "evictgate", Namespace: "evictgate"}, Rules: rules.Namespaced,
+	}), config+"selfsigned/role.yaml", chart+"role.yaml")
+	const crd = "evictgate.dev_evictionpolicies.yaml"
+	definition, err := os.ReadFile(config + "crd/" + crd)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(got, want) {
-		t.Errorf("%s is not what the code says; run make generate:\n%s", file, cmp.Diff(string(want), string(got)))
+	hold(t, definition, chart+crd)
+}
+
+func generated(t *testing.T, role any) []byte {
+	t.Helper()
+	raw, err := yaml.Marshal(role)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append([]byte("# Generated from cmd/evictgate/rbac.go by `make generate`.\n"), raw...)
+}
+
+func hold(t *testing.T, want []byte, files ...string) {
+	t.Helper()
+	for _, file := range files {
+		if *update {
+			if err := os.WriteFile(file, want, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("%s is not what the code says; run make generate:\n%s", file, cmp.Diff(string(want), string(got)))
+		}
 	}
 }
 

@@ -1,0 +1,127 @@
+package manifests
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+
+	"github.com/evictgate/evictgate/test/kube"
+)
+
+const chart = "../../config/helm/evictgate"
+
+// objects are what a text of YAML holds, by what names them.
+func objects(t *testing.T, text string) map[string]*unstructured.Unstructured {
+	t.Helper()
+	found := map[string]*unstructured.Unstructured{}
+	for decoder := utilyaml.NewYAMLOrJSONDecoder(strings.NewReader(text), 4096); ; {
+		var o unstructured.Unstructured
+		err := decoder.Decode(&o.Object)
+		if errors.Is(err, io.EOF) {
+			return found
+		}
+		check(t, err)
+		if len(o.Object) == 0 {
+			continue
+		}
+		name := o.GroupVersionKind().String() + " " + o.GetNamespace() + "/" + o.GetName()
+		if found[name] != nil {
+			t.Errorf("%s is there twice", name)
+		}
+		found[name] = &o
+	}
+}
+
+// program is the path of a program that was built into bin/, or the test is skipped.
+func program(t *testing.T, name, target string) string {
+	t.Helper()
+	path, built := kube.Program(name)
+	if !built {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("%s is not built: run make %s", name, target)
+		}
+		t.Skipf("%s is not built: run make %s", name, target)
+	}
+	return path
+}
+
+// kustomize renders a directory with the kustomize of kubectl.
+func kustomize(t *testing.T, dir string) string {
+	t.Helper()
+	out, err := run(t.Context(), nil, nil, program(t, "kubectl", "controlplane"), "kustomize", dir)
+	check(t, err)
+	return out
+}
+
+// helm runs helm with a home of the test's own, and plane's kubeconfig if there is one.
+func helm(ctx context.Context, t *testing.T, plane *kube.ControlPlane, args ...string) (string, error) {
+	t.Helper()
+	home := t.TempDir()
+	env := []string{"HELM_CACHE_HOME=" + home, "HELM_CONFIG_HOME=" + home, "HELM_DATA_HOME=" + home, "KUBECONFIG=" + filepath.Join(home, "none")}
+	if plane != nil {
+		env[3] = "KUBECONFIG=" + plane.Kubeconfig
+	}
+	return run(ctx, nil, env, program(t, "helm", "helm"), args...)
+}
+
+func render(t *testing.T, values ...string) string {
+	t.Helper()
+	out, err := helm(t.Context(), t, nil, append([]string{"template", "evictgate", chart, "--namespace", namespace}, values...)...)
+	check(t, err)
+	return out
+}
+
+// TestTheChartRendersWhatKustomizeDoes compares both object by object. Only the Namespace is not the chart's: helm keeps
+// its own Secret there, so it must be there before; `helm install --create-namespace` makes it.
+func TestTheChartRendersWhatKustomizeDoes(t *testing.T) {
+	notKept := []string{"--set=crds.keep=false"} // the annotation that keeps the CRD is helm's
+	for name, c := range map[string]struct {
+		dir    string // below config/, or
+		own    string // a kustomization of a user's own
+		values []string
+	}{
+		"with its own CA":               {dir: "default"},
+		"with cert-manager":             {dir: "overlays/certmanager", values: []string{"--set=certificates.mode=certManager"}},
+		"evictions pass when it is off": {dir: "overlays/ignore", values: []string{"--set=failurePolicy=Ignore"}},
+		"with all components": {
+			own:    "resources: [CONFIG/default]\ncomponents: [CONFIG/network-policy, CONFIG/review, CONFIG/store-postgres]",
+			values: []string{"--set=networkPolicy.enabled=true", "--set=review.enabled=true", "--set=store.url=postgres://evictgate@postgres.postgres.svc/evictgate"},
+		},
+		"in another namespace": {
+			own:    "namespace: gates\nresources: [CONFIG/default]\ntransformers: [CONFIG/namespace]",
+			values: []string{"--namespace=gates"},
+		},
+		"in another namespace with cert-manager": {
+			own:    "namespace: gates\nresources: [CONFIG/overlays/certmanager]\ntransformers: [CONFIG/namespace]",
+			values: []string{"--namespace=gates", "--set=certificates.mode=certManager"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := config(c.dir)
+			if c.own != "" {
+				dir = overlay(t, c.own)
+			}
+			want := objects(t, kustomize(t, dir))
+			got := objects(t, render(t, append(notKept, c.values...)...))
+			for name := range want {
+				if strings.HasPrefix(name, "/v1, Kind=Namespace ") {
+					delete(want, name)
+				}
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("-kustomize +helm:\n%s", diff)
+			}
+			if len(got) < 14 {
+				t.Errorf("only %d objects", len(got))
+			}
+		})
+	}
+}
