@@ -20,7 +20,8 @@ var allowed = map[string][]string{
 	"/webhook/audit":          {"/policies", "/policies/v1alpha1"},
 	"/webhook/audit/store":    {"/policies", "/policies/v1alpha1", "/webhook/audit"},
 	"/webhook/audit/replay":   {"/policies", "/policies/v1alpha1", "/webhook/audit"},
-	"/webhook/page":           {"/policies", "/policies/v1alpha1", "/webhook/audit", "/webhook/audit/store"},
+	"/webhook/access":         {},
+	"/webhook/page":           {"/policies", "/policies/v1alpha1", "/webhook/access", "/webhook/audit", "/webhook/audit/store"},
 	"/webhook/audit/upload":   {"/policies", "/policies/v1alpha1", "/webhook/audit", "/webhook/audit/store"},
 	"/webhook/audit/apilog":   {"/policies", "/policies/v1alpha1", "/webhook/audit"},
 	"/webhook/cluster":        {"/policies", "/policies/v1alpha1", "/webhook/budget"},
@@ -32,7 +33,7 @@ var allowed = map[string][]string{
 	"/webhook/tracing":        {},
 	"/webhook":                {"/policies", "/policies/v1alpha1", "/webhook/audit", "/webhook/budget", "/webhook/cluster", "/webhook/history", "/webhook/outcome", "/webhook/tracing"},
 	"/cmd/evictgate": {
-		"/certs", "/policies", "/policies/bundle", "/policies/v1alpha1", "/webhook", "/webhook/audit", "/webhook/audit/apilog", "/webhook/audit/replay",
+		"/certs", "/policies", "/policies/bundle", "/policies/v1alpha1", "/webhook", "/webhook/access", "/webhook/audit", "/webhook/audit/apilog", "/webhook/audit/replay",
 		"/webhook/audit/store", "/webhook/audit/upload", "/webhook/budget", "/webhook/cluster", "/webhook/evictionpolicy", "/webhook/history",
 		"/webhook/outcome", "/webhook/page", "/webhook/preview", "/webhook/registration",
 	},
@@ -54,6 +55,7 @@ var forbidden = map[string][]string{
 	"/webhook/tracing":      {"k8s.io", "sigs.k8s.io"},
 	// OPA's protocol is spoken without OPA.
 	"/webhook/audit/upload": {"k8s.io/client-go", "sigs.k8s.io/controller-runtime", "github.com/open-policy-agent/opa/v1/plugins"},
+	"/webhook/access":       {"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
 	"/webhook/page":         {"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
 	"/webhook/audit/apilog": {"k8s.io/client-go", "sigs.k8s.io/controller-runtime", "k8s.io/apiserver", "net/http/httputil"},
 }

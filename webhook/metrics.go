@@ -21,6 +21,7 @@ type Metrics struct {
 	badRequests   prometheus.Counter
 	panics        prometheus.Counter
 	eventsDropped prometheus.Counter
+	handshakes    prometheus.Counter
 	overrides     *prometheus.CounterVec
 	reloads       *prometheus.CounterVec
 	reloaded      prometheus.Gauge
@@ -48,6 +49,7 @@ func NewMetrics(registry prometheus.Registerer, records *audit.Writer) (*Metrics
 		badRequests:   single("bad_requests_total", "Reviews that were not about an eviction."),
 		panics:        single("panics_total", "Panics while deciding; the review was left undecided."),
 		eventsDropped: single("events_dropped_total", "Kubernetes Events left out because too many were waiting."),
+		handshakes:    single("tls_handshake_failures_total", "Connections to the webhook, /metrics or the review page that ended before TLS was agreed on."),
 		overrides:     counter("overrides_total", "Evictions that asked to override policies, by result: used, unneeded or ignored.", "result"),
 		reloads:       counter("policy_reloads_total", "Changes of the policies by result; failed when some could not be used.", "result"),
 		reloaded: prometheus.NewGauge(prometheus.GaugeOpts{
@@ -59,7 +61,7 @@ func NewMetrics(registry prometheus.Registerer, records *audit.Writer) (*Metrics
 	}
 	for _, c := range []prometheus.Collector{
 		m.decisions, m.duration, m.violations, m.failures, m.answers, m.confirmations,
-		m.badRequests, m.panics, m.eventsDropped, m.overrides, m.reloads, m.reloaded, m.revision, recordCounts{records},
+		m.badRequests, m.panics, m.eventsDropped, m.handshakes, m.overrides, m.reloads, m.reloaded, m.revision, recordCounts{records},
 	} {
 		if err := registry.Register(c); err != nil {
 			return nil, err
@@ -111,6 +113,9 @@ func (m *Metrics) confirmed(c cluster.Confirmation) {
 
 // EventDropped counts a Kubernetes Event that was left out.
 func (m *Metrics) EventDropped() { m.eventsDropped.Inc() }
+
+// HandshakeFailed counts a connection that TLS could not be agreed on with.
+func (m *Metrics) HandshakeFailed() { m.handshakes.Inc() }
 
 // Reloaded counts a look at the policies that found something new, and says which revision serves now;
 // failed is when not all of them could be used as they are.

@@ -29,6 +29,13 @@ type Certificates interface {
 	Ready(*http.Request) error
 }
 
+// Callers says who may call the webhooks, by their client certificates.
+type Callers interface {
+	// Demand changes the configuration of the webhooks' listener.
+	Demand(*tls.Config)
+	Ready(*http.Request) error
+}
+
 // ServerOptions are the parts of a Server.
 type ServerOptions struct {
 	// RESTConfig reaches the API server; nil when a snapshot is served.
@@ -44,6 +51,11 @@ type ServerOptions struct {
 	// Listen, MetricsListen and HealthListen are addresses as net.Listen takes them; "0" turns
 	// metrics or health off.
 	Listen, MetricsListen, HealthListen string
+	// MetricsGuard stands before /metrics, which then is served over TLS with the serving certificate. Nil
+	// serves it to everybody, without TLS.
+	MetricsGuard func(http.Handler) http.Handler
+	// Callers demands certificates of those who call the webhooks; nil lets everybody call.
+	Callers Callers
 	// ShutdownDelay is how long the server goes on answering after it was told to stop, while it
 	// is not ready any more, so that the API server's calls move elsewhere.
 	ShutdownDelay time.Duration
@@ -75,15 +87,11 @@ func NewServer(o ServerOptions) (*Server, error) {
 	}
 	options := manager.Options{
 		Logger:                 logr.FromSlogHandler(o.Log.Handler()),
-		Metrics:                metricsserver.Options{BindAddress: o.MetricsListen},
+		Metrics:                o.metrics(),
 		HealthProbeBindAddress: o.HealthListen,
 		WebhookServer: ctrlwebhook.NewServer(ctrlwebhook.Options{
 			Host: host, Port: port,
-			TLSOpts: []func(*tls.Config){func(c *tls.Config) {
-				c.GetCertificate = o.Certificates.GetCertificate
-				c.MinVersion = tls.VersionTLS12
-				c.NextProtos = []string{"h2", "http/1.1"}
-			}},
+			TLSOpts: []func(*tls.Config){o.withCertificate, o.fromCallers},
 		}),
 	}
 	shutdown := shutdownTimeout
@@ -102,6 +110,31 @@ func NewServer(o ServerOptions) (*Server, error) {
 	}
 	s := &Server{options: o, manager: m}
 	return s, s.assemble()
+}
+
+func (o *ServerOptions) withCertificate(c *tls.Config) {
+	c.GetCertificate = o.Certificates.GetCertificate
+	c.MinVersion = tls.VersionTLS12
+	c.NextProtos = []string{"h2", "http/1.1"}
+}
+
+func (o *ServerOptions) fromCallers(c *tls.Config) {
+	if o.Callers != nil {
+		o.Callers.Demand(c)
+	}
+}
+
+func (o *ServerOptions) metrics() metricsserver.Options {
+	served := metricsserver.Options{BindAddress: o.MetricsListen}
+	if o.MetricsGuard == nil {
+		return served
+	}
+	served.SecureServing = true
+	served.TLSOpts = []func(*tls.Config){o.withCertificate}
+	served.FilterProvider = func(*rest.Config, *http.Client) (metricsserver.Filter, error) {
+		return func(_ logr.Logger, next http.Handler) (http.Handler, error) { return o.MetricsGuard(next), nil }, nil
+	}
+	return served
 }
 
 func (s *Server) assemble() error {
@@ -123,6 +156,10 @@ func (s *Server) assemble() error {
 		"certificate": s.options.Certificates.Ready,
 		"server":      s.listening(hooks.StartedChecker()),
 		"shutdown":    s.notDraining,
+	}
+	if s.options.Callers != nil {
+		checks["client-ca"] = s.options.Callers.Ready
+		checks["server"] = s.listening(s.reachable)
 	}
 	for name, check := range s.options.Checks {
 		checks[name] = check
@@ -173,6 +210,17 @@ func (s *Server) listening(started healthz.Checker) healthz.Checker {
 		}
 		return started(r)
 	}
+}
+
+// reachable is for a server that would refuse our own handshake: we have no client certificate to show.
+func (s *Server) reachable(r *http.Request) error {
+	ctx, cancel := context.WithTimeout(r.Context(), time.Second)
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", s.options.Listen)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
 }
 
 // Run serves until ctx is done. Then it is not ready first, goes on answering for ShutdownDelay, and

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
 
+	"github.com/evictgate/evictgate/webhook/access"
 	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/audit/apilog"
 	"github.com/evictgate/evictgate/webhook/audit/store"
@@ -91,22 +92,22 @@ func (f *reviewServeFlags) validate() error {
 	return nil
 }
 
-// access is how tokens are checked; nil when everybody on this machine may read.
-func (f *reviewServeFlags) access() (page.Access, error) {
+// checker is how tokens are checked; nil when everybody on this machine may read.
+func (f *reviewServeFlags) checker() (access.Checker, error) {
 	switch {
 	case f.tokenFile != "":
-		access := fileAccess{f.tokenFile}
-		_, err := access.token()
-		return access, err
+		checker := fileAccess{f.tokenFile}
+		_, err := checker.token()
+		return checker, err
 	case f.kubeconfig != "":
 		_, client, err := connect(f.kubeconfig)
-		return page.Cached(clusterAccess{client}, time.Now), err
+		return access.Cached(clusterAccess{client}, time.Now), err
 	}
 	return nil, nil
 }
 
 func reviewServe(ctx context.Context, f reviewServeFlags, log *slog.Logger) error {
-	access, err := f.access()
+	checker, err := f.checker()
 	if err != nil {
 		return err
 	}
@@ -115,14 +116,14 @@ func reviewServe(ctx context.Context, f reviewServeFlags, log *slog.Logger) erro
 		return err
 	}
 	// Uploads write, and need to know who sends them.
-	keeper := &keeper{url: f.store, options: store.Options{ReadOnly: access == nil, Retention: retention, Log: log}, log: log}
+	keeper := &keeper{url: f.store, options: store.Options{ReadOnly: checker == nil, Retention: retention, Log: log}, log: log}
 	records, err := keeper.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer keeper.close()
-	o := page.Options{Store: records, Log: log, Timeout: f.timeout, Access: access, Hosts: pageHosts(f.listen, access, f.hosts)}
-	if access != nil {
+	o := page.Options{Store: records, Log: log, Timeout: f.timeout, Access: checker, Hosts: pageHosts(f.listen, checker, f.hosts)}
+	if checker != nil {
 		o.Logs = upload.Handler(upload.HandlerOptions{Add: records.Add, Log: log})
 		o.Audit = apilog.NewHandler(apilog.HandlerOptions{AddAnswers: addAnswers(records), Log: log})
 	}
@@ -132,7 +133,7 @@ func reviewServe(ctx context.Context, f reviewServeFlags, log *slog.Logger) erro
 	}
 	server := &page.Server{Handler: handler, Listen: f.listen, Log: log}
 	run, ctx := errgroup.WithContext(ctx)
-	if access != nil {
+	if checker != nil {
 		run.Go(func() error { return keeper.Start(ctx) })
 	}
 	if f.tlsCert != "" {
@@ -155,8 +156,8 @@ func addAnswers(s *store.Store) func(context.Context, []audit.Answer) error {
 }
 
 // pageHosts are the names by which a browser may call the page; where tokens are checked any will do.
-func pageHosts(listen string, access page.Access, more []string) []string {
-	if access != nil && !page.Loopback(listen) {
+func pageHosts(listen string, checker access.Checker, more []string) []string {
+	if checker != nil && !page.Loopback(listen) {
 		return nil
 	}
 	hosts := page.LoopbackHosts()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/webhook"
+	"github.com/evictgate/evictgate/webhook/access"
 	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/audit/store"
 	"github.com/evictgate/evictgate/webhook/page"
@@ -66,7 +67,7 @@ func addReviewPage(o *webhook.ServerOptions, f serveFlags, client kubernetes.Int
 	if page.Loopback(f.page.listen) {
 		options.Hosts = pageHosts(f.page.listen, nil, f.page.hosts)
 	} else {
-		options.Access = page.Cached(clusterAccess{client}, time.Now)
+		options.Access = access.Cached(clusterAccess{client}, time.Now)
 		server.TLS = pageTLS(o.Certificates.GetCertificate)
 	}
 	if records.url == memoryStore {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	stdlog "log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -25,6 +26,7 @@ import (
 	"github.com/evictgate/evictgate/certs"
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/webhook"
+	"github.com/evictgate/evictgate/webhook/access"
 	"github.com/evictgate/evictgate/webhook/cluster"
 	"github.com/evictgate/evictgate/webhook/evictionpolicy"
 	"github.com/evictgate/evictgate/webhook/history"
@@ -52,6 +54,9 @@ type serveFlags struct {
 	webhookConfiguration string
 	dnsNames             []string
 	caOut                string
+	clientCA             string
+	clientNames          []string
+	metricsAuth          bool
 	caDuration           time.Duration
 	leafDuration         time.Duration
 
@@ -106,6 +111,9 @@ with --upload-url sent on; decisions wait for neither.`,
 	flags.StringVar(&f.caOut, "ca-out", "", "with --snapshot: write the throwaway CA to this file, for local clients")
 	flags.DurationVar(&f.caDuration, "ca-duration", 365*24*time.Hour, "life of the own CA; it is renewed after two thirds of it")
 	flags.DurationVar(&f.leafDuration, "leaf-duration", 7*24*time.Hour, "life of the own serving certificate; it is renewed after two thirds of it")
+	flags.StringVar(&f.clientCA, "client-ca", "", "file with the CAs (PEM) of which the API server must show a client certificate; read again when it changes. Everybody may call without it")
+	flags.StringSliceVar(&f.clientNames, "client-names", nil, "common or DNS names of which a client certificate must have one, for a --client-ca that signs others, too")
+	flags.BoolVar(&f.metricsAuth, "metrics-auth", false, "serve /metrics over TLS with the serving certificate, to bearer tokens whose user may get the nonResourceURL /metrics")
 	flags.StringVar(&f.logFormat, "log-format", "text", "text or json")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "log every decision")
 	return cmd
@@ -117,6 +125,10 @@ func (f *serveFlags) validate() error {
 		return errors.New("--kubeconfig and --snapshot exclude each other")
 	case f.certs == "files" && f.certDir == "":
 		return errors.New("--certs=files needs --cert-dir")
+	case len(f.clientNames) > 0 && f.clientCA == "":
+		return errors.New("--client-names is for --client-ca, and there is none")
+	case f.metricsAuth && len(f.snapshots) > 0:
+		return errors.New("--metrics-auth asks the cluster, and over a snapshot there is none")
 	case f.caOut != "" && (len(f.snapshots) == 0 || f.certs != "self"):
 		return errors.New("--ca-out is for the throwaway CA of --snapshot with --certs=self")
 	}
@@ -139,7 +151,7 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 	spaceGC()
 	ctrl.SetLogger(logr.FromSlogHandler(log.Handler()))
 	klog.SetSlogLogger(log)
-	slog.SetDefault(log) // net/http tells failed handshakes to the standard logger
+	slog.SetDefault(log)
 
 	// Over a snapshot there is neither configuration nor client.
 	var config *rest.Config
@@ -156,9 +168,7 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 	if o.Certificates, err = certificates(f, config, log); err != nil {
 		return err
 	}
-	if err := addRegistration(&o, f, client, log); err != nil {
-		return err
-	}
+	addCallers(&o, f, client, log)
 	gatherer, informed, want, err := addCluster(&o, f, client, log)
 	if err != nil {
 		return err
@@ -182,6 +192,7 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 	if err != nil {
 		return fmt.Errorf("register metrics: %w", err)
 	}
+	stdlog.SetOutput(newHandshakes(log, m.HandshakeFailed)) // net/http tells failed handshakes to the standard logger
 	outcomes, err := addOutcomes(&o, informed, client, records)
 	if err != nil {
 		return err
@@ -336,6 +347,19 @@ func certificates(f serveFlags, config *rest.Config, log *slog.Logger) (webhook.
 		WebhookConfiguration: f.webhookConfiguration, DNSNames: hosts, IPs: ips,
 		CADuration: f.caDuration, LeafDuration: f.leafDuration, Logger: logger,
 	})
+}
+
+// addCallers adds who may call the webhook, and who may read the metrics.
+func addCallers(o *webhook.ServerOptions, f serveFlags, client kubernetes.Interface, log *slog.Logger) {
+	if f.clientCA != "" {
+		o.Callers = certs.Clients(f.clientCA, f.clientNames, logr.FromSlogHandler(log.Handler()))
+	}
+	if f.metricsAuth {
+		checker := access.Cached(clusterAccess{client}, time.Now)
+		o.MetricsGuard = func(next http.Handler) http.Handler {
+			return access.Guard{Checker: checker, Action: readMetrics, Next: next, Timeout: accessPatience, Log: log}
+		}
+	}
 }
 
 // throwaway is the certificate of a server over a snapshot, for clients on this machine.

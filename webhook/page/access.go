@@ -2,91 +2,22 @@ package page
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
-)
 
-// Action is what a request wants to do, as RBAC names it: a verb on a nonResourceURL.
-type Action struct{ Verb, Path string }
+	"github.com/evictgate/evictgate/webhook/access"
+)
 
 var (
 	// Read is to look at the page.
-	Read = Action{"get", "/review"}
+	Read = access.Action{Verb: "get", Path: "/review"}
 	// UploadLogs is to send decisions.
-	UploadLogs = Action{"post", "/review/logs"}
+	UploadLogs = access.Action{Verb: "post", Path: "/review/logs"}
 	// UploadAudit is to send the API server's audit events.
-	UploadAudit = Action{"post", "/review/audit"}
+	UploadAudit = access.Action{Verb: "post", Path: "/review/audit"}
 )
-
-var (
-	// ErrToken says that a token is not valid.
-	ErrToken = errors.New("the token is not valid")
-	// ErrForbidden says that the token's user may not do this; the error that wraps it names them.
-	ErrForbidden = errors.New("not allowed")
-)
-
-// Access decides who may do what.
-type Access interface {
-	// Allow returns the name of the token's user. Its error is ErrToken, ErrForbidden, or says why it
-	// could not be found out.
-	Allow(ctx context.Context, token string, a Action) (user string, err error)
-}
-
-// Cached remembers for a short time what access said, so that a page does not ask the API server for each
-// request. Who loses the right keeps it for that time at most.
-func Cached(access Access, now func() time.Time) Access {
-	return &cached{Access: access, now: now, known: map[[sha256.Size]byte]remembered{}}
-}
-
-const (
-	allowedFor = time.Minute
-	refusedFor = 5 * time.Second
-	maxKnown   = 1000
-)
-
-type cached struct {
-	Access
-	now   func() time.Time
-	mu    sync.Mutex
-	known map[[sha256.Size]byte]remembered
-}
-
-type remembered struct {
-	user  string
-	err   error
-	until time.Time
-}
-
-// Allow answers from memory where it can.
-func (c *cached) Allow(ctx context.Context, token string, a Action) (string, error) {
-	key := sha256.Sum256([]byte(a.Verb + " " + a.Path + " " + token))
-	now := c.now()
-	c.mu.Lock()
-	r, ok := c.known[key]
-	c.mu.Unlock()
-	if ok && now.Before(r.until) {
-		return r.user, r.err
-	}
-	user, err := c.Access.Allow(ctx, token, a)
-	if err != nil && !errors.Is(err, ErrToken) && !errors.Is(err, ErrForbidden) {
-		return user, err
-	}
-	r = remembered{user: user, err: err, until: now.Add(allowedFor)}
-	if err != nil {
-		r.until = now.Add(refusedFor)
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.known) >= maxKnown {
-		clear(c.known)
-	}
-	c.known[key] = r
-	return user, err
-}
 
 const (
 	loginPath  = "/login"
@@ -126,9 +57,9 @@ func (p *Page) readers(next http.Handler) http.Handler {
 }
 
 // uploaders lets those through who hold a bearer token with the right to upload; a cookie does not count.
-func (p *Page) uploaders(a Action, next http.Handler) http.Handler {
+func (p *Page) uploaders(a access.Action, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if user, err := p.allow(r, bearer(r), a); err != nil {
+		if user, err := p.allow(r, access.Bearer(r), a); err != nil {
 			p.unauthorised(w, r, user, err)
 			return
 		}
@@ -136,25 +67,17 @@ func (p *Page) uploaders(a Action, next http.Handler) http.Handler {
 	})
 }
 
-func (p *Page) allow(r *http.Request, token string, a Action) (string, error) {
+func (p *Page) allow(r *http.Request, token string, a access.Action) (string, error) {
 	if token == "" {
-		return "", ErrToken
+		return "", access.ErrToken
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), p.options.Timeout)
 	defer cancel()
 	return p.options.Access.Allow(ctx, token, a)
 }
 
-func bearer(r *http.Request) string {
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !strings.EqualFold(scheme, "bearer") {
-		return ""
-	}
-	return strings.TrimSpace(token)
-}
-
 func tokenOf(r *http.Request) string {
-	if token := bearer(r); token != "" {
+	if token := access.Bearer(r); token != "" {
 		return token
 	}
 	if cookie, err := r.Cookie(cookieFor(r)); err == nil {
@@ -183,9 +106,9 @@ func (p *Page) unauthorised(w http.ResponseWriter, r *http.Request, user string,
 func (p *Page) askToken(w http.ResponseWriter, r *http.Request, user string, err error, next string, tried bool) {
 	status, why := http.StatusUnauthorized, ""
 	switch {
-	case errors.Is(err, ErrForbidden):
+	case errors.Is(err, access.ErrForbidden):
 		status, why = http.StatusForbidden, "The token is valid, but "+visible(user)+" may not do this: give them a role with the nonResourceURL /review and the verb get."
-	case !errors.Is(err, ErrToken):
+	case !errors.Is(err, access.ErrToken):
 		p.options.Log.Error("a token could not be checked", "err", err)
 		status, why = http.StatusServiceUnavailable, "The token could not be checked; the log of evictgate says why. Try again."
 	case tried:

@@ -13,30 +13,31 @@ import (
 	"testing"
 	"time"
 
+	"github.com/evictgate/evictgate/webhook/access"
 	"github.com/evictgate/evictgate/webhook/page"
 )
 
 // tokens are those of two users; the second may not read.
 type tokens struct{ asked *int }
 
-func (a tokens) Allow(_ context.Context, token string, action page.Action) (string, error) {
+func (a tokens) Allow(_ context.Context, token string, action access.Action) (string, error) {
 	*a.asked++
 	switch {
 	case token == "good" && action == page.Read, token == "machine" && action != page.Read:
 		return "ana", nil
 	case token == "other", token == "good", token == "machine":
-		return "<b>bert</b>", fmt.Errorf("%w", page.ErrForbidden)
+		return "<b>bert</b>", fmt.Errorf("%w", access.ErrForbidden)
 	case token == "away":
 		return "", errors.New("the API server is away")
 	}
-	return "", page.ErrToken
+	return "", access.ErrToken
 }
 
 func guarded(t *testing.T) (*httptest.Server, *int) {
 	t.Helper()
 	asked := 0
 	took := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
-	h := handler(t, page.Options{Access: page.Cached(tokens{&asked}, time.Now), Logs: took, Audit: took})
+	h := handler(t, page.Options{Access: access.Cached(tokens{&asked}, time.Now), Logs: took, Audit: took})
 	server := httptest.NewTLSServer(h)
 	t.Cleanup(server.Close)
 	return server, &asked

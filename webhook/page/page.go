@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/evictgate/evictgate/webhook/access"
 	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/audit/store"
 )
@@ -60,7 +61,7 @@ type Options struct {
 	// Timeout bounds what one page asks of the store; 10 s when it is 0.
 	Timeout time.Duration
 	// Access decides who may read; nil lets everybody who reaches the address.
-	Access Access
+	Access access.Checker
 	// Hosts are the names by which a browser may call the page; nil allows any. Without Access they keep
 	// a foreign site from reading the page through a name of its own that leads here (DNS rebinding).
 	Hosts []string

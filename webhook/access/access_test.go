@@ -1,0 +1,94 @@
+package access_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/evictgate/evictgate/webhook/access"
+)
+
+var read = access.Action{Verb: "get", Path: "/metrics"}
+
+// tokens are those of two users; the second may not read.
+type tokens struct{ asked int }
+
+func (k *tokens) Allow(_ context.Context, token string, a access.Action) (string, error) {
+	k.asked++
+	switch {
+	case token == "good" && a == read:
+		return "ana", nil
+	case token == "good", token == "other":
+		return "bert", fmt.Errorf("bert: %w", access.ErrForbidden)
+	case token == "away":
+		return "", errors.New("the API server is away")
+	}
+	return "", access.ErrToken
+}
+
+func TestGuard(t *testing.T) {
+	for name, c := range map[string]struct {
+		header string
+		code   int
+		text   string
+	}{
+		"a token that may":                 {"Bearer good", 200, "the metrics"},
+		"the scheme in any case":           {"bearer good", 200, "the metrics"},
+		"no token":                         {"", 401, "evictgate: /metrics needs a valid bearer token in the header Authorization, whose user may get this nonResourceURL"},
+		"another scheme":                   {"Basic good", 401, "needs a valid bearer token"},
+		"a wrong token":                    {"Bearer wrong", 401, "needs a valid bearer token"},
+		"a token that may not":             {"Bearer other", 403, "evictgate: bert may not get the nonResourceURL /metrics: bind a ClusterRole that allows it"},
+		"a token that cannot be looked at": {"Bearer away", 503, "evictgate: the token could not be checked; the log says why"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			guard := access.Guard{
+				Checker: new(tokens), Action: read, Timeout: time.Second, Log: slog.New(slog.DiscardHandler),
+				Next: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "the metrics") }),
+			}
+			request := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+			request.Header.Set("Authorization", c.header)
+			w := httptest.NewRecorder()
+			guard.ServeHTTP(w, request)
+			if w.Code != c.code || !strings.Contains(w.Body.String(), c.text) {
+				t.Errorf("%d %s, want %d %s", w.Code, w.Body, c.code, c.text)
+			}
+			if (w.Header().Get("WWW-Authenticate") != "") != (c.code == 401) {
+				t.Errorf("header %q with %d", w.Header().Get("WWW-Authenticate"), c.code)
+			}
+		})
+	}
+}
+
+func TestCachedAsksAgainLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var inner tokens
+		checker := access.Cached(&inner, time.Now)
+		ask := func(token string, a access.Action, asked int) {
+			t.Helper()
+			_, _ = checker.Allow(t.Context(), token, a)
+			if inner.asked != asked {
+				t.Errorf("asked %d times, want %d", inner.asked, asked)
+			}
+		}
+		ask("good", read, 1)
+		ask("good", read, 1)
+		ask("good", access.Action{Verb: "post", Path: "/metrics"}, 2) // a right of its own
+		ask("wrong", read, 3)
+		ask("wrong", read, 3)
+		time.Sleep(10 * time.Second)
+		ask("good", read, 3)
+		ask("wrong", read, 4)
+		time.Sleep(time.Minute)
+		ask("good", read, 5)
+		ask("away", read, 6)
+		ask("away", read, 7) // what could not be found out is not remembered
+	})
+}
