@@ -6,7 +6,6 @@ SHELL := /bin/bash
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 REVISION ?= $(shell git rev-parse HEAD 2>/dev/null)
 SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),0)
-export VERSION REVISION SOURCE_DATE_EPOCH
 export CGO_ENABLED ?= 0
 GO ?= go
 
@@ -20,11 +19,11 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X main.revision=$(REVISION) -X main
 build: ## build bin/evictgate
 	$(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/evictgate ./cmd/evictgate
 
-export IMAGE ?= evictgate:dev
+IMAGE ?= evictgate:dev
 
 .PHONY: image
 image: sbom notices ## build the image $(IMAGE) with buildah, podman or docker, and bin/image, an OCI layout of it
-	@test/image/build.sh
+	@VERSION='$(VERSION)' REVISION='$(REVISION)' SOURCE_DATE_EPOCH='$(SOURCE_DATE_EPOCH)' IMAGE='$(IMAGE)' test/image/build.sh
 
 .PHONY: sbom
 sbom: build ## write what bin/evictgate is made of to bin/evictgate.spdx.json (SPDX 2.3)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the image $IMAGE from bin/evictgate into the builder's own store, and an OCI layout of it into bin/image,
-# which tests read; `build.sh which` says by what. Two runs on the same sources, with the same builder, give the same digest.
+# which tests read; `build.sh which` says with what. Two runs on the same sources with the same builder give the same
+# digest.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 : "${IMAGE:=evictgate:dev}" "${VERSION:=devel}" "${REVISION:=}" "${SOURCE_DATE_EPOCH:=0}"
@@ -17,6 +18,8 @@ builder=$(builder)
 [ "${1:-}" != which ] || { echo "$builder"; exit 0; }
 [ -n "$builder" ] || { echo "no image builder is here: install buildah (apt-get install buildah), podman, or docker with its daemon" >&2; exit 1; }
 
+[ "$(go env GOOS)" = linux ] || { echo "the image holds a program for Linux: make image builds it on Linux only" >&2; exit 1; }
+
 # Modes are set here, so that neither a umask nor a checkout's bits reach the image.
 rootfs=bin/rootfs
 rm -rf "$rootfs" bin/image
@@ -29,16 +32,17 @@ created=$(TZ=UTC0 printf '%(%FT%TZ)T' "$SOURCE_DATE_EPOCH")
 arguments=(--build-arg "VERSION=$VERSION" --build-arg "REVISION=$REVISION" --build-arg "CREATED=$created" --file Dockerfile --tag "$IMAGE")
 
 case $builder in
-  buildah)
+  buildah | podman)
+    tool=("$builder")
     # As root in a container neither overlay mounts nor namespaces may be there; this way needs none.
-    buildah=(buildah)
-    [ "$(id -u)" != 0 ] || buildah+=(--storage-driver vfs)
-    "${buildah[@]}" bud --quiet --isolation chroot --format oci --timestamp "$SOURCE_DATE_EPOCH" --identity-label=false "${arguments[@]}" . >/dev/null
-    "${buildah[@]}" push --quiet "$IMAGE" "oci:bin/image:$IMAGE" >/dev/null
-    ;;
-  podman)
-    podman build --quiet --format oci --timestamp "$SOURCE_DATE_EPOCH" --identity-label=false "${arguments[@]}" . >/dev/null
-    podman push --quiet "$IMAGE" "oci:bin/image:$IMAGE"
+    [ "$builder$(id -u)" != buildah0 ] || tool+=(--storage-driver vfs)
+    before=$("${tool[@]}" images --quiet "$IMAGE" 2>/dev/null || true)
+    "${tool[@]}" build --quiet --isolation chroot --format oci --timestamp "$SOURCE_DATE_EPOCH" --identity-label=false --iidfile bin/image.id "${arguments[@]}" . >/dev/null
+    image=$(<bin/image.id)
+    rm bin/image.id
+    "${tool[@]}" push --quiet "${image#sha256:}" "oci:bin/image:$IMAGE" >/dev/null
+    # The image of the last run has lost its name, and would stay for ever.
+    [ -z "$before" ] || [[ $image = *"$before"* ]] || "${tool[@]}" rmi "$before" >/dev/null 2>&1 || true
     ;;
   docker)
     # BuildKit takes SOURCE_DATE_EPOCH from the environment; an archive of docker 25 or newer is an OCI layout.
