@@ -97,7 +97,7 @@ with --upload-url sent on; decisions wait for neither.`,
 	f.page.add(flags)
 	f.registration.add(flags)
 	flags.StringVar(&f.evictors, "evictors", "", "file with rules that name who evicts, before the default ones")
-	flags.DurationVar(&f.shutdownDelay, "shutdown-delay", 3*time.Second, "how long to go on answering after SIGTERM, while not ready")
+	flags.DurationVar(&f.shutdownDelay, "shutdown-delay", 7*time.Second, "how long to go on answering after SIGTERM, while not ready; longer than the readiness probe and the Service need to notice")
 	flags.StringVar(&f.listen, "listen", ":9443", "address of the webhook")
 	flags.StringVar(&f.metricsListen, "metrics-listen", ":8080", "address of /metrics; 0 turns it off")
 	flags.StringVar(&f.healthListen, "health-listen", ":8081", "address of /healthz and /readyz; 0 turns it off")

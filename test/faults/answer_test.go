@@ -79,8 +79,11 @@ func byTheGate(s metav1.Status) answer {
 	return undecided
 }
 
-// failedCall is by the error's text, which is all the API server hands on.
+// failedCall is by the error's text, which is all the API server hands on, without the URL.
 func failedCall(message string) answer {
+	if _, after, found := strings.Cut(message, `": failed to call webhook: Post "`); found {
+		_, message, _ = strings.Cut(after, `"`)
+	}
 	for _, kind := range []struct {
 		is    answer
 		texts []string

@@ -13,6 +13,7 @@ import (
 
 	"github.com/evictgate/evictgate/test/gate"
 	"github.com/evictgate/evictgate/test/kube"
+	"github.com/evictgate/evictgate/test/postgres"
 	"github.com/evictgate/evictgate/webhook/audit"
 )
 
@@ -31,9 +32,14 @@ const (
 // world is the control plane and what all scenarios share.
 type world struct {
 	plane  *kube.ControlPlane
+	dir    string
 	binary string
 	scene  *scene
 	rows   []row
+
+	// database and disk are of the groups with a store.
+	database *postgres.Server
+	disk     string
 }
 
 // stage is one scenario's part: its replicas and its load.
@@ -43,6 +49,7 @@ type stage struct {
 	group    *gate.Group
 	policies string // the directory
 	load     *load
+	knocker  *knocker
 	recorded int
 }
 
@@ -67,7 +74,8 @@ func TestFaults(t *testing.T) {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{binary: filepath.Join(t.TempDir(), "evictgate")}
+	w := &world{dir: t.TempDir()}
+	w.binary = filepath.Join(w.dir, "evictgate")
 	if out, err := exec.Command("go", "build", "-o", w.binary, "../../cmd/evictgate").CombinedOutput(); err != nil {
 		t.Fatalf("build evictgate: %v\n%s", err, out)
 	}
@@ -82,6 +90,10 @@ func newWorld(t *testing.T) *world {
 		}
 	})
 	must(t, w.plane.InstallCRDs(ctx))
+	t.Cleanup(func() {
+		w.unmount(t)
+		_ = w.database.Stop()
+	})
 	w.scene = newScene(t, w.plane)
 	return w
 }
@@ -122,6 +134,14 @@ func tail(text string) string {
 	return strings.Join(lines[max(0, len(lines)-20):], "\n")
 }
 
+// webhookName is what the API server calls the group by.
+func webhookName(group string) string {
+	if group == "http/2" {
+		return "localhost"
+	}
+	return "evictgate.default.svc"
+}
+
 // open starts replicas as config/ does, with the group's own arguments.
 func (w *world) open(t *testing.T, name, policies string) *gate.Group {
 	t.Helper()
@@ -135,9 +155,11 @@ func (w *world) open(t *testing.T, name, policies string) *gate.Group {
 	case "short leaf":
 		o.Args = append(o.Args, "--leaf-duration", shortLeaf.String())
 	case "postgres":
-		o.Args = append(o.Args, "--store", postgresURL(t))
+		o.Args = append(o.Args, "--store", w.postgres(t))
 	case "full disk":
-		o.Args = append(o.Args, "--record-queue", "200")
+		w.mount(t)
+		o.Args = append(o.Args, "--record-queue", "40")
+		o.Each = func(n int) []string { return []string{"--store", "sqlite:" + w.storeFile(n)} }
 	}
 	group, err := gate.StartGroup(t.Context(), replicas, gate.AsInstalled, o)
 	must(t, err)
@@ -156,13 +178,18 @@ func (w *world) play(t *testing.T, group *gate.Group, policies string, s scenari
 	}
 	st.recorded = st.records()
 	st.load = w.scene.evictAll(t)
+	st.knocker = st.knock(webhookName(s.group))
 	time.Sleep(*duration)
 	began := time.Now()
 	s.run(st)
 	took := time.Since(began)
 	time.Sleep(*duration)
 	st.load.end()
+	st.knocker.end()
 	st.judge(s, took)
+	if s.after != nil {
+		s.after(st)
+	}
 }
 
 // records is how many decisions about the scene's pods are recorded.
@@ -205,6 +232,14 @@ func (st *stage) judge(s scenario, took time.Duration) {
 	}
 	if r.failed() > s.bound {
 		st.Errorf("%d evictions got anything but a decision; at most %d may: %v", r.failed(), s.bound, others)
+	}
+	st.Logf("%d reviews over new connections, %d failed", st.knocker.made, len(st.knocker.failed))
+	for i, f := range st.knocker.failed {
+		if s.bound == 0 {
+			st.Errorf("over a new connection: %s", f)
+		} else if i < 10 {
+			st.Logf("over a new connection: %s", f)
+		}
 	}
 	if all < int(2*duration.Seconds())*10 {
 		st.Errorf("only %d evictions were made", all)

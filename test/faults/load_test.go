@@ -33,9 +33,12 @@ delay contains {"reason": "this pod goes later", "detail": {}} if input.pod.meta
 `
 
 const (
-	// clients evict beside each other, each evictEvery: about 30 evictions a second in all.
+	// clients evict beside each other, each evictEvery; one more evicts burst pods at once, each burstEvery, as
+	// a drain does: about 30 evictions a second in all.
 	clients    = 4
-	evictEvery = 130 * time.Millisecond
+	evictEvery = 180 * time.Millisecond
+	burst      = 10
+	burstEvery = time.Second
 	// patience is a client's own: longer than an API server that is restarted, or waits for etcd.
 	patience = 45 * time.Second
 )
@@ -190,6 +193,7 @@ func (s *scene) evictAll(t *testing.T) *load {
 	for i := range clients {
 		l.work.Go(func() { l.evict(ctx, i) })
 	}
+	l.work.Go(func() { l.drain(ctx) })
 	t.Cleanup(func() { l.end() })
 	return l
 }
@@ -241,17 +245,40 @@ func (l *load) evict(ctx context.Context, client int) {
 			return
 		case <-tick.C:
 		}
-		s := steps[i%len(steps)]
-		if s.pod == "" {
-			select {
-			case s.pod = <-l.ready:
-			default: // the makers are behind; the next kind's turn
-				continue
-			}
-		}
-		began := time.Now()
-		l.note(s, began, time.Since(l.began), l.scene.one(context.WithoutCancel(ctx), client, s))
+		l.take(ctx, client, i)
 	}
+}
+
+// drain evicts many at once.
+func (l *load) drain(ctx context.Context) {
+	tick := time.NewTicker(burstEvery)
+	defer tick.Stop()
+	for i := 0; ; i += burst {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		var all sync.WaitGroup
+		for j := range burst {
+			all.Go(func() { l.take(ctx, j%clients, i+j) })
+		}
+		all.Wait()
+	}
+}
+
+// take does one step.
+func (l *load) take(ctx context.Context, client, i int) {
+	s := steps[i%len(steps)]
+	if s.pod == "" {
+		select {
+		case s.pod = <-l.ready:
+		default: // the makers are behind
+			return
+		}
+	}
+	began := time.Now()
+	l.note(s, began, time.Since(l.began), l.scene.one(context.WithoutCancel(ctx), client, s))
 }
 
 func (s *scene) one(ctx context.Context, client int, what step) error {

@@ -51,8 +51,9 @@ type Options struct {
 	// HTTP/1.1 as in every cluster, instead of by a URL, which it calls by HTTP/2 on localhost. Only a
 	// Group makes that Service.
 	Service string
-	// Args are further arguments of serve.
+	// Args are further arguments of serve, and Each those of the nth replica of a Group, counted from 0.
 	Args []string
+	Each func(n int) []string
 }
 
 // Gate is a running evictgate.

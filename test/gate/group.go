@@ -84,19 +84,12 @@ func (g *Group) serve(ctx context.Context) error {
 	return err
 }
 
-// Add starts one more replica, and returns when it is in rotation. Its further arguments follow those of
-// the group.
-func (g *Group) Add(ctx context.Context, args ...string) (*Replica, error) {
-	o := g.options
-	o.Args = append(slices.Clone(o.Args), args...)
-	gate, err := prepare(o)
+// Add starts one more replica, and returns when it is in rotation.
+func (g *Group) Add(ctx context.Context) (*Replica, error) {
+	r, err := g.prepare()
 	if err != nil {
 		return nil, err
 	}
-	r := &Replica{Gate: gate, group: g, deleted: make(chan struct{})}
-	g.mu.Lock()
-	g.replicas = append(g.replicas, r)
-	g.mu.Unlock()
 	if err := r.launch(); err != nil {
 		return nil, err
 	}
@@ -105,6 +98,23 @@ func (g *Group) Add(ctx context.Context, args ...string) (*Replica, error) {
 		return nil, err
 	}
 	return r, r.WaitInRotation(ctx, true)
+}
+
+// prepare makes a replica that is not started yet.
+func (g *Group) prepare() (*Replica, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	o := g.options
+	if o.Each != nil {
+		o.Args = append(slices.Clone(o.Args), o.Each(len(g.replicas))...)
+	}
+	gate, err := prepare(o)
+	if err != nil {
+		return nil, err
+	}
+	r := &Replica{Gate: gate, group: g, deleted: make(chan struct{})}
+	g.replicas = append(g.replicas, r)
+	return r, nil
 }
 
 // WaitInRotation waits until the replica gets new connections, or does not any more.
@@ -157,13 +167,13 @@ func (g *Group) Records() ([]audit.Record, error) {
 
 // RollingRestart replaces every replica as a Deployment with maxSurge 1 and maxUnavailable 0 does: the next
 // new one starts when one is ready and an old one on its way out. It returns when the old ones have ended.
-func (g *Group) RollingRestart(ctx context.Context, args ...string) error {
+func (g *Group) RollingRestart(ctx context.Context) error {
 	old := g.Running()
 	ends := make([]error, len(old))
 	var leaving sync.WaitGroup
 	defer leaving.Wait()
 	for i, r := range old {
-		if _, err := g.Add(ctx, args...); err != nil {
+		if _, err := g.Add(ctx); err != nil {
 			return err
 		}
 		leaving.Go(func() { ends[i] = r.Delete() })
