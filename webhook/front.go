@@ -48,7 +48,9 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, text, code)
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), patience(r))
+	// The request's own context ends when the server begins to stop, and a review in flight would be left
+	// undecided; its deadline is bound enough.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), patience(r))
 	defer cancel()
 	r = r.WithContext(ctx)
 	r.Body = struct {
