@@ -1,0 +1,266 @@
+//go:build linux
+
+package install
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/evictgate/evictgate/test/kube"
+	"github.com/evictgate/evictgate/webhook/audit"
+)
+
+// TestWithoutCertManager takes one installation with its own CA from the README's first command to its last.
+func TestWithoutCertManager(t *testing.T) {
+	s := begin(t)
+	s.nameImage(t, "config/default/kustomization.yaml")
+	s.follow(t, "self")
+	s.follow(t, "check")
+	s.threeReady(t, "1.0.0")
+	s.refusalIsRecorded(t)
+
+	t.Run("a rolling restart leaves no eviction without a decision", func(t *testing.T) {
+		f := s.flow(t)
+		s.must(t, "kubectl -n evictgate rollout restart deployment/evictgate && kubectl -n evictgate rollout status deployment/evictgate --timeout=2m")
+		s.onlyReady(t, 3)
+		if n := f.allDecided(t); len(n.replicas) < 4 {
+			t.Errorf("only %d replicas decided", len(n.replicas))
+		}
+	})
+
+	t.Run("nor does an upgrade", func(t *testing.T) {
+		before := s.replicas(t)
+		f := s.flow(t)
+		s.must(t, `sed -i 's/newTag: "1.0.0"/newTag: "1.1.0"/' config/default/kustomization.yaml`)
+		s.follow(t, "upgrade")
+		s.onlyReady(t, 3)
+		time.Sleep(time.Second) // new ones alone
+		n := f.allDecided(t)
+		s.threeReady(t, "1.1.0")
+		for _, p := range s.replicas(t) {
+			if n.replicas[p.Name] == 0 || slices.ContainsFunc(before, func(old corev1.Pod) bool { return old.Name == p.Name }) {
+				t.Errorf("replica %s decided %d evictions; before the upgrade there were %d others", p.Name, n.replicas[p.Name], len(before))
+			}
+		}
+		if version := s.recordOf(t, s.replicas(t)).Labels["version"]; version != "1.1.0" {
+			t.Errorf("the records are of version %q", version)
+		}
+	})
+
+	t.Run("the nodes that it runs on can be drained", func(t *testing.T) {
+		f := s.flow(t)
+		for _, name := range s.agent.Nodes() {
+			began := time.Now()
+			out := s.must(t, "kubectl drain "+name+" --ignore-daemonsets --timeout=60s")
+			if !strings.Contains(out, "evicting pod evictgate/") || !strings.Contains(out, "node/"+name+" drained") {
+				t.Errorf("kubectl drain %s: %s", name, out)
+			}
+			t.Logf("%s drained in %s", name, time.Since(began).Round(time.Second))
+			s.must(t, "kubectl uncordon "+name)
+		}
+		s.onlyReady(t, 3)
+		f.allDecided(t)
+	})
+
+	t.Run("it is removed without an eviction that fails, and leaves nothing", func(t *testing.T) {
+		f := s.flow(t)
+		time.Sleep(500 * time.Millisecond)
+		began := time.Now()
+		s.follow(t, "remove")
+		s.nothingLeft(t)
+		answers := f.stop()
+		n := count(answers)
+		t.Log(n)
+		if n.all < 20 || n.failed > 0 || n.undecided == 0 {
+			t.Errorf("%s; the first failure: %v", n, n.firstFailure)
+		}
+		for _, a := range answers {
+			if a.at.Before(began) && a.decided == nil {
+				t.Errorf("an eviction before the removal was not decided: %v", a.err)
+			}
+		}
+	})
+}
+
+// TestNamespaceDeleted deletes what one should not delete first.
+func TestNamespaceDeleted(t *testing.T) {
+	s := begin(t)
+	s.must(t, "kubectl apply -k config/default && kubectl -n evictgate rollout status deployment/evictgate --timeout=2m")
+	f := s.flow(t)
+	time.Sleep(500 * time.Millisecond)
+	began := time.Now()
+	s.must(t, "kubectl delete namespace evictgate --timeout=60s")
+	took := time.Since(began)
+	check(t, kube.Wait(t.Context(), "the webhook configuration to go", func(ctx context.Context) (bool, error) {
+		_, err := s.plane.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(ctx, ours, metav1.GetOptions{})
+		return apierrors.IsNotFound(err), err
+	}))
+	n := count(f.stop())
+	t.Logf("%s; namespace gone after %s", n, took.Round(time.Second))
+	if n.all < 20 || n.failed > 0 {
+		t.Errorf("%s; the first failure: %v", n, n.firstFailure)
+	}
+	if a := newClient(t, s.plane.Config).evict(t.Context(), "default", "held", true); a.err != nil {
+		t.Errorf("evictions are still held up: %v", a.err)
+	}
+}
+
+// TestFailurePolicy takes all replicas away, on purpose: with the default evictions are refused, and with the
+// overlay they pass. It also shows that the counting of the other tests can fail.
+func TestFailurePolicy(t *testing.T) {
+	s := begin(t)
+	c := newClient(t, s.plane.Config)
+	for _, mode := range []struct {
+		dir    string
+		passes bool
+	}{{"config/default", false}, {"config/overlays/ignore", true}} {
+		s.must(t, "kubectl apply -k "+mode.dir)
+		s.must(t, "kubectl -n evictgate rollout status deployment/evictgate --timeout=2m")
+		check(t, kube.Wait(t.Context(), "a replica to be asked", func(ctx context.Context) (bool, error) {
+			return c.evict(ctx, "default", "held", true).decided != nil, nil
+		}))
+		s.must(t, "kubectl -n evictgate scale deployment/evictgate --replicas=0")
+		check(t, kube.Wait(t.Context(), "nobody to answer", func(ctx context.Context) (bool, error) {
+			a := c.evict(ctx, "default", "held", true)
+			return a.decided == nil && a.failed() != mode.passes, a.err
+		}))
+		a := c.evict(t.Context(), "default", "held", true)
+		switch {
+		case mode.passes && a.err != nil:
+			t.Errorf("%s: %v", mode.dir, a.err)
+		case !mode.passes && (!apierrors.IsInternalError(a.err) || !strings.Contains(a.err.Error(), `failed calling webhook "evictions.evictgate.dev"`)):
+			t.Errorf("%s: got %v", mode.dir, a.err)
+		}
+		if eviction := c.evict(t.Context(), ours, "nobody", true); !apierrors.IsNotFound(eviction.err) {
+			t.Errorf("%s: an eviction in our own namespace is not exempt: %v", mode.dir, eviction.err)
+		}
+	}
+}
+
+// TestWithCertManager installs with a certificate that cert-manager's own controllers issue.
+func TestWithCertManager(t *testing.T) {
+	s := begin(t, "certmanager")
+	s.certManager(t)
+	s.nameImage(t, "config/overlays/certmanager/kustomization.yaml")
+	s.follow(t, "certmanager")
+	s.follow(t, "check")
+	s.threeReady(t, "1.0.0")
+	s.refusalIsRecorded(t)
+	issuer := s.must(t, "kubectl -n evictgate get secret evictgate-tls -o jsonpath='{.data.tls\\.crt}' | base64 -d | openssl x509 -noout -issuer")
+	if !strings.Contains(issuer, "evictgate-ca") {
+		t.Errorf("the certificate is of %s", issuer)
+	}
+	f := s.flow(t)
+	s.must(t, "kubectl -n evictgate rollout restart deployment/evictgate && kubectl -n evictgate rollout status deployment/evictgate --timeout=2m")
+	f.allDecided(t)
+	f = s.flow(t)
+	time.Sleep(500 * time.Millisecond)
+	for _, step := range steps(block(t, "remove", "console")) {
+		s.must(t, strings.Replace(step.command, "config/default", "config/overlays/certmanager", 1))
+	}
+	s.nothingLeft(t)
+	n := count(f.stop())
+	t.Log(n)
+	if n.all < 20 || n.failed > 0 || len(n.outcomes) == 0 {
+		t.Errorf("%s; the first failure: %v", n, n.firstFailure)
+	}
+}
+
+// certManager starts cert-manager for the test, as somebody who has it installed.
+func (s *site) certManager(t *testing.T) {
+	t.Helper()
+	program, _ := kube.Program("certmanager")
+	crds, err := filepath.Abs(program + "-crds")
+	check(t, err)
+	s.must(t, "kubectl apply --server-side -f "+crds+" && kubectl wait --for=condition=Established --timeout=30s -f "+crds)
+	log, err := os.Create(filepath.Join(s.dir, "certmanager.log"))
+	check(t, err)
+	cmd := exec.Command(program, "--kubeconfig", s.plane.Kubeconfig)
+	cmd.Stdout, cmd.Stderr = log, log
+	check(t, cmd.Start())
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		timer := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
+		_ = cmd.Wait() // it was told to end
+		timer.Stop()
+		_ = log.Close()
+		if raw, _ := os.ReadFile(log.Name()); t.Failed() {
+			t.Logf("cert-manager:\n%s", raw[max(0, len(raw)-4000):])
+		}
+		_, _ = s.shell(t, "kubectl delete -f "+crds)
+	})
+}
+
+// threeReady holds an installation to what the manifests promise: three replicas of the version, each on a
+// node of its own.
+func (s *site) threeReady(t *testing.T, version string) {
+	t.Helper()
+	nodes := map[string]bool{}
+	for _, p := range s.replicas(t) {
+		if !ready(p) || p.Spec.Containers[0].Image != image+":"+version {
+			t.Errorf("replica %s of %s: ready is %t", p.Name, p.Spec.Containers[0].Image, ready(p))
+		}
+		nodes[p.Spec.NodeName] = true
+	}
+	if len(nodes) != 3 {
+		t.Errorf("the replicas run on the nodes %v, want three", nodes)
+	}
+}
+
+// onlyReady waits until there are that many pods, all ready and none on its way out.
+func (s *site) onlyReady(t *testing.T, n int) {
+	t.Helper()
+	check(t, kube.Wait(t.Context(), fmt.Sprintf("%d replicas alone", n), func(ctx context.Context) (bool, error) {
+		list, err := s.plane.Client.CoreV1().Pods(ours).List(ctx, metav1.ListOptions{})
+		return err == nil && len(list.Items) == n && !slices.ContainsFunc(list.Items, func(p corev1.Pod) bool { return !ready(p) }), err
+	}))
+}
+
+// refusalIsRecorded: a client that is refused reads why, and one replica has a record of it.
+func (s *site) refusalIsRecorded(t *testing.T) {
+	t.Helper()
+	out, err := s.shell(t, "kubectl drain -l example.com/kwok=yes --dry-run=server --force --timeout=1s")
+	const sentence = "the pod is annotated karpenter.sh/do-not-disrupt=true"
+	if err == nil || !strings.Contains(out, sentence) {
+		t.Errorf("kubectl drain: %v\n%s", err, out)
+	}
+	if r := s.recordOf(t, s.replicas(t)); r.Request.Namespace != "default" || r.Request.Name != "held" {
+		t.Errorf("the record is of %s/%s", r.Request.Namespace, r.Request.Name)
+	}
+}
+
+// recordOf finds a record of the eviction of the pod held in the log of one of the replicas, as kubectl logs
+// prints it.
+func (s *site) recordOf(t *testing.T, replicas []corev1.Pod) (found audit.Record) {
+	t.Helper()
+	check(t, kube.Wait(t.Context(), "a record of default/held", func(ctx context.Context) (bool, error) {
+		for _, p := range replicas {
+			log, stderr, err := s.plane.Kubectl(ctx, "-n", ours, "logs", p.Name)
+			if err != nil {
+				return false, fmt.Errorf("%w: %s", err, stderr)
+			}
+			for line := range strings.Lines(log) {
+				var r audit.Record
+				if json.Unmarshal([]byte(line), &r) == nil && r.Request.Name == "held" {
+					found = r
+					return true, nil
+				}
+			}
+		}
+		return false, nil
+	}))
+	return found
+}

@@ -1,0 +1,107 @@
+//go:build linux
+
+package install
+
+import (
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// step is one command of the README with the output that is shown for it.
+type step struct {
+	command string
+	shown   []string
+}
+
+// block is what the README says under <!-- install: name -->.
+func block(t *testing.T, name, language string) string {
+	t.Helper()
+	readme, err := os.ReadFile("../../README.md")
+	check(t, err)
+	found := regexp.MustCompile(`(?s)<!-- install: ` + name + " -->\n```" + language + "\n(.*?)```").FindStringSubmatch(string(readme))
+	if found == nil {
+		t.Fatalf("the README has no %s block under <!-- install: %s -->", language, name)
+	}
+	return found[1]
+}
+
+// steps reads a console block: a command begins with a dollar and goes on in lines that are indented.
+func steps(console string) (all []step) {
+	for line := range strings.Lines(console) {
+		command, begins := strings.CutPrefix(line, "$ ")
+		switch {
+		case begins:
+			all = append(all, step{command: command})
+		case strings.HasPrefix(line, "    "):
+			all[len(all)-1].command += line
+		default:
+			last := &all[len(all)-1]
+			last.shown = append(last.shown, strings.TrimSuffix(line, "\n"))
+		}
+	}
+	return all
+}
+
+// follow runs the commands of a block of the README, in a copy of config/, and holds what they print to what
+// the README shows, in which … stands for anything. A command that fails is a failure unless the README shows
+// an error. It returns all that was printed.
+func (s *site) follow(t *testing.T, name string) string {
+	t.Helper()
+	var all strings.Builder
+	for _, step := range steps(block(t, name, "console")) {
+		out, err := s.shell(t, step.command)
+		all.WriteString(out)
+		if err != nil && !strings.Contains(strings.Join(step.shown, "\n"), "Error from server") {
+			t.Fatalf("$ %s%s%v", step.command, out, err)
+		}
+		for _, line := range step.shown {
+			if !matches(line, out) {
+				t.Errorf("$ %sprinted\n%swhich lacks the README's\n%s", step.command, out, line)
+			}
+		}
+	}
+	return all.String()
+}
+
+// matches says whether the text has the line, in which … stands for anything.
+func matches(line, text string) bool {
+	parts := strings.Split(line, "…")
+	for i := range parts {
+		parts[i] = regexp.QuoteMeta(parts[i])
+	}
+	return regexp.MustCompile("(?m)^" + strings.Join(parts, ".*") + "$").MatchString(text)
+}
+
+// shell runs a command as the administrator, in the copy of config/'s parent.
+func (s *site) shell(t *testing.T, command string) (string, error) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", command)
+	cmd.Dir = s.dir
+	cmd.Env = []string{"HOME=" + s.dir, "KUBECONFIG=" + s.plane.Kubeconfig, "PATH=" + s.bin + ":" + os.Getenv("PATH")}
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+func (s *site) must(t *testing.T, command string) string {
+	t.Helper()
+	out, err := s.shell(t, command)
+	if err != nil {
+		t.Fatalf("$ %s\n%s%v", command, out, err)
+	}
+	return out
+}
+
+func TestStepsReadACommandWithItsOutput(t *testing.T) {
+	got := steps("$ echo 'a\n    b'\na …\nc\n$ true\n")
+	if len(got) != 2 || got[0].command != "echo 'a\n    b'\n" || len(got[0].shown) != 2 || got[1].command != "true\n" || len(got[1].shown) != 0 {
+		t.Errorf("got %q", got)
+	}
+	for text, want := range map[string]bool{"x\na 12\n": true, "x a 12\n": false, "a": false} {
+		if matches("a …", text) != want {
+			t.Errorf("%q: want %t", text, want)
+		}
+	}
+}

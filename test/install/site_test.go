@@ -1,0 +1,308 @@
+//go:build linux
+
+// Package install does what a new user does: it follows the README's commands word for word, with the real
+// kubectl, the image of `make image` and the manifests of config/, on a real control plane whose nodes run
+// the containers (package node). Evictions flow meanwhile.
+package install
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/evictgate/evictgate/test/kube"
+	"github.com/evictgate/evictgate/test/node"
+)
+
+const (
+	workers = 3
+	root    = "../.."
+	// image is how the README calls it.
+	image = "registry.example.com/evictgate"
+	ours  = "evictgate"
+)
+
+// site is a cluster and the directory in which its administrator works.
+type site struct {
+	plane   *kube.ControlPlane
+	agent   *node.Agent
+	network *node.Network
+	dir     string // of the test run
+	bin     string
+}
+
+// shared is what all tests use, one after the other: an installation takes the whole cluster.
+var shared *site
+
+func TestMain(m *testing.M) { os.Exit(runAll(m)) }
+
+func runAll(m *testing.M) int {
+	if len(missing()) > 0 {
+		return m.Run() // every test says so by name
+	}
+	s := &site{}
+	err := s.open()
+	code := 1
+	if err == nil {
+		shared = s
+		code = m.Run()
+	} else {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	if err := s.close(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	return code
+}
+
+// missing says what the tests need and this machine lacks.
+func missing() []string {
+	list := slices.Concat(kube.Missing(), node.Missing())
+	if _, err := os.Stat(filepath.Join(root, "bin", "image", "index.json")); err != nil {
+		list = append(list, "bin/image (make image)")
+	}
+	return list
+}
+
+// begin gives a test the site, and config/ as it is in the tree.
+func begin(t *testing.T, programs ...string) *site {
+	t.Helper()
+	lacking := missing()
+	for _, program := range programs {
+		if _, built := kube.Program(program); !built {
+			lacking = append(lacking, "bin/"+program)
+		}
+	}
+	if len(lacking) > 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("missing: %s", strings.Join(lacking, ", "))
+		}
+		t.Skipf("missing: %s", strings.Join(lacking, ", "))
+	}
+	check(t, os.RemoveAll(filepath.Join(shared.dir, "config")))
+	check(t, os.CopyFS(filepath.Join(shared.dir, "config"), os.DirFS(filepath.Join(root, "config"))))
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(shared.state())
+		}
+		_, _ = shared.clean(context.Background())
+	})
+	return shared
+}
+
+func (s *site) open() (err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	if s.dir, err = os.MkdirTemp("", "evictgate-install-"); err != nil {
+		return err
+	}
+	kubectl, _ := kube.Program("kubectl")
+	if s.bin, err = filepath.Abs(filepath.Dir(kubectl)); err != nil {
+		return err
+	}
+	newer, err := s.newerImage(ctx)
+	if err != nil {
+		return err
+	}
+	if s.network, err = node.NewNetwork(); err != nil {
+		return err
+	}
+	s.plane, err = kube.Start(ctx, kube.Options{Address: s.network.Gateway(), Nodes: 2, Controllers: true, Scheduler: true, Kwok: true, OtherNodes: true})
+	if err != nil {
+		return err
+	}
+	current := filepath.Join(root, "bin", "image")
+	s.agent, err = node.Start(ctx, node.Options{Network: s.network, Config: s.plane.Config, Nodes: workers, Images: map[string]string{
+		"evictgate:dev": current, image + ":1.0.0": current, image + ":1.1.0": newer,
+	}})
+	if err != nil {
+		return err
+	}
+	return s.workload(ctx)
+}
+
+// workload is what is evicted. It lives on kwok's nodes, which have no containers and are closed to others.
+func (s *site) workload(ctx context.Context) error {
+	if _, stderr, err := s.plane.Kubectl(ctx, "label", "nodes", "node-1", "node-2", "example.com/kwok=yes"); err != nil {
+		return fmt.Errorf("%w: %s", err, stderr)
+	}
+	if _, stderr, err := s.plane.Kubectl(ctx, "taint", "nodes", "node-1", "node-2", "example.com/kwok=yes:NoSchedule"); err != nil {
+		return fmt.Errorf("%w: %s", err, stderr)
+	}
+	if err := s.plane.Apply(ctx, workload); err != nil {
+		return err
+	}
+	_, err := s.plane.WaitReady(ctx, "default", "web")
+	return err
+}
+
+// held is annotated with what the default policies heed.
+const workload = `
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: default}
+spec:
+  replicas: 12
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: &spec
+      nodeSelector: {example.com/kwok: "yes"}
+      tolerations: [{key: example.com/kwok, operator: Exists}]
+      containers: [{name: main, image: "example.com/web:1"}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: held, namespace: default, annotations: {karpenter.sh/do-not-disrupt: "true"}}
+spec:
+  nodeSelector: {example.com/kwok: "yes"}
+  tolerations: [{key: example.com/kwok, operator: Exists}]
+  containers: [{name: main, image: "example.com/held:1"}]
+`
+
+// newerImage is the image with a program of another version.
+func (s *site) newerImage(ctx context.Context) (string, error) {
+	program := filepath.Join(s.dir, "evictgate")
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -X main.version=1.1.0", "-o", program, "./cmd/evictgate")
+	build.Dir = root
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build evictgate: %w\n%s", err, out)
+	}
+	content, err := os.ReadFile(program)
+	if err != nil {
+		return "", err
+	}
+	var archive bytes.Buffer
+	w := tar.NewWriter(&archive)
+	if err := w.WriteHeader(&tar.Header{Name: "evictgate", Mode: 0o755, Size: int64(len(content))}); err != nil {
+		return "", err
+	}
+	if _, err := w.Write(content); err != nil {
+		return "", err
+	}
+	if err := w.Close(); err != nil {
+		return "", err
+	}
+	return s.addLayer(archive.Bytes())
+}
+
+// addLayer puts an archive on top of bin/image, into a layout of its own.
+func (s *site) addLayer(archive []byte) (string, error) {
+	index, err := layout.ImageIndexFromPath(filepath.Join(root, "bin", "image"))
+	if err != nil {
+		return "", err
+	}
+	manifest, err := index.IndexManifest()
+	if err != nil {
+		return "", err
+	}
+	below, err := index.Image(manifest.Manifests[0].Digest)
+	if err != nil {
+		return "", err
+	}
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(archive)), nil })
+	if err != nil {
+		return "", err
+	}
+	newer, err := mutate.AppendLayers(below, layer)
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(s.dir, "newer")
+	path, err := layout.Write(dir, empty.Index)
+	if err != nil {
+		return "", err
+	}
+	return dir, path.AppendImage(newer)
+}
+
+func (s *site) close() error {
+	var errs []error
+	if s.agent != nil {
+		errs = append(errs, s.agent.Stop())
+	}
+	if s.plane != nil {
+		errs = append(errs, s.plane.Stop())
+	}
+	if s.network != nil {
+		errs = append(errs, s.network.Close())
+	}
+	for _, err := range append(errs, os.RemoveAll(s.dir)) {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// nameImage does what the README says about images, to a kustomization.
+func (s *site) nameImage(t *testing.T, kustomization string) {
+	t.Helper()
+	path := filepath.Join(s.dir, kustomization)
+	text, err := os.ReadFile(path)
+	check(t, err)
+	check(t, os.WriteFile(path, append(text, block(t, "images", "yaml")...), 0o600))
+}
+
+// replicas are evictgate's pods that are not terminating.
+func (s *site) replicas(t *testing.T) []corev1.Pod {
+	t.Helper()
+	list, err := s.plane.Client.CoreV1().Pods(ours).List(t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=evictgate"})
+	check(t, err)
+	return slices.DeleteFunc(list.Items, func(p corev1.Pod) bool { return p.DeletionTimestamp != nil })
+}
+
+func ready(p corev1.Pod) bool {
+	return slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
+}
+
+// state is what somebody looks at when an installation does not work.
+func (s *site) state() string {
+	var all strings.Builder
+	for _, args := range [][]string{
+		{"get", "pods,secrets,events", "-n", ours, "-o", "wide"},
+		{"describe", "pods", "-n", ours},
+		{"logs", "-n", ours, "-l", "app.kubernetes.io/name=evictgate", "--tail=15", "--prefix"},
+	} {
+		out, stderr, _ := s.plane.Kubectl(context.Background(), args...)
+		fmt.Fprintf(&all, "$ kubectl %s\n%s%s\n", strings.Join(args, " "), out, stderr)
+	}
+	return all.String()
+}
+
+// clean removes an installation, so that a test that failed leaves nothing to the next.
+func (s *site) clean(ctx context.Context) (string, error) {
+	out, stderr, err := s.plane.Kubectl(ctx, "delete", "validatingwebhookconfiguration,clusterrole,clusterrolebinding", "-l", "app.kubernetes.io/name=evictgate", "--ignore-not-found")
+	if err != nil {
+		return out + stderr, err
+	}
+	more, stderr, err := s.plane.Kubectl(ctx, "delete", "namespace/evictgate", "crd/evictionpolicies.evictgate.dev", "--ignore-not-found", "--timeout=60s")
+	return out + more + stderr, err
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
