@@ -29,12 +29,14 @@ var allowed = map[string][]string{
 	"/webhook/evictionpolicy": {"/policies", "/policies/v1alpha1"},
 	"/webhook/history":        {"/policies", "/policies/v1alpha1"},
 	"/webhook/registration":   {},
-	"/webhook/outcome":        {"/policies", "/policies/v1alpha1", "/webhook/audit"},
-	"/webhook/tracing":        {},
-	"/webhook":                {"/policies", "/policies/v1alpha1", "/webhook/audit", "/webhook/budget", "/webhook/cluster", "/webhook/history", "/webhook/outcome", "/webhook/tracing"},
+	"/webhook/doctor": {
+		"/policies", "/policies/v1alpha1", "/webhook", "/webhook/audit", "/webhook/budget", "/webhook/cluster", "/webhook/history", "/webhook/outcome",
+	},
+	"/webhook/outcome": {"/policies", "/policies/v1alpha1", "/webhook/audit"},
+	"/webhook":         {"/policies", "/policies/v1alpha1", "/webhook/audit", "/webhook/budget", "/webhook/cluster", "/webhook/history", "/webhook/outcome"},
 	"/cmd/evictgate": {
-		"/certs", "/policies", "/policies/bundle", "/policies/v1alpha1", "/webhook", "/webhook/access", "/webhook/audit", "/webhook/audit/apilog", "/webhook/audit/replay",
-		"/webhook/audit/store", "/webhook/audit/upload", "/webhook/budget", "/webhook/cluster", "/webhook/evictionpolicy", "/webhook/history",
+		"/certs", "/policies", "/policies/bundle", "/policies/v1alpha1", "/webhook", "/webhook/audit", "/webhook/audit/apilog", "/webhook/audit/replay",
+		"/webhook/audit/store", "/webhook/audit/upload", "/webhook/budget", "/webhook/cluster", "/webhook/doctor", "/webhook/evictionpolicy", "/webhook/history",
 		"/webhook/outcome", "/webhook/page", "/webhook/preview", "/webhook/registration",
 	},
 }

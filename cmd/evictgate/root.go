@@ -45,6 +45,6 @@ and admits or refuses with an explanation, before the API server deletes anythin
 	root.SetOut(p.out)
 	root.SetErr(p.err)
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newServe(p), newPolicy(p), newPreview(p), newReview(p), newVersion(p))
+	root.AddCommand(newServe(p), newPolicy(p), newPreview(p), newReview(p), newDoctor(p), newVersion(p))
 	return root
 }

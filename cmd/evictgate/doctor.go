@@ -1,0 +1,202 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/webhook"
+	"github.com/evictgate/evictgate/webhook/doctor"
+	"github.com/evictgate/evictgate/webhook/evictionpolicy"
+)
+
+// doctorFlags are the flags of doctor.
+type doctorFlags struct {
+	kubeconfig string
+	context    string
+	target     doctor.Target
+	timeout    time.Duration
+	format     string
+	rbac       bool
+}
+
+func newDoctor(p printer) *cobra.Command {
+	var f doctorFlags
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Check a running installation, and say how to mend what is wrong; exit 1 when something is",
+		Long: `Doctor looks at an installation from outside, by your kubeconfig: the webhook configuration, whom the API
+server trusts, the replicas, what their service account may read, the EvictionPolicies and the clocks. Then it
+sends dry-run evictions of a pod that does not exist, annotated ` + webhook.ExplainAnnotation + `: they reach the gate
+like any other, change nothing, and are answered with who decided them.
+
+What you may not read is not checked, and said to be. --rbac prints a ClusterRole that suffices for all but the
+Secret of the CA, which holds a private key; it allows no eviction of a pod of another name than doctor's.`,
+		Example: `  evictgate doctor
+  evictgate doctor --context production -o json
+  evictgate doctor --rbac | kubectl apply -f -`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.rbac {
+				return p.doctorRole(doctor.Role())
+			}
+			report, err := f.examine(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if err := p.doctor(f.format, report); err != nil {
+				return err
+			}
+			if doctor.Bad(report.Findings) {
+				return errRefused
+			}
+			return nil
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "reach the cluster by this kubeconfig; default: as kubectl does")
+	flags.StringVar(&f.context, "context", "", "context of the kubeconfig; default: its current one")
+	flags.StringVarP(&f.target.Namespace, "namespace", "n", "evictgate", "namespace of the installation")
+	flags.StringVar(&f.target.Name, "name", "evictgate", "name of its Deployment")
+	flags.StringVar(&f.target.Configuration, "webhook-configuration", "evictgate", "name of its ValidatingWebhookConfiguration")
+	flags.StringVar(&f.target.ProbeNamespace, "probe-namespace", "default", "namespace in which the dry-run evictions are tried")
+	flags.DurationVar(&f.timeout, "timeout", time.Minute, "how long the whole may take")
+	flags.StringVarP(&f.format, "output", "o", "table", "table, json or yaml")
+	flags.BoolVar(&f.rbac, "rbac", false, "print what doctor's user must be allowed, and check nothing")
+	return cmd
+}
+
+// doctorReport is what doctor prints.
+type doctorReport struct {
+	Namespace     string           `json:"namespace"`
+	Configuration string           `json:"webhook_configuration"`
+	At            time.Time        `json:"at"`
+	Problems      int              `json:"problems"`
+	Warnings      int              `json:"warnings"`
+	NotChecked    int              `json:"not_checked"`
+	Findings      []doctor.Finding `json:"findings"`
+}
+
+func (f *doctorFlags) examine(ctx context.Context) (doctorReport, error) {
+	var report doctorReport
+	if err := oneOf("output", f.format, "table", "json", "yaml"); err != nil {
+		return report, err
+	}
+	if f.timeout <= 0 {
+		return report, fmt.Errorf("--timeout is %s; expected more than 0s", f.timeout)
+	}
+	config, err := f.config()
+	if err != nil {
+		return report, err
+	}
+	reader, err := doctor.NewReader(config, f.target)
+	if err != nil {
+		return report, err
+	}
+	reader.Needed = func(ctx context.Context, d *appsv1.Deployment) ([]doctor.Access, error) {
+		return neededBy(ctx, config, d)
+	}
+	ctx, cancel := context.WithTimeout(ctx, f.timeout)
+	defer cancel()
+	facts, err := reader.Read(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return report, fmt.Errorf("the API server did not answer everything within --timeout %s: %w", f.timeout, err)
+	}
+	if err != nil {
+		return report, err
+	}
+	found := doctor.Examine(facts)
+	return doctorReport{
+		Namespace: f.target.Namespace, Configuration: f.target.Configuration, At: facts.Now.UTC().Truncate(time.Second), Findings: found,
+		Problems: doctor.Count(found, doctor.Problem), Warnings: doctor.Count(found, doctor.Warning), NotChecked: doctor.Count(found, doctor.NotChecked),
+	}, nil
+}
+
+// config finds the cluster as kubectl does.
+func (f *doctorFlags) config() (*rest.Config, error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = f.kubeconfig
+	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: f.context}).ClientConfig()
+	if err != nil {
+		return nil, fmt.Errorf("find the cluster: %w; give --kubeconfig", err)
+	}
+	config.UserAgent = "evictgate-doctor/" + currentVersion().Version
+	return config, nil
+}
+
+// neededBy lists what the replicas of a Deployment must be allowed: what serve with its arguments asks for, and
+// what the cluster's EvictionPolicies read on top.
+func neededBy(ctx context.Context, config *rest.Config, d *appsv1.Deployment) ([]doctor.Access, error) {
+	served, err := servedBy(d)
+	if err != nil {
+		return nil, err
+	}
+	set, err := policies.Default()
+	if err != nil {
+		return nil, err
+	}
+	rules := served.rules(set.Needs())
+	secretNamespace := served.certNamespace
+	if secretNamespace == "" {
+		secretNamespace = d.Namespace
+	}
+	list := append(doctor.Accesses("", rules.Cluster), doctor.Accesses(secretNamespace, rules.Namespaced)...)
+	if !slices.Contains(served.sources.names(), sourceCluster) {
+		return list, nil
+	}
+	units, err := evictionpolicy.List(ctx, config)
+	if err != nil { // the check of the policies says so
+		return list, nil //nolint:nilerr // what serving needs is known all the same
+	}
+	return withPolicies(list, units), nil
+}
+
+// servedBy reads the arguments of the Deployment; flags of another version are passed over.
+func servedBy(d *appsv1.Deployment) (*serveFlags, error) {
+	for _, c := range d.Spec.Template.Spec.Containers {
+		if len(c.Args) == 0 || c.Args[0] != "serve" {
+			continue
+		}
+		served := new(serveFlags)
+		cmd := newServeWith(served, printer{out: io.Discard, err: io.Discard})
+		cmd.FParseErrWhitelist.UnknownFlags = true
+		if err := cmd.ParseFlags(c.Args[1:]); err != nil {
+			return nil, fmt.Errorf("arguments of Deployment %s: %w", d.Name, err)
+		}
+		return served, nil
+	}
+	return nil, fmt.Errorf("no container of Deployment %s has the argument serve", d.Name)
+}
+
+// withPolicies adds what each policy reads beyond what serving does anyway.
+func withPolicies(list []doctor.Access, units []policies.Unit) []doctor.Access {
+	for _, unit := range units {
+		sources := policies.NewSources()
+		sources.Add(sourceCluster, false)
+		sources.Put(sourceCluster, []policies.Unit{unit}, nil)
+		set, _, err := sources.Compile()
+		if err != nil || set == nil { // it is not in force, which another check says
+			continue
+		}
+		for _, a := range doctor.Accesses("", set.Needs().RBAC()) {
+			i := slices.IndexFunc(list, func(other doctor.Access) bool { return other.ResourceAttributes == a.ResourceAttributes })
+			switch {
+			case i < 0:
+				a.For = []string{unit.Name}
+				list = append(list, a)
+			case len(list[i].For) > 0:
+				list[i].For = append(list[i].For, unit.Name)
+			}
+		}
+	}
+	return list
+}

@@ -1,0 +1,103 @@
+package doctor
+
+import (
+	"fmt"
+	"strings"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+
+	authorizationv1 "k8s.io/api/authorization/v1"
+)
+
+// Accesses lists what rules allow, one by one; a rule for a Role counts in its namespace.
+func Accesses(namespace string, rules []rbacv1.PolicyRule) []Access {
+	var list []Access
+	for _, r := range rules {
+		names := r.ResourceNames
+		if len(names) == 0 {
+			names = []string{""}
+		}
+		for _, group := range r.APIGroups {
+			for _, whole := range r.Resources {
+				resource, sub, _ := strings.Cut(whole, "/")
+				for _, name := range names {
+					for _, verb := range r.Verbs {
+						list = append(list, Access{ResourceAttributes: authorizationv1.ResourceAttributes{
+							Namespace: namespace, Verb: verb, Group: group, Resource: resource, Subresource: sub, Name: name,
+						}})
+					}
+				}
+			}
+		}
+	}
+	return list
+}
+
+// what an access is to, in kubectl's words.
+func (a Access) what() string {
+	text := a.Resource
+	if a.Group != "" {
+		text += "." + a.Group
+	}
+	if a.Subresource != "" {
+		text += "/" + a.Subresource
+	}
+	if a.Name != "" {
+		text += " " + a.Name
+	}
+	if a.Namespace != "" {
+		text += " in namespace " + a.Namespace
+	}
+	return text
+}
+
+// checkAccess says what the service account lacks, and which policies need it.
+func checkAccess(f *Facts, l *findings) {
+	const check = "access"
+	account := "system:serviceaccount:" + f.Namespace + ":" + f.serviceAccount()
+	switch {
+	case f.Deployment.Value == nil && f.Access.Err == nil && len(f.Access.Value) == 0:
+		l.skip(check, "by which account the gate reads the cluster is not known: there is no Deployment")
+		return
+	case f.Access.Err != nil:
+		l.skip(check, "%s; ask for create on subjectaccessreviews.authorization.k8s.io", f.Access.why())
+		return
+	}
+	type lack struct {
+		verbs []string
+		of    []string
+	}
+	missing := map[string]*lack{}
+	var order []string
+	for _, a := range f.Access.Value {
+		if a.Allowed {
+			continue
+		}
+		m := missing[a.what()]
+		if m == nil {
+			m = &lack{of: a.For}
+			missing[a.what()] = m
+			order = append(order, a.what())
+		}
+		m.verbs = append(m.verbs, a.Verb)
+	}
+	for _, what := range order {
+		m := missing[what]
+		text := fmt.Sprintf("%s may not %s %s", account, strings.Join(m.verbs, ", "), what)
+		if len(m.of) > 0 {
+			text += ", which is read by " + some(m.of, 3)
+		}
+		l.problem(check, "%s", text).
+			cure("allow it in ClusterRole or Role %s; apply the manifests again", f.Name).run("kubectl apply -k config/default")
+	}
+	if len(order) == 0 {
+		l.ok(check, "%s may do all %d things that serving needs", account, len(f.Access.Value))
+	}
+}
+
+func (f *Facts) serviceAccount() string {
+	if d := f.Deployment.Value; d != nil && d.Spec.Template.Spec.ServiceAccountName != "" {
+		return d.Spec.Template.Spec.ServiceAccountName
+	}
+	return "default"
+}

@@ -1,0 +1,239 @@
+package doctor
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/webhook"
+)
+
+// checkPassing says whether evictions pass through the gate, and if not, why.
+func checkPassing(f *Facts, l *findings) {
+	const check = "gate"
+	if f.Probes.Err != nil {
+		l.skip(check, "%s", f.Probes.why())
+		return
+	}
+	var failed []Probe
+	decided, undecided := 0, 0
+	for _, p := range f.Probes.Value {
+		switch {
+		case p.Explanation == nil:
+			failed = append(failed, p)
+		case p.Explanation.Outcome == policies.Undecided:
+			undecided++
+			fallthrough
+		default:
+			decided++
+		}
+	}
+	switch {
+	case decided == 0 && len(failed) == 0:
+		l.skip(check, "no eviction was tried")
+		return
+	case len(failed) > 0:
+		explainFailure(f, failed[len(failed)-1], l)
+	}
+	if decided == 0 {
+		return
+	}
+	if len(failed) > 0 {
+		l.problem(check, "%d of %d dry-run evictions did not pass through the gate", len(failed), len(failed)+decided).
+			cure("see the finding before; a single replica may be the cause").run("kubectl -n %s get pods -o wide", f.Namespace)
+		return
+	}
+	if undecided > 0 {
+		l.problem(check, "%d of %d dry-run evictions were left undecided", undecided, decided).
+			cure("see which policy fails").run("kubectl -n %s logs deployment/%s --tail=20", f.Namespace, f.Name)
+		return
+	}
+	l.ok(check, "%d dry-run evictions in namespace %s were decided, the slowest in %s", decided, f.ProbeNamespace, slowest(f.Probes.Value).Round(time.Millisecond))
+}
+
+func slowest(probes []Probe) (d time.Duration) {
+	for _, p := range probes {
+		d = max(d, p.Received.Sub(p.Sent))
+	}
+	return d
+}
+
+// explainFailure says why an eviction was not decided by us.
+func explainFailure(f *Facts, p Probe, l *findings) {
+	const check = "gate"
+	called := strings.Contains(p.Message, "failed calling webhook") && strings.Contains(p.Message, `"`+webhook.Name+`"`)
+	switch {
+	case called:
+		reason := failureReason(f, p.Message)
+		reason.tell(l.problem(check, "the API server cannot ask the gate: %s (%s)", reason.what, p.Message))
+	case strings.Contains(p.Message, "match conditions"):
+		l.problem(check, "a matchCondition of the webhook cannot be evaluated: %s", p.Message).
+			cure("correct the expression").run("kubectl edit validatingwebhookconfiguration %s", f.Target.Configuration)
+	case p.Code == http.StatusForbidden && !strings.Contains(p.Message, "admission webhook"):
+		l.skip(check, "no permission to try: %s; ask for create on pods/eviction in namespace %s", p.Message, f.ProbeNamespace)
+	case p.Code == http.StatusNotFound && strings.HasPrefix(p.Message, "namespaces "):
+		l.skip(check, "there is no namespace %s to try it in; name one by --probe-namespace", f.ProbeNamespace)
+	case p.Code == http.StatusNotFound:
+		notCalled(f, l)
+	case p.Code == 0:
+		l.problem(check, "the API server gives no answer: %s", p.Message).cure("see that it is reached, and raise --timeout")
+	default:
+		l.problem(check, "the API server answers %d: %s", p.Code, p.Message).cure("see who refuses it")
+	}
+}
+
+// notCalled looks for the reason in what is known of the configuration.
+func notCalled(f *Facts, l *findings) {
+	const check = "gate"
+	hook := f.hook(webhook.Name)
+	switch {
+	case f.Configuration.missing():
+		l.problem(check, "evictions pass undecided: there is no configuration").cure("see the finding about the configuration")
+	case f.Configuration.Err != nil:
+		l.problem(check, "evictions in namespace %s pass undecided; why cannot be seen without the configuration", f.ProbeNamespace).
+			cure("ask for get on validatingwebhookconfigurations")
+	case hook == nil || !slices.ContainsFunc(hook.Rules, matchesEvictions):
+		l.problem(check, "evictions pass undecided: no webhook matches them").cure("see the finding about the configuration")
+	case f.exemptsProbe(hook):
+		l.skip(check, "namespace %s, where it was tried, is exempt by the namespaceSelector; name another one by --probe-namespace", f.ProbeNamespace)
+	case !isEmpty(hook.ObjectSelector):
+		l.problem(check, "evictions pass undecided: the objectSelector leaves them out").cure("remove the objectSelector")
+	case hook.FailurePolicy != nil && *hook.FailurePolicy == admissionregistrationv1.Ignore:
+		l.problem(check, "evictions pass undecided: the API server gets no answer and failurePolicy is Ignore, or the replicas are of a version that does not know annotation %s", webhook.ExplainAnnotation).
+			cure("see whether the replicas answer, and what the API server's metric apiserver_admission_webhook_fail_open_count counts").
+			run("kubectl get --raw /metrics | grep apiserver_admission_webhook_fail_open_count")
+	case len(hook.MatchConditions) > 0:
+		l.problem(check, "evictions in namespace %s pass undecided: a matchCondition leaves them out (%s), or the replicas are of a version that does not know annotation %s", f.ProbeNamespace,
+			conditionsOf(hook), webhook.ExplainAnnotation).
+			cure("see whether that is meant; try another namespace by --probe-namespace")
+	default:
+		l.problem(check, "nobody says that they decide evictions: what answers at the webhook's address is no replica, or one of a version that does not know annotation %s", webhook.ExplainAnnotation).
+			cure("see what runs there, and upgrade it")
+	}
+}
+
+func conditionsOf(hook *admissionregistrationv1.ValidatingWebhook) string {
+	var list []string
+	for _, c := range hook.MatchConditions {
+		list = append(list, c.Name+": "+c.Expression)
+	}
+	return some(list, 3)
+}
+
+func (f *Facts) exemptsProbe(hook *admissionregistrationv1.ValidatingWebhook) bool {
+	exempt, _ := f.exempt(hook)
+	return slices.Contains(exempt, f.ProbeNamespace)
+}
+
+// reason is one kind of failed call, and its cure.
+type reason struct {
+	what, cure, command string
+}
+
+func (r reason) tell(finding *Finding) {
+	finding.cure("%s", r.cure)
+	finding.Command = r.command
+}
+
+// failureReason reads the API server's own words. Of several that fit, the first counts.
+func failureReason(f *Facts, message string) reason {
+	pods := fmt.Sprintf("kubectl -n %s get pods -o wide", f.Namespace)
+	logs := fmt.Sprintf("kubectl -n %s logs deployment/%s --tail=20", f.Namespace, f.Name)
+	edit := fmt.Sprintf("kubectl edit validatingwebhookconfiguration %s", f.Target.Configuration)
+	trusted := reason{what: "it does not trust the certificate", cure: "the caBundle lacks the CA of the serving certificate; see the findings about the certificate", command: logs}
+	if f.Configuration.Value != nil {
+		var bundle Finding
+		f.cureBundle(&bundle)
+		trusted.cure, trusted.command = bundle.Cure, bundle.Command
+	}
+	for _, known := range []struct {
+		words []string
+		reason
+	}{
+		{[]string{"service", "not found"}, reason{"the Service does not exist", "apply the manifests again", "kubectl apply -k config/default"}},
+		{[]string{"no service port"}, reason{"the Service lacks the port", "correct the port of the Service or of the webhook's clientConfig", edit}},
+		{[]string{"no endpoints available"}, reason{"no replica is ready", "see why the pods are not ready", pods}},
+		{[]string{"certificate signed by unknown authority"}, trusted},
+		{[]string{"certificate is not trusted"}, trusted},
+		{[]string{"certificate has expired"}, reason{"the serving certificate is not valid at this time", "see the findings about certificate and clocks; a certificate from files must be renewed by who issues it", logs}},
+		{[]string{"is not yet valid"}, reason{"the serving certificate is not valid yet", "correct the clock of the replicas' nodes or of the API server", logs}},
+		{[]string{"x509", "certificate is valid for"}, wrongName(f, logs)},
+		{[]string{"x509", "doesn't contain any IP SANs"}, wrongName(f, logs)},
+		{[]string{"x509", "not valid for any names"}, wrongName(f, logs)},
+		{[]string{"tls: certificate required"}, refusedClient(f)},
+		{[]string{"tls: bad certificate"}, refusedClient(f)},
+		{[]string{"tls: unknown certificate authority"}, refusedClient(f)},
+		{[]string{"tls: internal error"}, reason{"the replica has no certificate to serve yet", "see what it waits for", logs}},
+		{[]string{"gave HTTP response to HTTPS client"}, reason{"what answers there speaks no TLS", "correct the port of the Service or of the webhook's clientConfig", edit}},
+		{[]string{"connection refused"}, reason{"nothing listens at the address", "see that replicas run, and that --listen and the port of the Service agree", pods}},
+		{[]string{"no such host"}, reason{"the host in the webhook's URL is not known", "correct clientConfig.url, or the DNS of the API server's machine", edit}},
+		{[]string{"no route to host"}, reason{"the network has no way to the address", "see the network of the API server's machine", pods}},
+		{[]string{"context deadline exceeded"}, slow(pods)},
+		{[]string{"Client.Timeout exceeded"}, slow(pods)},
+		{[]string{"timeout"}, slow(pods)},
+		{[]string{"could not find the requested resource"}, reason{"the path is not served there", "set the path in the webhook's clientConfig to " + webhook.Path, edit}},
+		{[]string{"EOF"}, reason{"the connection ended before the answer", "see whether a replica ends or restarts", pods}},
+		{[]string{"connection reset"}, reason{"the connection was cut off", "see whether a replica ends or restarts", pods}},
+	} {
+		if !slices.ContainsFunc(known.words, func(word string) bool { return !strings.Contains(message, word) }) {
+			return known.reason
+		}
+	}
+	return reason{"it failed", "see the replicas and their log", logs}
+}
+
+func wrongName(f *Facts, logs string) reason {
+	return reason{"the serving certificate is for another name", fmt.Sprintf("issue it for %s: by the Certificate's dnsNames, or by --dns-names", f.calledBy()), logs}
+}
+
+func refusedClient(f *Facts) reason {
+	return reason{"the replica asks for a client certificate (--client-ca), and does not take what the API server shows",
+		"give the API server a certificate of that CA by its AdmissionConfiguration, or serve without --client-ca", fmt.Sprintf("kubectl -n %s get deployment %s -o yaml", f.Namespace, f.Name)}
+}
+
+func slow(pods string) reason {
+	return reason{"no answer came in time", "see whether the API server's machine reaches the pods (network policy, firewall, security group of port 9443), and whether they are overloaded", pods}
+}
+
+// checkReplicas compares those that answered.
+func checkReplicas(f *Facts, l *findings) {
+	if f.Probes.Err != nil {
+		return
+	}
+	var replicas, revisions []string
+	for _, p := range f.Probes.Value {
+		if p.Explanation != nil {
+			replicas = append(replicas, p.Explanation.Replica)
+			revisions = append(revisions, p.Explanation.Revision)
+		}
+	}
+	slices.Sort(replicas)
+	slices.Sort(revisions)
+	replicas, revisions = slices.Compact(replicas), slices.Compact(revisions)
+	if len(replicas) == 0 {
+		return
+	}
+	ready := f.readyPods()
+	silent := slices.DeleteFunc(distinct(ready, func(p corev1.Pod) []string { return []string{p.Name} }), func(name string) bool { return slices.Contains(replicas, name) })
+	switch {
+	case len(ready) == 0:
+		l.ok("gate.replicas", "%s answered", some(replicas, 5))
+	case len(silent) > 0:
+		l.note("gate.replicas", "%d of %d ready replicas answered %d tries, since the API server keeps its connections; not seen: %s", len(ready)-len(silent), len(ready), len(f.Probes.Value), some(silent, 5))
+	default:
+		l.ok("gate.replicas", "all %d ready replicas answered", len(ready))
+	}
+	if len(revisions) > 1 {
+		l.warn("gate.revision", "replicas decide by different policies: revisions %s", some(revisions, 5)).
+			cure("wait half a minute; if it stays, see which replica cannot load its policies").
+			run("kubectl -n %s logs -l app.kubernetes.io/name=%s --prefix --tail=20", f.Namespace, f.Name)
+		return
+	}
+	l.ok("gate.revision", "policies of revision %s decide", revisions[0])
+}

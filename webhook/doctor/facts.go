@@ -1,0 +1,108 @@
+package doctor
+
+import (
+	"time"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/version"
+
+	"github.com/evictgate/evictgate/webhook"
+)
+
+// Fact is something that was read, or why it could not be.
+type Fact[T any] struct {
+	Value T
+	Err   error
+}
+
+// missing reports whether the API server says that there is no such thing.
+func (f Fact[T]) missing() bool { return apierrors.IsNotFound(f.Err) }
+
+// why is the reason of a check that is not made.
+func (f Fact[T]) why() string {
+	if apierrors.IsForbidden(f.Err) {
+		return "no permission: " + f.Err.Error()
+	}
+	return f.Err.Error()
+}
+
+// Target says which installation is meant.
+type Target struct {
+	// Namespace is that of the Deployment, Configuration the name of the ValidatingWebhookConfiguration.
+	Namespace, Configuration string
+	// Name is that of Deployment, Service and ServiceAccount.
+	Name string
+	// ProbeNamespace is where dry-run evictions are tried.
+	ProbeNamespace string
+}
+
+// Facts are what was read of an installation.
+type Facts struct {
+	Target
+	// Now is when reading began.
+	Now    time.Time
+	Server Fact[*version.Info]
+
+	Configuration Fact[*admissionregistrationv1.ValidatingWebhookConfiguration]
+	// Configurations are all of the cluster.
+	Configurations Fact[[]admissionregistrationv1.ValidatingWebhookConfiguration]
+	Namespaces     Fact[[]corev1.Namespace]
+	// Service and Slices are those that the configuration names.
+	Service Fact[*corev1.Service]
+	Slices  Fact[[]discoveryv1.EndpointSlice]
+
+	// Secret is the one from which the caBundle is made, and Certificate cert-manager's, by the annotations of the
+	// configuration; both are empty when it has none.
+	Secret      Fact[*corev1.Secret]
+	Certificate Fact[*unstructured.Unstructured]
+
+	Deployment Fact[*appsv1.Deployment]
+	Pods       Fact[[]corev1.Pod]
+	// Logs are the last lines of pods that are not ready, by name.
+	Logs  map[string]string
+	PDBs  Fact[[]policyv1.PodDisruptionBudget]
+	Nodes Fact[[]corev1.Node]
+
+	Access   Fact[[]Access]
+	Policies Fact[[]Policy]
+
+	Probes Fact[[]Probe]
+	// ServerAhead is by how much the API server's clock is ahead of this machine's.
+	ServerAhead Span
+}
+
+// Access is one thing that the service account must be allowed.
+type Access struct {
+	authorizationv1.ResourceAttributes
+	// For names the EvictionPolicies that alone need it; empty when serving itself does.
+	For []string
+	// Allowed is the API server's answer.
+	Allowed bool
+}
+
+// Policy is an EvictionPolicy, as far as its status is told.
+type Policy struct {
+	Name string
+	// Ready is the status of that condition, empty while there is none; Message says why.
+	Ready, Message string
+	Created        time.Time
+}
+
+// Probe is one dry-run eviction of a pod that does not exist.
+type Probe struct {
+	// Sent and Received are by this machine's clock.
+	Sent, Received time.Time
+	// Code is the HTTP status of the answer, and Message says what was wrong; 0 without an answer.
+	Code    int32
+	Reason  string
+	Message string
+	// Explanation is who decided; nil when nobody says so.
+	Explanation *webhook.Explanation
+}

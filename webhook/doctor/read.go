@@ -1,0 +1,224 @@
+package doctor
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	cmapi "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/version"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/evictgate/evictgate/policies/v1alpha1"
+	"github.com/evictgate/evictgate/webhook"
+)
+
+// Reader reads an installation. Make it with NewReader.
+type Reader struct {
+	Target
+	// Needed lists what the replicas of a Deployment must be allowed; a nil Deployment could not be read.
+	Needed func(context.Context, *appsv1.Deployment) ([]Access, error)
+
+	client  kubernetes.Interface
+	dynamic dynamic.Interface
+	dates   *dates
+}
+
+// NewReader reads by config, which it copies.
+func NewReader(config *rest.Config, target Target) (*Reader, error) {
+	r := &Reader{Target: target, dates: new(dates)}
+	config = rest.CopyConfig(config)
+	config.QPS = -1
+	config.WarningHandlerWithContext = hearing{}
+	config.Wrap(r.dates.observe)
+	var err error
+	if r.client, err = kubernetes.NewForConfig(config); err != nil {
+		return nil, fmt.Errorf("make a client: %w", err)
+	}
+	r.dynamic, err = dynamic.NewForConfig(config)
+	return r, err
+}
+
+// Read gathers the Facts. It fails only when the API server cannot be asked at all.
+func (r *Reader) Read(ctx context.Context) (*Facts, error) {
+	f := &Facts{Target: r.Target, Now: time.Now(), Logs: map[string]string{}}
+	if err := r.reach(ctx, f); err != nil {
+		return nil, err
+	}
+	r.readConfiguration(ctx, f)
+	r.readService(ctx, f)
+	r.readCertificate(ctx, f)
+	r.readWorkload(ctx, f)
+	r.readPolicies(ctx, f)
+	r.readAccess(ctx, f)
+	r.probe(ctx, f)
+	f.ServerAhead = r.dates.ahead()
+	return f, ctx.Err()
+}
+
+// reach asks for what every user may see.
+func (r *Reader) reach(ctx context.Context, f *Facts) error {
+	raw, err := r.client.Discovery().RESTClient().Get().AbsPath("/version").DoRaw(ctx)
+	if err != nil {
+		return fmt.Errorf("ask the API server: %w", err)
+	}
+	f.Server.Value = new(version.Info)
+	if err := json.Unmarshal(raw, f.Server.Value); err != nil {
+		return fmt.Errorf("ask the API server: what answers is none: %w", err)
+	}
+	return nil
+}
+
+func fact[T any](value T, err error) Fact[T] {
+	if err != nil {
+		return Fact[T]{Err: err}
+	}
+	return Fact[T]{Value: value}
+}
+
+func (r *Reader) readConfiguration(ctx context.Context, f *Facts) {
+	hooks := r.client.AdmissionregistrationV1().ValidatingWebhookConfigurations()
+	f.Configuration = fact(hooks.Get(ctx, r.Target.Configuration, metav1.GetOptions{}))
+	all, err := hooks.List(ctx, metav1.ListOptions{})
+	f.Configurations = fact(all.Items, err)
+	namespaces, err := r.client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{})
+	f.Namespaces = fact(namespaces.Items, err)
+}
+
+func (r *Reader) readService(ctx context.Context, f *Facts) {
+	hook := f.hook(webhook.Name)
+	if hook == nil || hook.ClientConfig.Service == nil {
+		return
+	}
+	to := hook.ClientConfig.Service
+	f.Service = fact(r.client.CoreV1().Services(to.Namespace).Get(ctx, to.Name, metav1.GetOptions{}))
+	slices, err := r.client.DiscoveryV1().EndpointSlices(to.Namespace).List(ctx, metav1.ListOptions{
+		LabelSelector: labels.Set{discoveryv1.LabelServiceName: to.Name}.String(),
+	})
+	f.Slices = fact(slices.Items, err)
+}
+
+// readCertificate follows the configuration's annotations.
+func (r *Reader) readCertificate(ctx context.Context, f *Facts) {
+	if f.Configuration.Value == nil {
+		return
+	}
+	from, ok := f.injected()
+	namespace, name, err := cache.SplitMetaNamespaceKey(from)
+	if !ok || err != nil {
+		return
+	}
+	if !f.selfSigned() {
+		certificates := r.dynamic.Resource(cmapi.SchemeGroupVersion.WithResource("certificates")).Namespace(namespace)
+		f.Certificate = fact(certificates.Get(ctx, name, metav1.GetOptions{}))
+		if f.Certificate.Err != nil {
+			f.Secret.Err = f.Certificate.Err
+			return
+		}
+		name, _, _ = unstructured.NestedString(f.Certificate.Value.Object, "spec", "secretName")
+	}
+	f.Secret = fact(r.client.CoreV1().Secrets(namespace).Get(ctx, name, metav1.GetOptions{}))
+}
+
+func (r *Reader) readWorkload(ctx context.Context, f *Facts) {
+	f.Deployment = fact(r.client.AppsV1().Deployments(r.Namespace).Get(ctx, r.Name, metav1.GetOptions{}))
+	if f.Deployment.Value == nil {
+		return
+	}
+	selector := metav1.FormatLabelSelector(f.Deployment.Value.Spec.Selector)
+	pods, err := r.client.CoreV1().Pods(r.Namespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
+	f.Pods = fact(pods.Items, err)
+	pdbs, err := r.client.PolicyV1().PodDisruptionBudgets(r.Namespace).List(ctx, metav1.ListOptions{})
+	f.PDBs = fact(pdbs.Items, err)
+	nodes, err := r.client.CoreV1().Nodes().List(ctx, metav1.ListOptions{Limit: 2})
+	f.Nodes = fact(nodes.Items, err)
+	for i := range f.Pods.Value {
+		if p := &f.Pods.Value[i]; !isReady(p) {
+			f.Logs[p.Name] = r.log(ctx, p)
+		}
+	}
+}
+
+// logLines are read of a pod that is not ready.
+const logLines = 40
+
+// log is empty where it cannot be read: it only adds to what is found.
+func (r *Reader) log(ctx context.Context, p *corev1.Pod) string {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	raw, err := r.client.CoreV1().Pods(p.Namespace).GetLogs(p.Name, &corev1.PodLogOptions{Container: r.Name, TailLines: new(int64(logLines))}).DoRaw(ctx)
+	if err != nil {
+		return ""
+	}
+	return string(raw)
+}
+
+func (r *Reader) readPolicies(ctx context.Context, f *Facts) {
+	resource := schema.GroupVersionResource{Group: v1alpha1.Group, Version: v1alpha1.GroupVersion().Version, Resource: v1alpha1.Resource}
+	list, err := r.dynamic.Resource(resource).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		f.Policies.Err = err
+		return
+	}
+	for i := range list.Items {
+		o := &list.Items[i]
+		status, message := condition(o, "Ready")
+		f.Policies.Value = append(f.Policies.Value, Policy{Name: o.GetName(), Ready: status, Message: message, Created: o.GetCreationTimestamp().Time})
+	}
+}
+
+// reviewsAtOnce bounds the questions about access in flight.
+const reviewsAtOnce = 8
+
+// readAccess asks for everything that serving needs whether the service account may.
+func (r *Reader) readAccess(ctx context.Context, f *Facts) {
+	if f.Deployment.Value == nil {
+		return
+	}
+	if f.Access = fact(r.Needed(ctx, f.Deployment.Value)); f.Access.Err != nil {
+		return
+	}
+	user := "system:serviceaccount:" + r.Namespace + ":" + f.serviceAccount()
+	var asking sync.WaitGroup
+	var mu sync.Mutex
+	room := make(chan struct{}, reviewsAtOnce)
+	for i := range f.Access.Value {
+		asking.Go(func() {
+			room <- struct{}{}
+			defer func() { <-room }()
+			allowed, err := r.may(ctx, user, f.Access.Value[i].ResourceAttributes)
+			mu.Lock()
+			defer mu.Unlock()
+			f.Access.Value[i].Allowed = allowed
+			if err != nil {
+				f.Access.Err = err
+			}
+		})
+	}
+	asking.Wait()
+}
+
+func (r *Reader) may(ctx context.Context, user string, what authorizationv1.ResourceAttributes) (bool, error) {
+	review, err := r.client.AuthorizationV1().SubjectAccessReviews().Create(ctx, &authorizationv1.SubjectAccessReview{
+		Spec: authorizationv1.SubjectAccessReviewSpec{
+			User: user, Groups: []string{"system:serviceaccounts", "system:serviceaccounts:" + r.Namespace, "system:authenticated"}, ResourceAttributes: &what,
+		},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return false, err
+	}
+	return review.Status.Allowed, nil
+}
