@@ -33,8 +33,9 @@ type scenario struct {
 	fault string
 	// gets and why stand in the table: what an eviction gets meanwhile, and the reason.
 	gets, why string
-	// bound is how many evictions may get anything but a decision; zero for all that is planned.
-	bound int
+	// bound is how many evictions may get anything but a decision, when the fault took so long; nil is
+	// none, as for all that is planned.
+	bound func(took time.Duration) int
 	// unwritten is how many records may be lost with a process that was killed.
 	unwritten int
 	// group names the replicas it runs over; "" are those as installed.
@@ -44,6 +45,14 @@ type scenario struct {
 	// after is asked when no more is evicted.
 	after func(*stage)
 }
+
+const (
+	// inFlight is how many evictions are under way at most, and rate how many begin in a second.
+	inFlight = clients + burst
+	rate     = float64(clients)*float64(time.Second)/float64(evictEvery) + burst*float64(time.Second)/float64(burstEvery)
+)
+
+func atMost(n int) func(time.Duration) int { return func(time.Duration) int { return n } }
 
 var scenarios = []scenario{
 	{
@@ -72,8 +81,8 @@ var scenarios = []scenario{
 		run: scale,
 	},
 	{
-		fault: "kill -9 of a replica", gets: "500, failed calling webhook: EOF or refused", bound: 2 * clients, unwritten: clients,
-		why: "the API server does not repeat a call; what was in flight fails, and new connections until the kubelet has seen the end",
+		fault: "kill -9 of a replica", gets: "500, failed calling webhook: EOF or refused", bound: atMost(inFlight + 15), unwritten: inFlight,
+		why: "the API server does not repeat a call: what was in flight fails, and so does a third of the new connections until the kubelet has seen the end (at most 1.5 s)",
 		run: func(st *stage) {
 			r := st.group.Running()[0]
 			r.Kill()
@@ -81,21 +90,18 @@ var scenarios = []scenario{
 		},
 	},
 	{
-		fault: "a replica hangs (SIGSTOP)", gets: "500, failed calling webhook: timeout, after 5 s", bound: 8 * clients,
+		fault: "a replica hangs (SIGSTOP)", gets: "500, failed calling webhook: timeout, after 5 s", bound: atMost(2 * inFlight),
 		why: "each call that goes there waits for timeoutSeconds, until the readiness probe has failed twice and the connections kept to it are used up",
 		run: hang,
 	},
 	{
-		fault: "the API server is away 5 s", gets: "no connection to the API server", bound: 5 * 40,
-		why: "no eviction gets as far as the webhook; after it, decisions come at once",
-		run: func(st *stage) {
-			must(st.T, st.plane.Kill(kube.APIServer))
-			time.Sleep(5 * time.Second)
-			must(st.T, st.plane.Restart(st.Context(), kube.APIServer))
-		},
+		fault: "the API server is killed, and away 5 s", gets: "no connection to the API server, or its own 403 in its first moments",
+		bound: func(took time.Duration) int { return int(took.Seconds()*rate) + inFlight },
+		why:   "no eviction gets as far as the webhook; the replicas stay, and stay ready, and one that starts meanwhile waits",
+		run:   loseAPIServer,
 	},
 	{
-		fault: "etcd pauses 10 s", gets: "an answer when etcd is back, or the API server's own 500 or 504", bound: 2 * clients,
+		fault: "etcd pauses 10 s", gets: "an answer when etcd is back, or the API server's own 500 or 504", bound: atMost(2 * inFlight),
 		why: "the API server waits for etcd before it calls the webhook",
 		run: func(st *stage) {
 			must(st.T, st.plane.Pause(kube.Etcd))
@@ -119,7 +125,7 @@ var scenarios = []scenario{
 		run: loseDatabase, after: nothingLost,
 	},
 	{
-		fault: "the disk of the store is full", gets: "a decision", group: "full disk",
+		fault: "the disk of the store is full 5 s", gets: "a decision", group: "full disk",
 		why: "as with PostgreSQL; what is more than --record-queue is lost to the store, counted and logged, and stands on stdout",
 		run: fillDisk, after: lossesCounted,
 	},
@@ -128,11 +134,31 @@ var scenarios = []scenario{
 // terminate is SIGTERM out of the blue, as a kubelet sends it to a container that is not live: the pod is
 // not deleted, so that only the readiness probe takes it out of the rotation.
 func terminate(st *stage) {
-	for _, r := range st.group.Running()[:2] {
-		must(st.T, r.Terminate())
-		_, err := st.group.Add(st.Context())
-		must(st.T, err)
+	must(st.T, st.group.Running()[0].Terminate())
+	_, err := st.group.Add(st.Context())
+	must(st.T, err)
+}
+
+// loseAPIServer is an API server that is away; a replica is started meanwhile.
+func loseAPIServer(st *stage) {
+	before := len(st.group.Running())
+	must(st.T, st.plane.Kill(kube.APIServer))
+	started := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(st.Context(), *away+time.Minute)
+		defer cancel()
+		_, err := st.group.Add(ctx)
+		started <- err
+	}()
+	time.Sleep(*away)
+	if n := len(st.group.Running()); n != before+1 {
+		st.Errorf("%d replicas run while the API server is away, expected %d", n, before+1)
 	}
+	if n := len(st.group.Balancer.Rotation()); n != before {
+		st.Errorf("%d replicas are ready while the API server is away, expected %d", n, before)
+	}
+	must(st.T, st.plane.Restart(st.Context(), kube.APIServer))
+	must(st.T, <-started)
 }
 
 func scale(st *stage) {
@@ -159,7 +185,7 @@ func hang(st *stage) {
 	began := time.Now()
 	must(st.T, r.WaitInRotation(st.Context(), false))
 	st.Logf("out of the rotation after %s", time.Since(began).Round(100*time.Millisecond))
-	time.Sleep(12 * time.Second)
+	time.Sleep(8 * time.Second)
 	r.Kill()
 }
 
@@ -203,29 +229,51 @@ func served(st *stage, r *gate.Replica) *x509.Certificate {
 var evictionPolicies = schema.GroupVersionResource{Group: "evictgate.dev", Version: "v1alpha1", Resource: "evictionpolicies"}
 
 // reload changes the policies in the directory and in the cluster, to good ones and to broken ones, and
-// sees to it that each change was noticed.
+// waits until each change was noticed.
 func reload(st *stage) {
 	file := filepath.Join(st.policies, "faults.rego")
-	put := func(text string) {
-		must(st.T, os.WriteFile(file+".new", []byte(text), 0o600))
-		must(st.T, os.Rename(file+".new", file))
+	put := func(text, result string) {
+		st.reloads(result, func() {
+			must(st.T, os.WriteFile(file+".new", []byte(text), 0o600))
+			must(st.T, os.Rename(file+".new", file))
+		})
 	}
 	api, err := dynamic.NewForConfig(st.plane.Config)
 	must(st.T, err)
 	inCluster := api.Resource(evictionPolicies)
-	for i := range 3 {
-		put(policy + fmt.Sprintf("\nwarn contains {\"reason\": \"revision %d\", \"detail\": {}} if input.pod.metadata.labels.answer == \"dry\"\n", i))
-		st.logged("failed", i)
-		put(policy + "\ndeny contains {\"reason\": input.pud.name, \"detail\": {}}\n")
-		st.logged("faults.rego:", i+1)
-		_, err = inCluster.Create(st.Context(), evictionPolicy(fmt.Sprintf("good-%d", i), `warn contains {"reason": "from the cluster", "detail": {}} if input.pod.metadata.labels.answer == "dry"`), metav1.CreateOptions{})
-		must(st.T, err)
-		_, err = inCluster.Create(st.Context(), evictionPolicy(fmt.Sprintf("broken-%d", i), `deny contains {"reason": input.pud.name, "detail": {}}`), metav1.CreateOptions{})
-		must(st.T, err)
-		time.Sleep(time.Second)
+	create := func(name, rule, result string) {
+		st.reloads(result, func() {
+			_, err := inCluster.Create(st.Context(), evictionPolicy(name, rule), metav1.CreateOptions{})
+			must(st.T, err)
+		})
 	}
-	put(policy)
+	const warns, broken = `warn contains {"reason": "revision %d", "detail": {}} if input.pod.metadata.labels.answer == "dry"`, `deny contains {"reason": input.pud.name, "detail": {}}`
+	for i := range 2 {
+		put(policy+"\n"+fmt.Sprintf(warns, i)+"\n", "ok")
+		create(fmt.Sprintf("good-%d", i), fmt.Sprintf(warns, i), "ok")
+		put(policy+"\n"+broken+"\n", "failed")
+		create(fmt.Sprintf("broken-%d", i), broken, "failed")
+		must(st.T, inCluster.Delete(st.Context(), fmt.Sprintf("broken-%d", i), metav1.DeleteOptions{}))
+	}
+	put(policy, "ok")
 	must(st.T, inCluster.DeleteCollection(st.Context(), metav1.DeleteOptions{}, metav1.ListOptions{}))
+}
+
+// reloads waits until every replica has counted one more reload with this result.
+func (st *stage) reloads(result string, change func()) {
+	st.Helper()
+	name := fmt.Sprintf("evictgate_policy_reloads_total{result=%q} ", result)
+	var before []int
+	for _, r := range st.group.Running() {
+		before = append(before, value(st.T, r, name))
+	}
+	change()
+	for i, r := range st.group.Running() {
+		err := kube.Wait(st.Context(), fmt.Sprintf("a reload: %s", result), func(context.Context) (bool, error) {
+			return value(st.T, r, name) > before[i], nil
+		})
+		must(st.T, err)
+	}
 }
 
 func evictionPolicy(name, rule string) *unstructured.Unstructured {
@@ -233,15 +281,4 @@ func evictionPolicy(name, rule string) *unstructured.Unstructured {
 		"apiVersion": "evictgate.dev/v1alpha1", "kind": "EvictionPolicy", "metadata": map[string]any{"name": name},
 		"spec": map[string]any{"rego": "package eviction." + strings.ReplaceAll(name, "-", "_") + "\n\n" + rule + "\n"},
 	}}
-}
-
-// logged waits until every replica's log has a text n times.
-func (st *stage) logged(text string, n int) {
-	st.Helper()
-	for _, r := range st.group.Running() {
-		err := kube.Wait(st.Context(), fmt.Sprintf("%q %d times in the log", text, n), func(context.Context) (bool, error) {
-			return strings.Count(r.Log(), text) >= n, nil
-		})
-		must(st.T, err)
-	}
 }

@@ -91,11 +91,11 @@ func nothingLost(st *stage) {
 
 // fillDisk fills the store's disk until records are lost, and makes room again.
 func fillDisk(st *stage) {
-	ballast := filepath.Join(st.disk, "ballast")
+	ballast, until := filepath.Join(st.disk, "ballast"), time.Now().Add(5*time.Second)
 	must(st.T, fill(ballast))
 	err := kube.Wait(st.Context(), "records to be lost", func(context.Context) (bool, error) {
 		must(st.T, fill(ballast)) // what was freed meanwhile
-		return st.sum("lost_total") > 0, nil
+		return time.Now().After(until) && st.sum("lost_total") > 0, nil
 	})
 	must(st.T, err)
 	for _, r := range st.group.Running() {
@@ -173,16 +173,21 @@ func (st *stage) sum(name string) (n int) {
 
 func metric(t *testing.T, r *gate.Replica, name string) int {
 	t.Helper()
+	return value(t, r, "evictgate_records_"+name+`{output="store"} `)
+}
+
+// value is that of a metric with its labels; 0 when nothing was counted yet.
+func value(t *testing.T, r *gate.Replica, metric string) int {
+	t.Helper()
 	text, err := r.MetricsText(t.Context())
 	must(t, err)
 	for line := range strings.Lines(text) {
-		if value, ok := strings.CutPrefix(line, "evictgate_records_"+name+`{output="store"} `); ok {
+		if value, ok := strings.CutPrefix(line, metric); ok {
 			n, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
 			must(t, err)
 			return int(n)
 		}
 	}
-	t.Fatalf("no metric %s", name)
 	return 0
 }
 

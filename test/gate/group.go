@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -182,8 +181,7 @@ func (g *Group) RollingRestart(ctx context.Context) error {
 	return errors.Join(ends...)
 }
 
-// Stop unregisters the webhooks, ends everything and removes the files. Replicas that are stopped by
-// SIGSTOP are let go.
+// Stop unregisters the webhooks, ends everything at once and removes the files.
 func (g *Group) Stop() error {
 	var errs []error
 	g.stop.Do(func() {
@@ -197,7 +195,7 @@ func (g *Group) Stop() error {
 		for _, r := range g.All() {
 			ending.Go(func() {
 				if r.command != nil {
-					_ = r.Signal(syscall.SIGCONT)
+					r.Kill()
 				}
 				_ = r.discard()
 			})
