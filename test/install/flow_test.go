@@ -98,13 +98,11 @@ func (s *site) flow(t *testing.T) *flow {
 		c := newClient(t, s.plane.Config)
 		f.wg.Go(func() {
 			for ctx.Err() == nil {
-				a := answer{}
 				if i%2 == 0 {
-					a = c.evictOne(ctx)
+					f.note(ctx, c.evictOne(ctx))
 				} else {
-					a = c.evict(ctx, "default", "held", true)
+					f.note(ctx, c.evict(ctx, "default", "held", true))
 				}
-				f.note(ctx, a)
 				select {
 				case <-ctx.Done():
 				case <-time.After(pause):

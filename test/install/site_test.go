@@ -117,6 +117,10 @@ func (s *site) open() (err error) {
 	if s.bin, err = filepath.Abs(filepath.Dir(kubectl)); err != nil {
 		return err
 	}
+	// A copy, since somebody may build the image again meanwhile.
+	if err := os.CopyFS(s.image(), os.DirFS(filepath.Join(root, "bin", "image"))); err != nil {
+		return err
+	}
 	newer, err := s.newerImage(ctx)
 	if err != nil {
 		return err
@@ -128,9 +132,8 @@ func (s *site) open() (err error) {
 	if err != nil {
 		return err
 	}
-	current := filepath.Join(root, "bin", "image")
 	s.agent, err = node.Start(ctx, node.Options{Network: s.network, Config: s.plane.Config, Nodes: workers, Images: map[string]string{
-		"evictgate:dev": current, image + ":1.0.0": current, image + ":1.1.0": newer,
+		"evictgate:dev": s.image(), image + ":1.0.0": s.image(), image + ":1.1.0": newer,
 	}})
 	if err != nil {
 		return err
@@ -204,9 +207,12 @@ func (s *site) newerImage(ctx context.Context) (string, error) {
 	return s.addLayer(archive.Bytes())
 }
 
-// addLayer puts an archive on top of bin/image, into a layout of its own.
+// image is the layout of the image as make image built it.
+func (s *site) image() string { return filepath.Join(s.dir, "image") }
+
+// addLayer puts an archive on top of it, into a layout of its own.
 func (s *site) addLayer(archive []byte) (string, error) {
-	index, err := layout.ImageIndexFromPath(filepath.Join(root, "bin", "image"))
+	index, err := layout.ImageIndexFromPath(s.image())
 	if err != nil {
 		return "", err
 	}

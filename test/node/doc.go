@@ -14,8 +14,9 @@
 // address; no DNS; no NetworkPolicy; no image registry, images come from a table; nodes are labels only, all
 // pods share this machine and one bridge; Secrets and ConfigMaps reach a volume within about a second, where
 // a kubelet takes up to a minute or more. The agents act as system:masters, not as their node. Init and
-// ephemeral containers, exec probes, subPath, hostNetwork and all other volumes are refused in the pod's
-// status instead of being ignored.
+// ephemeral containers, readiness gates, exec probes, envFrom, subPath, hostNetwork and all other volumes are
+// refused in the pod's status instead of being ignored. Nodes cannot be added or taken away later, and an agent
+// does not adopt pods that another one ran.
 //
 // A Network is made first, since the API server must listen at its gateway; then the control plane with
 // kube.Options{Address: network.Gateway(), OtherNodes: true}; then Start.

@@ -115,7 +115,7 @@ func (n *Network) sweep() error {
 	links, _ := filepath.Glob("/sys/class/net/" + n.bridge() + "*")
 	for _, link := range links {
 		if name := filepath.Base(link); name == n.bridge() || strings.HasPrefix(name, n.bridge()+"-") {
-			err = errors.Join(err, ip(nil, "link del "+name+"\n"))
+			err = errors.Join(err, unplug(name))
 		}
 	}
 	return errors.Join(err, os.RemoveAll(n.dir))
@@ -207,8 +207,17 @@ func (s *sandbox) close() error {
 		s.network.giveBack(s.number)
 		return nil
 	}
-	err := errors.Join(ip(nil, "link del "+s.cable()+"\n"), s.ns.Close())
+	err := errors.Join(unplug(s.cable()), s.ns.Close())
 	s.network.giveBack(s.number)
+	return err
+}
+
+// unplug removes a link, unless the kernel was faster: it takes a cable away when one end's namespace goes.
+func unplug(link string) error {
+	err := ip(nil, "link del "+link+"\n")
+	if _, gone := os.Stat("/sys/class/net/" + link); err != nil && os.IsNotExist(gone) {
+		return nil
+	}
 	return err
 }
 

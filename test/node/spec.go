@@ -25,6 +25,8 @@ func refusal(pod *corev1.Pod) string {
 		return "init and ephemeral containers are not supported"
 	case s.HostNetwork || s.HostPID || s.HostIPC || s.ShareProcessNamespace != nil && *s.ShareProcessNamespace:
 		return "the host's namespaces are not supported, nor a shared process namespace"
+	case len(s.ReadinessGates) > 0:
+		return "readiness gates are not supported"
 	}
 	for _, v := range s.Volumes {
 		if !supported(v.VolumeSource) {
@@ -186,8 +188,7 @@ func lookUp(pod *corev1.Pod, c *corev1.Container, source *corev1.EnvVarSource, f
 		value, err = field(pod, source.FieldRef.FieldPath)
 		return value, true, err
 	case source.ResourceFieldRef != nil:
-		value, err = resourceField(c, source.ResourceFieldRef)
-		return value, true, err
+		return resourceField(c, source.ResourceFieldRef), true, nil
 	case source.SecretKeyRef != nil:
 		ref := source.SecretKeyRef
 		s, err := from.secret(pod.Namespace, ref.Name)
@@ -253,7 +254,7 @@ func subscript(path, prefix string) (string, bool) {
 
 // resourceField is a request or a limit of the container; one that is not set counts as this machine's, for
 // which a kubelet would take the node's.
-func resourceField(c *corev1.Container, ref *corev1.ResourceFieldSelector) (string, error) {
+func resourceField(c *corev1.Container, ref *corev1.ResourceFieldSelector) string {
 	kind, name, _ := strings.Cut(ref.Resource, ".")
 	list := c.Resources.Limits
 	if kind == "requests" {
@@ -268,9 +269,9 @@ func resourceField(c *corev1.Container, ref *corev1.ResourceFieldSelector) (stri
 		divisor = resource.MustParse("1")
 	}
 	if name == "cpu" {
-		return strconv.FormatInt(ceilDiv(quantity.MilliValue(), divisor.MilliValue()), 10), nil
+		return strconv.FormatInt(ceilDiv(quantity.MilliValue(), divisor.MilliValue()), 10)
 	}
-	return strconv.FormatInt(ceilDiv(quantity.Value(), divisor.Value()), 10), nil
+	return strconv.FormatInt(ceilDiv(quantity.Value(), divisor.Value()), 10)
 }
 
 func ceilDiv(a, b int64) int64 { return (a + b - 1) / b }
