@@ -7,7 +7,8 @@
 //     short-lived leaf in memory and has the CA written into the caBundle of
 //     the webhook configuration.
 //   - [Files] serves tls.crt and tls.key from a directory, as cert-manager or
-//     any other issuer writes them, and follows their rotation.
+//     any other issuer writes them, and follows their rotation; the caBundle
+//     is the issuer's to keep.
 //   - [Ephemeral] is a throwaway CA in memory, for serving without a cluster.
 //
 // # How a rotation loses no request
@@ -16,6 +17,8 @@
 // order matters: the new CA is added to the caBundle beside the old one, and
 // only when it is there, and has been there for [SelfOptions.Settle], is a
 // leaf signed by it served. Until then the old leaf stays, which the caBundle
-// goes on to trust. The gate in gate.go holds this order on every replica by
-// itself; no replica leads.
+// goes on to trust. The threshold in threshold.go holds this order on every
+// replica by itself, for both sources in a cluster; no replica leads.
+//
+// [Clients] is the other direction: whose client certificates are let in.
 package certs

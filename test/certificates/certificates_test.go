@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -83,7 +84,7 @@ func space(t *testing.T) string {
 }
 
 // startCertManager runs cert-manager's controllers and cainjector for one namespace.
-func startCertManager(t *testing.T, namespace string) {
+func startCertManager(t *testing.T, namespace string) *os.Process {
 	t.Helper()
 	program, built := kube.Program("certmanager")
 	if !built {
@@ -102,6 +103,7 @@ func startCertManager(t *testing.T, namespace string) {
 	command.Stderr = log
 	check(t, command.Start())
 	t.Cleanup(func() {
+		_ = command.Process.Signal(syscall.SIGCONT) // a test may have stopped it
 		_ = command.Process.Signal(os.Interrupt)
 		timer := time.AfterFunc(10*time.Second, func() { _ = command.Process.Kill() })
 		_ = command.Wait()
@@ -111,6 +113,7 @@ func startCertManager(t *testing.T, namespace string) {
 			t.Logf("log of cert-manager:\n%s", raw)
 		}
 	})
+	return command.Process
 }
 
 func ifAny(text string, err error) error {
