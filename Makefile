@@ -91,6 +91,10 @@ screenshot: ## draw docs/images/review.png with Chromium
 conformance: controlplane ## compare 100,000 predicted answers with a real API server's (about 20 minutes)
 	$(GO) test ./test/conformance -v -run TestPredict -cases 100000 -timeout 80m
 
+.PHONY: faults
+faults: controlplane programs ## restart, kill and stop parts of an installation while pods are evicted, and write docs/faults.md (5 minutes)
+	$(GO) test ./test/faults -count=1 -v -timeout 20m -run TestFaults -update
+
 .PHONY: fuzz
 fuzz: ## fuzz the handler for a minute
 	cd webhook && $(GO) test -run '^$$' -fuzz FuzzFront -fuzztime 60s -fuzzminimizetime 10x .

@@ -2,6 +2,7 @@ package faults
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -91,9 +92,9 @@ func (k *knocker) once(ctx context.Context) {
 func (k *knocker) post(ctx context.Context, roots *x509.CertPool) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	review := fmt.Sprintf(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"knock-%d","kind":{"group":"policy","version":"v1","kind":"Eviction"},
+	review := fmt.Sprintf(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"knock-%s","kind":{"group":"policy","version":"v1","kind":"Eviction"},
 "resource":{"group":"","version":"v1","resource":"pods"},"subResource":"eviction","name":"none","namespace":"default","operation":"CREATE",
-"userInfo":{"username":"knock"},"object":{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":"none","namespace":"default"}},"dryRun":true}}`, time.Now().UnixNano())
+"userInfo":{"username":"knock"},"object":{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":"none","namespace":"default"}},"dryRun":true}}`, rand.Text())
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+k.stage.group.Balancer.Address+"/validate-eviction?timeout=5s", strings.NewReader(review))
 	if err != nil {
 		return err

@@ -64,7 +64,7 @@ const (
 // claim zero, and no other claims more than there were.
 func (w *world) document(t *testing.T) {
 	t.Helper()
-	if len(w.rows) < len(scenarios) {
+	if len(w.rows) < len(scenarios) || t.Failed() {
 		return // a part of them was run, or skipped
 	}
 	if *update {
@@ -124,9 +124,9 @@ func markdown(rows []row) string {
 
 const preface = `# What an eviction gets when something fails
 
-Written by ` + "`go test ./test/faults -count=1 -timeout 20m -update`" + `, with the figures of one run. Every run makes all of
-it happen again, on a real control plane with three replicas of the program behind one address, and fails when
-a planned operation has anything but decisions, or a fault more than its bound.
+Written by ` + "`make faults`" + `, with the figures of one run. Every run of the tests makes all of it happen again, on a
+real control plane with three replicas of the program behind one address, and fails when a planned operation
+has anything but decisions, or a fault more than its bound.
 
 Four clients evict one pod after the other and one drains ten at once, about 30 evictions a second: pods that
 may go and go, that a policy denies or delays, that one budget or two protect; dry runs among them; policy/v1

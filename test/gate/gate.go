@@ -219,9 +219,9 @@ func (g *Gate) launch() error {
 	return nil
 }
 
-// WaitReady waits until /readyz says so.
+// WaitReady waits until /readyz says so: for a minute, unless the context has another deadline.
 func (g *Gate) WaitReady(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	err := kube.Wait(ctx, "evictgate to be ready", func(ctx context.Context) (bool, error) {
 		select {
