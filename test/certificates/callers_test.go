@@ -13,9 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
-
 	"github.com/evictgate/evictgate/test/gate"
 	"github.com/evictgate/evictgate/test/kube"
 )
@@ -68,9 +65,7 @@ func startCallers(t *testing.T) callers {
 			t.Error(err)
 		}
 	})
-	quiet := *c.plane.Config
-	quiet.WarningHandler = rest.NoWarnings{}
-	c.plane.Client, err = kubernetes.NewForConfig(&quiet)
+	c.plane.Client, err = quietClient(c.plane.Config)
 	check(t, err)
 	return c
 }
@@ -101,7 +96,7 @@ func TestOnlyTheAPIServerMayCall(t *testing.T) {
 	in := open(t, c.plane, namespace, 1, gate.Options{Args: []string{"--client-ca", c.file("client-ca.crt"), "--client-names", "kube-apiserver"}})
 	replica := in.Running()[0]
 
-	err = in.evict(t.Context(), "stays")
+	err = in.evict(t.Context(), c.plane.Client, "stays")
 	if err == nil || !strings.Contains(err.Error(), "failed calling webhook") || !strings.Contains(err.Error(), "tls: certificate required") {
 		t.Errorf("an API server without a certificate: %v", err)
 	}
@@ -168,7 +163,7 @@ func (in *installation) decides(t *testing.T) {
 	t.Helper()
 	check(t, kube.Wait(t.Context(), "decisions", func(ctx context.Context) (bool, error) {
 		for _, pod := range []string{"stays", "goes"} {
-			if err := decided(pod, in.evict(ctx, pod)); err != nil {
+			if err := decided(pod, in.evict(ctx, in.plane.Client, pod)); err != nil {
 				return false, err
 			}
 		}

@@ -21,9 +21,11 @@ import (
 	"github.com/evictgate/evictgate/test/kube"
 )
 
-// env is what all tests share: one control plane and the program.
+// env is what all tests share: one control plane with two API servers, and the program.
 type env struct {
 	*kube.ControlPlane
+	// other is a client of the second API server.
+	other  *kubernetes.Clientset
 	binary string
 }
 
@@ -52,12 +54,24 @@ func runAll(m *testing.M) int {
 		return fail(err)
 	}
 	defer func() { _ = shared.Stop() }()
-	quiet := *shared.Config
-	quiet.WarningHandler = rest.NoWarnings{} // client-go would print those of refusals
-	if shared.Client, err = kubernetes.NewForConfig(&quiet); err != nil {
+	if shared.Client, err = quietClient(shared.Config); err != nil {
+		return fail(err)
+	}
+	another, err := shared.AnotherAPIServer(ctx)
+	if err != nil {
+		return fail(err)
+	}
+	if shared.other, err = quietClient(another); err != nil {
 		return fail(err)
 	}
 	return m.Run()
+}
+
+// quietClient prints no warnings of refusals.
+func quietClient(config *rest.Config) (*kubernetes.Clientset, error) {
+	config = rest.CopyConfig(config)
+	config.WarningHandler = rest.NoWarnings{}
+	return kubernetes.NewForConfig(config)
 }
 
 func fail(err error) int {
@@ -78,6 +92,7 @@ func space(t *testing.T) string {
 	if shared == nil {
 		t.Skipf("not built: %s; run make controlplane", strings.Join(kube.Missing(), ", "))
 	}
+	t.Parallel()
 	namespace, err := shared.Namespace(t.Context(), "certs")
 	check(t, err)
 	return namespace

@@ -15,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 
 	"github.com/evictgate/evictgate/test/gate"
 	"github.com/evictgate/evictgate/test/kube"
@@ -34,6 +35,8 @@ type installation struct {
 	namespace string
 	// service is the Service's name in the namespace default, and the configuration's.
 	service string
+	// through are clients of the API servers that evictions are sent to in turn.
+	through []*kubernetes.Clientset
 	// shown is what the test's own calls show where the webhook demands a certificate.
 	shown []tls.Certificate
 }
@@ -54,12 +57,12 @@ func createPods(t *testing.T, plane *kube.ControlPlane, namespace string) {
 }
 
 // evict is a dry run for the pod that may go, so that it stays, too.
-func (in *installation) evict(ctx context.Context, pod string) error {
+func (in *installation) evict(ctx context.Context, client *kubernetes.Clientset, pod string) error {
 	e := &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Namespace: in.namespace, Name: pod}}
 	if pod == "goes" {
 		e.DeleteOptions = &metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}}
 	}
-	return in.plane.Client.PolicyV1().Evictions(in.namespace).Evict(ctx, e)
+	return client.PolicyV1().Evictions(in.namespace).Evict(ctx, e)
 }
 
 // decided says whether an eviction got the decision that it should.
@@ -119,7 +122,7 @@ func (in *installation) load(t *testing.T) *load {
 
 func (in *installation) one(ctx context.Context, n int) error {
 	pod := []string{"goes", "stays"}[n%2]
-	return decided(pod, in.evict(context.WithoutCancel(ctx), pod))
+	return decided(pod, in.evict(context.WithoutCancel(ctx), in.through[n/2%len(in.through)], pod))
 }
 
 func (l *load) each(ctx context.Context, every time.Duration, do func(n int)) {

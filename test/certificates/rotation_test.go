@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
 
 	"github.com/evictgate/evictgate/test/gate"
 	"github.com/evictgate/evictgate/test/kube"
@@ -40,7 +41,11 @@ func open(t *testing.T, plane *kube.ControlPlane, namespace string, replicas int
 			t.Error(err)
 		}
 	})
-	return &installation{Group: group, plane: plane, namespace: namespace, service: o.Service}
+	in := &installation{Group: group, plane: plane, namespace: namespace, service: o.Service, through: []*kubernetes.Clientset{plane.Client}}
+	if plane == shared.ControlPlane {
+		in.through = append(in.through, shared.other)
+	}
+	return in
 }
 
 // TestSelfRotation lets leaves and the CA renew by age, and has the CA's Secret deleted.
