@@ -32,7 +32,7 @@ func (f *serveFlags) rules(needs *policies.Needs) serviceRules {
 	if slices.Contains(f.sources.names(), sourceCluster) {
 		r.Cluster = append(r.Cluster, evictionPolicyRules()...)
 	}
-	if f.page.on() && !page.Loopback(f.page.listen) {
+	if f.metricsAuth || (f.page.on() && !page.Loopback(f.page.listen)) {
 		r.Cluster = append(r.Cluster, delegationRules()...)
 	}
 	return r

@@ -40,12 +40,17 @@ func TestManifestRules(t *testing.T) {
 		TypeMeta:   metav1.TypeMeta{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "Role"},
 		ObjectMeta: metav1.ObjectMeta{Name: "evictgate", Namespace: "evictgate"}, Rules: rules.Namespaced,
 	}), config+"selfsigned/role.yaml", chart+"role.yaml")
-	const crd = "evictgate.dev_evictionpolicies.yaml"
-	definition, err := os.ReadFile(config + "crd/" + crd)
-	if err != nil {
-		t.Fatal(err)
+	for copied, file := range map[string]string{
+		"crd/evictgate.dev_evictionpolicies.yaml": "evictgate.dev_evictionpolicies.yaml",
+		"prometheus/prometheus_rule.yaml":         "prometheus_rule.yaml",
+		"dashboards/evictgate.json":               "evictgate.json",
+	} {
+		raw, err := os.ReadFile(config + copied)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hold(t, raw, chart+file)
 	}
-	hold(t, definition, chart+crd)
 }
 
 func generated(t *testing.T, role any) []byte {
@@ -89,6 +94,7 @@ func TestRulesFollowTheFlags(t *testing.T) {
 		"the cluster's policies":               {[]string{"--policies=cluster"}, []string{"secrets", "secrets"}, []string{"evictionpolicies", "evictionpolicies/status"}},
 		"a review page for everybody":          {[]string{"--review-listen=:8443"}, []string{"secrets", "secrets"}, []string{"tokenreviews", "subjectaccessreviews"}},
 		"a review page for port-forward":       {[]string{"--review-listen=127.0.0.1:8082"}, []string{"secrets", "secrets"}, nil},
+		"metrics for tokens":                   {[]string{"--metrics-auth"}, []string{"secrets", "secrets"}, []string{"tokenreviews", "subjectaccessreviews"}},
 		"records that hold everything":         {[]string{"--record-input=full"}, []string{"secrets", "secrets"}, []string{"persistentvolumeclaims", "persistentvolumes"}},
 		"a Secret and configuration of a name": {[]string{"--cert-secret=mine", "--webhook-configuration=mine"}, []string{"secrets", "secrets"}, nil},
 	} {

@@ -92,9 +92,10 @@ func TestTheChartRendersWhatKustomizeDoes(t *testing.T) {
 		"with cert-manager":             {dir: "overlays/certmanager", values: []string{"--set=certificates.mode=certManager"}},
 		"evictions pass when it is off": {dir: "overlays/ignore", values: []string{"--set=failurePolicy=Ignore"}},
 		"with all components": {
-			own:    "resources: [CONFIG/default]\ncomponents: [CONFIG/network-policy, CONFIG/review, CONFIG/store-postgres]",
-			values: []string{"--set=networkPolicy.enabled=true", "--set=review.enabled=true", "--set=store.url=postgres://evictgate@postgres.postgres.svc/evictgate"},
+			own:    "resources: [CONFIG/default]\ncomponents: [CONFIG/network-policy, CONFIG/prometheus, CONFIG/prometheus-auth, CONFIG/review, CONFIG/store-postgres]",
+			values: []string{"--set=monitoring.enabled=true", "--set=monitoring.auth=true", "--set=networkPolicy.enabled=true", "--set=review.enabled=true", "--set=store.url=postgres://evictgate@postgres.postgres.svc/evictgate"},
 		},
+		"with alerts and dashboard": {own: "resources: [CONFIG/default]\ncomponents: [CONFIG/prometheus]", values: []string{"--set=monitoring.enabled=true"}},
 		"in another namespace": {
 			own:    "namespace: gates\nresources: [CONFIG/default]\ntransformers: [CONFIG/namespace]",
 			values: []string{"--namespace=gates"},

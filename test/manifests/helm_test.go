@@ -32,9 +32,7 @@ func TestHelm(t *testing.T) {
 	t.Run("an upgrade keeps the caBundle and rolls the replicas", func(t *testing.T) {
 		trust(t, plane, writePair(t, t.TempDir()))
 		run("upgrade", chart, "--set=failurePolicy=Ignore", "--set=extraArgs={--verbose}")
-		configuration, err := plane.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(t.Context(), "evictgate", metav1.GetOptions{})
-		check(t, err)
-		hook := configuration.Webhooks[0]
+		hook := configuration(t, plane).Webhooks[0]
 		if len(hook.ClientConfig.CABundle) == 0 || *hook.FailurePolicy != "Ignore" {
 			t.Errorf("failurePolicy %s, caBundle of %d bytes", *hook.FailurePolicy, len(hook.ClientConfig.CABundle))
 		}
