@@ -5,27 +5,32 @@
 # file:///DIR), PACKAGES what is looked at.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+govulncheck=v1.9.0
 database=${VULN_DB:-https://vuln.go.dev}
 read -ra packages <<<"${PACKAGES:-./...}"
+tool=bin/govulncheck-$govulncheck
+if [ ! -x "$tool" ]; then
+  GOBIN="$PWD/bin" GOFLAGS=-buildvcs=false go install "golang.org/x/vuln/cmd/govulncheck@$govulncheck"
+  mv bin/govulncheck "$tool"
+fi
 errors=$(mktemp)
 trap 'rm -f "$errors"' EXIT
 
-scan() { # scan ARGUMENTS...: govulncheck's own exit code (3: found something), which `go run` would hide
-  local out=0
-  go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 -db "$database" "$@" 2>"$errors" || out=$?
+scan() { # scan ARGUMENTS...: govulncheck's own exit code; 3 is that it found something
+  local code=0
+  "$tool" -db "$database" "$@" 2>"$errors" || code=$?
   if grep -qE 'fetching vulnerabilities:|unrecognized vulndb format' "$errors"; then
     echo "vuln: the vulnerability database $database cannot be read from here, so nothing was checked" >&2
     [ "${CI:-}" != true ] || exit 2
     exit 0
   fi
-  [ "$out" = 0 ] || out=$(sed -n 's/^exit status //p' "$errors")
-  sed '/^go: downloading /d; /^exit status /d' "$errors" >&2
-  return "${out:-1}"
+  cat "$errors" >&2
+  return "$code"
 }
 
 # The program first, since that is done at once. It has no symbols, so that what is found there may never be
 # called: it is told, but the code decides.
-if [ -x bin/evictgate ] && [ "${PACKAGES:-}" = "" ]; then
+if [ -x bin/evictgate ] && [ -z "${PACKAGES:-}" ]; then
   echo "vuln: modules of bin/evictgate, called or not"
   scan -mode binary -scan module bin/evictgate || [ $? = 3 ]
 fi

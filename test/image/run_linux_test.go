@@ -81,7 +81,7 @@ func serve(t *testing.T, files map[string]string, env []string, args ...string) 
 	go func() { s.exited <- s.command.Wait() }()
 	t.Cleanup(func() {
 		_ = s.command.Process.Kill()
-		<-s.exited
+		_ = <-s.exited
 		if t.Failed() {
 			t.Log(s.log.String())
 		}

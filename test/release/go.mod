@@ -4,4 +4,10 @@ module github.com/evictgate/evictgate/test/release
 
 go 1.26.0
 
-require github.com/google/licensecheck v0.3.1
+require (
+	github.com/google/go-cmp v0.7.0
+	github.com/google/licensecheck v0.3.1
+	github.com/spdx/tools-golang v0.5.7
+)
+
+require github.com/anchore/go-struct-converter v0.1.0 // indirect

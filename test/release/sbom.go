@@ -118,7 +118,7 @@ func newDocument(info *buildinfo.BuildInfo, sum [sha256.Size]byte, built stamp, 
 	d.add(spdxPackage{
 		Name: "evictgate", VersionInfo: built.Version, Purpose: "APPLICATION", SourceInfo: sourceOf(built),
 		Checksums: []checksum{{"SHA256", digest}}, LicenseDeclared: "Apache-2.0",
-	}, "pkg:golang/"+info.Main.Path+"@"+url.PathEscape(built.Version))
+	}, "pkg:golang/"+info.Main.Path+"@"+url.QueryEscape(built.Version))
 	d.relate("SPDXRef-DOCUMENT", "DESCRIBES", "SPDXRef-evictgate")
 
 	goVersion, _, _ := strings.Cut(strings.TrimPrefix(info.GoVersion, "go"), " ")
@@ -134,7 +134,7 @@ func newDocument(info *buildinfo.BuildInfo, sum [sha256.Size]byte, built stamp, 
 		if err != nil {
 			return nil, err
 		}
-		id := d.add(p, "pkg:golang/"+m.path+"@"+url.PathEscape(m.version))
+		id := d.add(p, "pkg:golang/"+m.path+"@"+url.QueryEscape(m.version))
 		d.relate("SPDXRef-evictgate", "DEPENDS_ON", id)
 	}
 	return d, nil
