@@ -176,7 +176,7 @@ func failureReason(f *Facts, message string) reason {
 		{[]string{"no route to host"}, reason{"the network has no way to the address", "see the network of the API server's machine", pods}},
 		{[]string{"context deadline exceeded"}, slow(pods)},
 		{[]string{"Client.Timeout exceeded"}, slow(pods)},
-		{[]string{"timeout"}, slow(pods)},
+		{[]string{"i/o timeout"}, slow(pods)},
 		{[]string{"could not find the requested resource"}, reason{"the path is not served there", "set the path in the webhook's clientConfig to " + webhook.Path, edit}},
 		{[]string{"EOF"}, reason{"the connection ended before the answer", "see whether a replica ends or restarts", pods}},
 		{[]string{"connection reset"}, reason{"the connection was cut off", "see whether a replica ends or restarts", pods}},
