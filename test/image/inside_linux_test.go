@@ -15,7 +15,6 @@ import (
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"golang.org/x/sys/unix"
 )
 
 // inside is a process in the image's file system, as a container runtime starts it: mounts and process IDs of its
@@ -98,21 +97,20 @@ func enter(spec string) error {
 	if err := json.Unmarshal([]byte(spec), &i); err != nil {
 		return err
 	}
-	if err := unix.Mount(i.Root, i.Root, "", unix.MS_BIND, ""); err != nil {
+	if err := syscall.Mount(i.Root, i.Root, "", syscall.MS_BIND, ""); err != nil {
 		return fmt.Errorf("bind the root: %w", err)
 	}
 	if err := errors.Join(bind(i.Root, i.ReadOnly, true), bind(i.Root, i.Writable, false), readOnly(i.Root)); err != nil {
 		return err
 	}
-	if err := errors.Join(unix.Chroot(i.Root), os.Chdir("/")); err != nil {
+	if err := errors.Join(syscall.Chroot(i.Root), os.Chdir("/")); err != nil {
 		return fmt.Errorf("change the root: %w", err)
 	}
-	if err := os.WriteFile("/written", nil, 0o644); !errors.Is(err, unix.EROFS) {
+	if err := os.WriteFile("/written", nil, 0o644); !errors.Is(err, syscall.EROFS) {
 		return fmt.Errorf("the root can be written, even by root: %w", err)
 	}
-	config := errors.Join(syscall.Setgroups(nil), syscall.Setgid(65532), syscall.Setuid(65532), unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-	if config != nil {
-		return fmt.Errorf("become the image's user: %w", config)
+	if err := errors.Join(syscall.Setgroups(nil), syscall.Setgid(65532), syscall.Setuid(65532)); err != nil {
+		return fmt.Errorf("become the image's user: %w", err)
 	}
 	return syscall.Exec("/evictgate", slices.Insert(i.Args, 0, "/evictgate"), i.Env)
 }
@@ -124,7 +122,7 @@ func bind(root string, mounts map[string]string, locked bool) error {
 		if err := os.MkdirAll(target, 0o755); err != nil {
 			return err
 		}
-		if err := unix.Mount(source, target, "", unix.MS_BIND, ""); err != nil {
+		if err := syscall.Mount(source, target, "", syscall.MS_BIND, ""); err != nil {
 			return fmt.Errorf("mount %s: %w", target, err)
 		}
 		if locked {
@@ -137,7 +135,7 @@ func bind(root string, mounts map[string]string, locked bool) error {
 }
 
 func readOnly(target string) error {
-	if err := unix.Mount("", target, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV, ""); err != nil {
+	if err := syscall.Mount("", target, "", syscall.MS_BIND|syscall.MS_REMOUNT|syscall.MS_RDONLY|syscall.MS_NOSUID|syscall.MS_NODEV, ""); err != nil {
 		return fmt.Errorf("make %s read-only: %w", target, err)
 	}
 	return nil

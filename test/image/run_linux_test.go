@@ -81,7 +81,7 @@ func serve(t *testing.T, files map[string]string, env []string, args ...string) 
 	go func() { s.exited <- s.command.Wait() }()
 	t.Cleanup(func() {
 		_ = s.command.Process.Kill()
-		_ = <-s.exited
+		_ = s.wait()
 		if t.Failed() {
 			t.Log(s.log.String())
 		}
@@ -107,11 +107,16 @@ func freeAddress(t *testing.T) string {
 func (s *server) terminate() {
 	s.t.Helper()
 	must(s.t, s.command.Process.Signal(syscall.SIGTERM))
-	err := <-s.exited
-	s.exited <- err
-	if err != nil {
+	if err := s.wait(); err != nil {
 		s.t.Errorf("after SIGTERM: %v", err)
 	}
+}
+
+// wait waits for the end of the program, which others may wait for, too.
+func (s *server) wait() error {
+	err := <-s.exited
+	s.exited <- err
+	return err
 }
 
 // eventually waits until ready returns true, or the server has ended.
