@@ -41,6 +41,8 @@ type world struct {
 	// database and disk are of the groups with a store.
 	database *postgres.Server
 	disk     string
+	// issuer is of the group whose certificates come from files.
+	issuer *issuer
 }
 
 // stage is one scenario's part: its replicas and its load.
@@ -66,7 +68,7 @@ func TestFaults(t *testing.T) {
 	for _, s := range scenarios {
 		groups[s.group] = append(groups[s.group], s)
 	}
-	for _, name := range []string{"", "short leaf", "http/2", "postgres", "full disk"} {
+	for _, name := range []string{"", "short leaf", "files", "http/2", "postgres", "full disk"} {
 		w.inGroup(t, name, groups[name])
 	}
 	t.Log("\n" + plain(w.rows))
@@ -155,6 +157,11 @@ func (w *world) open(t *testing.T, name, policies string) *gate.Group {
 		o.Service = ""
 	case "short leaf":
 		o.Args = append(o.Args, "--leaf-duration", shortLeaf.String())
+	case "files":
+		w.issuer = newIssuer(t, filepath.Join(w.dir, "certificates"))
+		w.issuer.issue(t)
+		o.CABundle = w.issuer.pem()
+		o.Args = append(o.Args, "--certs", "files", "--cert-dir", w.issuer.dir)
 	case "postgres":
 		o.Args = append(o.Args, "--store", w.postgres(t))
 	case "full disk":

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -112,7 +113,12 @@ var scenarios = []scenario{
 	{
 		fault: "rotation of the serving certificates (self-signed mode)", gets: "a decision", group: "short leaf",
 		why: "each replica renews its own in memory, under the same CA",
-		run: rotateLeaf,
+		run: func(st *stage) { st.renewed(func() {}) }, // the time does it
+	},
+	{
+		fault: "rotation of the serving certificates (files)", gets: "a decision", group: "files",
+		why: "the files are read again when they change",
+		run: reissue,
 	},
 	{
 		fault: "SIGTERM to a replica's process, called by HTTP/2", gets: "a decision", group: "http/2",
@@ -139,26 +145,41 @@ func terminate(st *stage) {
 	must(st.T, err)
 }
 
-// loseAPIServer is an API server that is away; a replica is started meanwhile.
+// loseAPIServer is an API server that is away. Meanwhile one replica is started, and another ends.
 func loseAPIServer(st *stage) {
-	before := len(st.group.Running())
+	stays := st.group.Running()
+	ends := stays[0]
+	stays = stays[1:]
 	must(st.T, st.plane.Kill(kube.APIServer))
-	started := make(chan error, 1)
-	go func() {
+	var both sync.WaitGroup
+	defer both.Wait()
+	both.Go(func() { st.endsInTime(ends) })
+	both.Go(func() {
 		ctx, cancel := context.WithTimeout(st.Context(), *away+time.Minute)
 		defer cancel()
-		_, err := st.group.Add(ctx)
-		started <- err
-	}()
+		if _, err := st.group.Add(ctx); err != nil {
+			st.Error(err)
+		}
+	})
 	time.Sleep(*away)
-	if n := len(st.group.Running()); n != before+1 {
-		st.Errorf("%d replicas run while the API server is away, expected %d", n, before+1)
-	}
-	if n := len(st.group.Balancer.Rotation()); n != before {
-		st.Errorf("%d replicas are ready while the API server is away, expected %d", n, before)
+	for _, r := range stays {
+		if !slices.Contains(st.group.Balancer.Rotation(), r.Listen) {
+			st.Errorf("replica %s is not ready while the API server is away", r.Listen)
+		}
 	}
 	must(st.T, st.plane.Restart(st.Context(), kube.APIServer))
-	must(st.T, <-started)
+}
+
+// endsInTime sends SIGTERM and wants the end within what terminationGracePeriodSeconds leaves of a minute
+// after the preStop hook.
+func (st *stage) endsInTime(r *gate.Replica) {
+	began := time.Now()
+	err := r.Terminate()
+	took := time.Since(began)
+	if err != nil || took > time.Minute-gate.AsInstalled.PreStop {
+		st.Errorf("SIGTERM while the API server is away: ended after %s with %v", took, err)
+	}
+	st.Logf("SIGTERM while the API server is away: ended after %s", took.Round(100*time.Millisecond))
 }
 
 func scale(st *stage) {
@@ -204,14 +225,15 @@ func rotateCA(st *stage) {
 	}
 }
 
-// rotateLeaf waits until every replica has renewed its certificate.
-func rotateLeaf(st *stage) {
+// renewed waits until every replica serves another certificate than before the change.
+func (st *stage) renewed(change func()) {
 	before := map[string]string{}
 	for _, r := range st.group.Running() {
 		before[r.Listen] = served(st, r).SerialNumber.String()
 	}
+	change()
 	for _, r := range st.group.Running() {
-		err := kube.Wait(st.Context(), "a new leaf", func(context.Context) (bool, error) {
+		err := kube.Wait(st.Context(), "a new certificate", func(context.Context) (bool, error) {
 			return served(st, r).SerialNumber.String() != before[r.Listen], nil
 		})
 		must(st.T, err)
