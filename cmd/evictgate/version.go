@@ -41,7 +41,7 @@ func currentVersion() versionInfo {
 // time at which it was made, so that two builds are the same.
 func commitDate(epoch string) string {
 	seconds, err := strconv.ParseInt(epoch, 10, 64)
-	if err != nil {
+	if err != nil || seconds <= 0 {
 		return ""
 	}
 	return time.Unix(seconds, 0).UTC().Format(time.RFC3339)

@@ -37,7 +37,9 @@ func TestTheProgramInTheImageSaysItsVersion(t *testing.T) {
 	want := got
 	want.Version = config.Config.Labels["org.opencontainers.image.version"]
 	want.Revision = config.Config.Labels["org.opencontainers.image.revision"]
-	want.Date = config.Created.UTC().Format(time.RFC3339)
+	if want.Date = config.Created.UTC().Format(time.RFC3339); config.Created.Unix() == 0 {
+		want.Date = "" // built without git
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("labels and program differ (-label +program):\n%s", diff)
 	}
