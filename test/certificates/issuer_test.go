@@ -24,7 +24,7 @@ func newIssuer(t *testing.T, name string) issuer {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	check(t, err)
 	ca := template(name)
-	ca.IsCA, ca.KeyUsage = true, x509.KeyUsageCertSign
+	ca.IsCA, ca.KeyUsage, ca.NotBefore = true, x509.KeyUsageCertSign, time.Now().Add(-24*time.Hour)
 	der, err := x509.CreateCertificate(rand.Reader, ca, ca, key.Public(), key)
 	check(t, err)
 	cert, err := x509.ParseCertificate(der)
@@ -35,10 +35,16 @@ func newIssuer(t *testing.T, name string) issuer {
 // issue signs a certificate for servers and clients alike.
 func (i issuer) issue(t *testing.T, name string) (cert, key []byte) {
 	t.Helper()
+	return i.issueFrom(t, name, time.Now().Add(-time.Minute))
+}
+
+// issueFrom signs one that is valid for an hour from a time.
+func (i issuer) issueFrom(t *testing.T, name string, from time.Time) (cert, key []byte) {
+	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	check(t, err)
 	leaf := template(name)
-	leaf.DNSNames = []string{name}
+	leaf.DNSNames, leaf.NotBefore, leaf.NotAfter = []string{name}, from, from.Add(time.Hour)
 	leaf.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 	der, err := x509.CreateCertificate(rand.Reader, leaf, i.cert, private.Public(), i.key)
 	check(t, err)
