@@ -179,6 +179,29 @@ func TestWithCertManager(t *testing.T) {
 	}
 }
 
+// TestWithHelm installs the chart with the real helm, and takes it away again.
+func TestWithHelm(t *testing.T) {
+	s := begin(t, "helm")
+	s.follow(t, "helm")
+	s.follow(t, "check")
+	s.threeReady(t, "1.0.0")
+	f := s.flow(t)
+	time.Sleep(500 * time.Millisecond)
+	s.follow(t, "helm-remove")
+	check(t, kube.Wait(t.Context(), "the replicas to go", func(ctx context.Context) (bool, error) {
+		list, err := s.plane.Client.CoreV1().Pods(ours).List(ctx, metav1.ListOptions{})
+		return err == nil && len(list.Items) == 0, err
+	}))
+	n := count(f.stop())
+	t.Log(n)
+	if n.all < 20 || n.failed > 0 || len(n.outcomes) == 0 {
+		t.Errorf("%s; the first failure: %v", n, n.firstFailure)
+	}
+	s.must(t, "kubectl get crd evictionpolicies.evictgate.dev") // kept, as the README says
+	s.must(t, "kubectl delete crd/evictionpolicies.evictgate.dev namespace/evictgate")
+	s.nothingLeft(t)
+}
+
 // certManager starts cert-manager for the test, as somebody who has it installed.
 func (s *site) certManager(t *testing.T) {
 	t.Helper()

@@ -102,7 +102,9 @@ func begin(t *testing.T, programs ...string) *site {
 		if t.Failed() {
 			t.Log(shared.state())
 		}
-		_, _ = shared.clean(context.Background())
+		if err := shared.clean(context.Background()); err != nil {
+			t.Errorf("clean up: %v", err)
+		}
 	})
 	return shared
 }
@@ -182,7 +184,7 @@ spec:
 
 // newerImage is the image with a program of another version.
 func (s *site) newerImage(ctx context.Context) (string, error) {
-	program := filepath.Join(s.dir, "evictgate")
+	program := filepath.Join(s.dir, "bin", "evictgate") // where the README has it
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -X main.version=1.1.0", "-o", program, "./cmd/evictgate")
 	build.Dir = root
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -296,14 +298,20 @@ func (s *site) state() string {
 	return all.String()
 }
 
-// clean removes an installation, so that a test that failed leaves nothing to the next.
-func (s *site) clean(ctx context.Context) (string, error) {
-	out, stderr, err := s.plane.Kubectl(ctx, "delete", "validatingwebhookconfiguration,clusterrole,clusterrolebinding", "-l", "app.kubernetes.io/name=evictgate", "--ignore-not-found")
-	if err != nil {
-		return out + stderr, err
+// clean removes an installation, so that a test that failed leaves nothing to the next. Pods go first: a
+// namespace that finds pods terminating looks again only after half a minute.
+func (s *site) clean(ctx context.Context) error {
+	for _, args := range [][]string{
+		{"delete", "validatingwebhookconfiguration,clusterrole,clusterrolebinding", "-l", "app.kubernetes.io/name=evictgate"},
+		{"delete", "deployment/evictgate", "-n", ours, "--cascade=foreground", "--timeout=60s"},
+		{"delete", "pods", "--all", "-n", ours, "--force", "--grace-period=0"},
+		{"delete", "namespace/evictgate", "crd/evictionpolicies.evictgate.dev", "--timeout=60s"},
+	} {
+		if _, stderr, err := s.plane.Kubectl(ctx, append(args, "--ignore-not-found")...); err != nil {
+			return fmt.Errorf("%w: %s", err, stderr)
+		}
 	}
-	more, stderr, err := s.plane.Kubectl(ctx, "delete", "namespace/evictgate", "crd/evictionpolicies.evictgate.dev", "--ignore-not-found", "--timeout=60s")
-	return out + more + stderr, err
+	return nil
 }
 
 func check(t *testing.T, err error) {
