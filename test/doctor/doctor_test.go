@@ -141,10 +141,6 @@ func TestWhatIsWrongIsFoundAndMended(t *testing.T) {
 			},
 		},
 		{
-			name: "no webhook for EvictionPolicies", broken: hook(`[{"op":"remove","path":"/webhooks/1"}]`),
-			check: "configuration.policies", status: warning, text: "there is no webhook policies.evictgate.dev",
-		},
-		{
 			name: "another CA", broken: func(t *testing.T) {
 				kubectl(t, "annotate", "validatingwebhookconfiguration", "evictgate", "cert-manager.io/inject-ca-from-secret-")
 				hook(`[{"op":"replace","path":"/webhooks/0/clientConfig/caBundle","value":"` + otherCA(t) + `"}]`)(t)

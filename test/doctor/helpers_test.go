@@ -27,13 +27,13 @@ const patience = 20 * time.Second
 
 // settled asks until the finding is there, since the API server learns of a change a moment later, and gives up
 // with what was said last.
-func settled(t *testing.T, check string, status findings.Status, text string) report {
+func settled(t *testing.T, check string, status findings.Status, text string, args ...string) report {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	var last report
 	_ = kube.Wait(ctx, "the finding", func(context.Context) (bool, error) {
-		last = ask(t)
+		last = ask(t, args...)
 		return last.find(check, status, text) != nil, nil
 	})
 	return last

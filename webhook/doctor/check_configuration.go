@@ -225,7 +225,7 @@ func checkPoliciesHook(f *Facts, l *findings) {
 		return // whether there are EvictionPolicies is not known, which the check of them says
 	case f.hook(policiesHook) != nil:
 		l.ok(check, "webhook %s checks EvictionPolicies before they are stored", policiesHook)
-	case !f.Policies.missing():
+	case len(f.Policies.Value) > 0:
 		l.warn(check, "there is no webhook %s: EvictionPolicies are stored unchecked, and a broken one shows in its status only", policiesHook).
 			cure("apply the manifests again").run("kubectl apply -k config/default")
 	}

@@ -25,7 +25,7 @@ func checkPassing(f *Facts, l *findings) {
 	decided, undecided := 0, 0
 	for _, p := range f.Probes.Value {
 		switch {
-		case p.Explanation == nil:
+		case !p.passed():
 			failed = append(failed, p)
 		case p.Explanation.Outcome == policies.Undecided:
 			undecided++
@@ -57,6 +57,14 @@ func checkPassing(f *Facts, l *findings) {
 	l.ok(check, "%d dry-run evictions in namespace %s were decided, the slowest in %s", decided, f.ProbeNamespace, slowest(f.Probes.Value).Round(time.Millisecond))
 }
 
+// passed reports whether somebody decided, and nobody who was to be asked was missing.
+func (p Probe) passed() bool {
+	return p.Explanation != nil && !strings.Contains(p.Message, calling)
+}
+
+// calling is how the API server says that it could not call a webhook.
+const calling = "failed calling webhook"
+
 func slowest(probes []Probe) (d time.Duration) {
 	for _, p := range probes {
 		d = max(d, p.Received.Sub(p.Sent))
@@ -67,16 +75,16 @@ func slowest(probes []Probe) (d time.Duration) {
 // explainFailure says why an eviction was not decided by us.
 func explainFailure(f *Facts, p Probe, l *findings) {
 	const check = "gate"
-	called := strings.Contains(p.Message, "failed calling webhook") && strings.Contains(p.Message, `"`+webhook.Name+`"`)
+	called := strings.Contains(p.Message, calling) && strings.Contains(p.Message, `"`+webhook.Name+`"`)
 	switch {
 	case called:
 		reason := failureReason(f, p.Message)
 		reason.tell(l.problem(check, "the API server cannot ask the gate: %s (%s)", reason.what, p.Message))
-	case strings.Contains(p.Message, "match conditions"):
+	case strings.Contains(p.Message, "expression '") && strings.Contains(p.Message, "resulted in error"):
 		l.problem(check, "a matchCondition of the webhook cannot be evaluated: %s", p.Message).
 			cure("correct the expression").run("kubectl edit validatingwebhookconfiguration %s", f.Target.Configuration)
-	case p.Code == http.StatusForbidden && !strings.Contains(p.Message, "admission webhook"):
-		l.skip(check, "no permission to try: %s; ask for create on pods/eviction in namespace %s", p.Message, f.ProbeNamespace)
+	case p.Code == http.StatusForbidden && strings.Contains(p.Message, "cannot create resource"):
+		l.skip(check, "no permission to try: %s; ask for create on pods/eviction %s in namespace %s", p.Message, probePod, f.ProbeNamespace)
 	case p.Code == http.StatusNotFound && strings.HasPrefix(p.Message, "namespaces "):
 		l.skip(check, "there is no namespace %s to try it in; name one by --probe-namespace", f.ProbeNamespace)
 	case p.Code == http.StatusNotFound:

@@ -241,6 +241,13 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 			hook(f).MatchConditions = nil
 			f.Probes.Value = []Probe{failed(404, `pods "evictgate-doctor" not found`)}
 		}, "gate", Problem, "nobody says that they decide"},
+		"no webhook for EvictionPolicies": {func(f *Facts) { f.Configuration.Value.Webhooks = f.Configuration.Value.Webhooks[:1] }, "configuration.policies", Warning, "are stored unchecked"},
+		"a matchCondition that fails": {func(f *Facts) {
+			f.Probes.Value = []Probe{failed(403, `pods "x" is forbidden: expression 'object.spec' resulted in error: no such key: spec`)}
+		}, "gate", Problem, "a matchCondition of the webhook cannot be evaluated"},
+		"another gate decides, and this one does not answer": {func(f *Facts) {
+			f.Probes.Value[0].Message = `failed calling webhook "evictions.evictgate.dev": EOF`
+		}, "gate", Problem, "1 of 3 dry-run evictions did not pass"},
 		"no answer":                 {func(f *Facts) { f.Probes.Value = []Probe{failed(0, "EOF")} }, "gate", Problem, "the API server gives no answer"},
 		"another webhook refuses":   {func(f *Facts) { f.Probes.Value = []Probe{failed(403, `admission webhook "x" denied the request: no`)} }, "gate", Problem, "the API server answers 403"},
 		"a replica's clock is fast": {func(f *Facts) { f.Probes.Value[1] = decided("evictgate-2", policies.Admitted, "r1", 5*time.Second) }, "clock", Warning, "replica evictgate-2 is at least 4s ahead of the API server's"},

@@ -32,7 +32,7 @@ func (r *Reader) probe(ctx context.Context, f *Facts) {
 		f.Probes.Value = append(f.Probes.Value, round...)
 		answered := false
 		for _, p := range round {
-			if p.Explanation != nil {
+			if p.passed() {
 				answered, seen[p.Explanation.Replica] = true, true
 			}
 		}
