@@ -169,7 +169,7 @@ func (w *world) open(t *testing.T, name, policies string) *gate.Group {
 		o.Args = append(o.Args, "--record-queue", "40")
 		o.Each = func(n int) []string { return []string{"--store", "sqlite:" + w.storeFile(n)} }
 	}
-	group, err := gate.StartGroup(t.Context(), replicas, gate.AsInstalled, o)
+	group, err := gate.StartGroup(t.Context(), replicas, gate.AsInstalled(), o)
 	must(t, err)
 	return group
 }
@@ -177,9 +177,6 @@ func (w *world) open(t *testing.T, name, policies string) *gate.Group {
 // play runs one scenario under load, and holds it to its bound.
 func (w *world) play(t *testing.T, group *gate.Group, policies string, s scenario) {
 	st := &stage{world: w, T: t, group: group, policies: policies}
-	if s.prepare != nil {
-		s.prepare(st)
-	}
 	for n := len(group.Running()); n < replicas; n++ {
 		_, err := group.Add(t.Context())
 		must(t, err)

@@ -40,9 +40,8 @@ type scenario struct {
 	// unwritten is how many records may be lost with a process that was killed.
 	unwritten int
 	// group names the replicas it runs over; "" are those as installed.
-	group   string
-	prepare func(*stage)
-	run     func(*stage)
+	group string
+	run   func(*stage)
 	// after is asked when no more is evicted.
 	after func(*stage)
 }
@@ -176,7 +175,7 @@ func (st *stage) endsInTime(r *gate.Replica) {
 	began := time.Now()
 	err := r.Terminate()
 	took := time.Since(began)
-	if err != nil || took > time.Minute-gate.AsInstalled.PreStop {
+	if err != nil || took > time.Minute-gate.AsInstalled().PreStop {
 		st.Errorf("SIGTERM while the API server is away: ended after %s with %v", took, err)
 	}
 	st.Logf("SIGTERM while the API server is away: ended after %s", took.Round(100*time.Millisecond))

@@ -26,9 +26,11 @@ type Kubelet struct {
 }
 
 // AsInstalled is what config/ gives the pods, with the kubelet's own relist and a way of half a second.
-var AsInstalled = Kubelet{
-	Period: 2 * time.Second, Timeout: time.Second, Failures: 2,
-	Relist: time.Second, Propagation: 500 * time.Millisecond, PreStop: 5 * time.Second,
+func AsInstalled() Kubelet {
+	return Kubelet{
+		Period: 2 * time.Second, Timeout: time.Second, Failures: 2,
+		Relist: time.Second, Propagation: 500 * time.Millisecond, PreStop: 5 * time.Second,
+	}
 }
 
 // Balancer is a Service on 127.0.0.1: it hands each new connection to the next endpoint in rotation. A
