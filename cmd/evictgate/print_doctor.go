@@ -52,7 +52,7 @@ func (p printer) doctorFinding(n int, f doctor.Finding) {
 }
 
 func doctorSummary(r doctorReport) string {
-	text := "nothing is wrong"
+	text := "nothing wrong was found"
 	if r.Problems+r.Warnings > 0 {
 		text = fmt.Sprintf("%d %s, %d %s", r.Problems, plural("problem", r.Problems), r.Warnings, plural("warning", r.Warnings))
 	}

@@ -44,7 +44,7 @@ func TestAWholeInstallation(t *testing.T) {
 	}
 	t.Logf("%s", r)
 	out, stderr, code := program(t, "doctor", "--kubeconfig", plane.Kubeconfig)
-	if code != 0 || stderr != "" || !strings.HasSuffix(out, "\nnothing is wrong\n") {
+	if code != 0 || stderr != "" || !strings.HasSuffix(out, "\nnothing wrong was found\n") {
 		t.Errorf("exit %d: %s%s", code, stderr, out)
 	}
 	t.Logf("%s", out)
