@@ -37,7 +37,7 @@ case $builder in
     # As root in a container neither overlay mounts nor namespaces may be there; this way needs none.
     [ "$builder$(id -u)" != buildah0 ] || tool+=(--storage-driver vfs)
     before=$("${tool[@]}" images --quiet "$IMAGE" 2>/dev/null || true)
-    "${tool[@]}" build --quiet --isolation chroot --format oci --timestamp "$SOURCE_DATE_EPOCH" --identity-label=false --iidfile bin/image.id "${arguments[@]}" . >/dev/null
+    "${tool[@]}" build --quiet --isolation chroot --format oci --timestamp "$SOURCE_DATE_EPOCH" --identity-label=false --layers=false --iidfile bin/image.id "${arguments[@]}" . >/dev/null
     image=$(<bin/image.id)
     rm bin/image.id
     "${tool[@]}" push --quiet "${image#sha256:}" "oci:bin/image:$IMAGE" >/dev/null
