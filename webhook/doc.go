@@ -19,6 +19,9 @@
 //	answer      respond makes the AdmissionResponse; the record, the metrics, the Events, the counts of
 //	            the policies and the log line come from the same Decision, each once
 //
+// Where --tracing-endpoint is given, the review is a span below the API server's call of the webhook, and each
+// step one below that (package tracing).
+//
 // When the eviction is admitted, the API server goes on and has the last word: it finds the pod (404),
 // checks the budgets itself (429 or 500), marks the pod with the condition DisruptionTarget and deletes
 // it with its grace period: the kubelet stops the containers while the pod leaves the EndpointSlices,

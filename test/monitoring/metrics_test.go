@@ -97,10 +97,9 @@ var elsewhere = map[string][]string{
 // API server has.
 func TestEveryExpressionReadsWhatIsThere(t *testing.T) {
 	needsPlane(t)
-	there := maps.Clone(elsewhere)
-	for name, labels := range everythingHappens(t) {
-		there[name] = labels
-	}
+	own, apiServer := everythingHappens(t)
+	there := labelsOf(t, own, apiServer)
+	maps.Copy(there, elsewhere)
 	for _, s := range expressions(t) {
 		found, err := uses(s.expression)
 		if err != nil {
@@ -130,6 +129,7 @@ func TestEveryExpressionReadsWhatIsThere(t *testing.T) {
 			}
 		}
 	}
+	everyPanelShowsSomething(t, own, apiServer)
 }
 
 // fails is a policy that cannot be evaluated on pods of app broken: two values for one function.
@@ -142,9 +142,9 @@ f(x) := "a" if x > 0
 f(x) := "b" if x < 2
 `
 
-// everythingHappens lets each thing happen once that is counted, and returns the metrics of Evictgate and of
-// the API server with their labels.
-func everythingHappens(t *testing.T) map[string][]string {
+// everythingHappens lets each thing happen once that is counted, and returns what /metrics of Evictgate and of
+// the API server say then.
+func everythingHappens(t *testing.T) (own, apiServer string) {
 	t.Helper()
 	ctx := t.Context()
 	namespace, err := plane.Namespace(ctx, "metrics")
@@ -167,6 +167,10 @@ func everythingHappens(t *testing.T) map[string][]string {
 	})
 	refused := pod(t, namespace, "broken") // the policy fails on it
 	mustRefuse(t, evict(ctx, refused, nil))
+	mustRefuse(t, plane.Client.PolicyV1().Evictions(namespace).Evict(ctx, &policyv1.Eviction{
+		ObjectMeta:    metav1.ObjectMeta{Namespace: namespace, Name: refused.Name},
+		DeleteOptions: &metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}},
+	}))
 	covered := pod(t, namespace, "web")
 	budget(t, namespace, "web")
 	err = kube.Wait(ctx, "the budget to refuse", func(ctx context.Context) (bool, error) {
@@ -178,7 +182,7 @@ func everythingHappens(t *testing.T) map[string][]string {
 	}
 	garbage(t, g)
 	write(t, filepath.Join(dir, "broken.rego"), "package eviction.broken\n\ndeny contains")
-	own := waitFor(t, "evictgate's metrics", func(ctx context.Context) (string, error) { return g.MetricsText(ctx) },
+	own = waitFor(t, "evictgate's metrics", func(ctx context.Context) (string, error) { return g.MetricsText(ctx) },
 		"evictgate_policy_last_reload_successful 0\n", `evictgate_records_written_total{output="store"}`, "evictgate_bad_requests_total 1\n",
 		`evictgate_budget_confirmations_total{result="confirmed"}`, `evictgate_violations_total{`, `evictgate_overrides_total{`)
 
@@ -192,12 +196,18 @@ func everythingHappens(t *testing.T) map[string][]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	apiServer := waitFor(t, "the API server's metrics", func(ctx context.Context) (string, error) {
+	apiServer = waitFor(t, "the API server's metrics", func(ctx context.Context) (string, error) {
 		raw, err := plane.Client.CoreV1().RESTClient().Get().AbsPath("/metrics").DoRaw(ctx)
 		return string(raw), err
 	}, `apiserver_admission_webhook_fail_open_count{name="evictions.evictgate.dev"`,
 		`apiserver_admission_webhook_rejection_count{error_type="calling_webhook_error",name="evictions.evictgate.dev"`,
 		`apiserver_admission_webhook_rejection_count{error_type="no_error",name="evictions.evictgate.dev"`)
+	return own, apiServer
+}
+
+// labelsOf are the metrics of both with their labels.
+func labelsOf(t *testing.T, own, apiServer string) map[string][]string {
+	t.Helper()
 	there := parse(t, apiServer)
 	for name := range there { // only what is its own: both have go_* and process_*
 		if !strings.HasPrefix(name, "apiserver_") {
