@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -79,7 +80,7 @@ func serve(t *testing.T, plane *kube.ControlPlane, more ...string) *server {
 	check(t, err)
 	health := address(t)
 	s := &server{listen: address(t), log: &lockedBuffer{}}
-	args := append(deployment.Spec.Template.Spec.Containers[0].Args,
+	args := append(slices.Clone(deployment.Spec.Template.Spec.Containers[0].Args),
 		"--kubeconfig", kubeconfigOf(t, plane, deployment.Spec.Template.Spec.ServiceAccountName), "--cert-namespace", namespace, "--own-configuration=true", // as a pod does
 		"--dns-names", "localhost", "--listen", s.listen, "--health-listen", health, "--metrics-listen", "0", "--shutdown-delay", "0s")
 	cmd := exec.Command(binary, append(args, more...)...)
