@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -277,4 +278,20 @@ func (b *lockedBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.text.String()
+}
+
+// A bundle from a registry is unpacked on disk, and nothing in the image can be written.
+func TestBundlesFromARegistryNeedADirectory(t *testing.T) {
+	const bundle = "oci://127.0.0.1:1/policies:v1" // nobody is there
+	t.Run("without one it says so, and ends", func(t *testing.T) {
+		s := serve(t, nil, nil, "--policies", bundle)
+		exit := &exec.ExitError{}
+		if err := s.wait(); !errors.As(err, &exit) || exit.ExitCode() != 2 || !strings.Contains(s.log.String(), "give a cache directory or a writable /tmp") {
+			t.Errorf("%v: %s", err, s.log)
+		}
+	})
+	t.Run("a cache suffices", func(t *testing.T) {
+		s := serve(t, nil, nil, "--policies", bundle, "--bundle-cache", "/work/bundles")
+		s.eventually("it asks the registry", func() bool { return strings.Contains(s.log.String(), "connection refused") })
+	})
 }
