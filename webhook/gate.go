@@ -131,7 +131,11 @@ func (g *Gate) decide(ctx context.Context, request policies.Request, set *polici
 	if g.Recording.Full { // a policy is still given what it reads
 		needs = policies.EverythingNeeded()
 	}
-	in = g.gather(ctx, request, needs)
+	in, confirmation := g.Cluster.Gather(ctx, request, needs, g.Now())
+	g.Metrics.confirmed(confirmation)
+	if in.Pod == nil && confirmation == cluster.Unreachable {
+		return undecided("the pod is not known yet, and the API server did not say in time whether it exists")
+	}
 	d = g.History.Decide(in, needs, func() *policies.Decision {
 		given := in
 		if g.Recording.Full { // what is recorded beside it must not change the decision

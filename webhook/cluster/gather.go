@@ -51,17 +51,36 @@ const (
 	Confirmed Confirmation = "confirmed"
 	// Refuted: the cache was behind.
 	Refuted Confirmation = "refuted"
-	// Unreachable: the live read failed, so the cache decides.
+	// Unreachable: the live read failed, so the cache decides. When the cache does not know the pod, nobody
+	// can: Input.Pod is nil then, though the pod may exist.
 	Unreachable Confirmation = "unreachable"
 )
+
+// liveAtMost bounds live reads when the context has no deadline.
+const liveAtMost = 5 * time.Second
+
+// forReads ends after half of the time that is left: an API server that does not answer must leave enough for
+// the policies and the answer.
+func forReads(ctx context.Context) (context.Context, context.CancelFunc) {
+	most := liveAtMost
+	if deadline, ok := ctx.Deadline(); ok {
+		most = min(most, time.Until(deadline)/2)
+	}
+	return context.WithTimeout(ctx, most)
+}
 
 // Gather makes the Input: pod, budgets and the owner's name always, the rest as far as needs reads it.
 // The objects in it are shared with the store.
 func (g *Gatherer) Gather(ctx context.Context, r policies.Request, needs *policies.Needs, now time.Time) (*policies.Input, Confirmation) {
 	in := &policies.Input{Now: metav1.NewTime(now.UTC()), Request: r}
 	in.Request.Evictor = g.Evictors.Of(r.User)
-	in.Pod = g.pod(ctx, &r)
+	ctx, cancel := forReads(ctx)
+	defer cancel()
 	var confirmation Confirmation
+	var err error
+	if in.Pod, err = g.pod(ctx, &r); err != nil {
+		confirmation = Unreachable
+	}
 	if in.Pod != nil {
 		confirmation = g.addBudgets(ctx, in)
 	}
@@ -77,21 +96,26 @@ func (g *Gatherer) Gather(ctx context.Context, r policies.Request, needs *polici
 	return in, confirmation
 }
 
-// pod finds the pod that the Eviction means; nil when it is not known. A pod that the cache lacks, or
+// pod finds the pod that the Eviction means; nil when there is none. A pod that the cache lacks, or
 // knows under another UID than the Eviction's precondition, may be younger than the cache: it is read
-// live, so that no policy is missed by a race.
-func (g *Gatherer) pod(ctx context.Context, r *policies.Request) *corev1.Pod {
+// live, so that no policy is missed by a race. An error is that it cannot be read.
+func (g *Gatherer) pod(ctx context.Context, r *policies.Request) (*corev1.Pod, error) {
 	if pod, ok := g.Pod(r.Namespace, r.Name); ok && !meansOther(r.DeleteOptions, pod) {
-		return pod
+		return pod, nil
 	}
 	if g.Live == nil {
-		return nil
+		return nil, nil
 	}
 	pod, err := g.Live.Pod(ctx, r.Namespace, r.Name)
-	if err != nil || meansOther(r.DeleteOptions, pod) {
-		return nil
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case meansOther(r.DeleteOptions, pod):
+		return nil, nil
 	}
-	return pod
+	return pod, nil
 }
 
 // meansOther reports whether the Eviction's precondition names another pod than this one.

@@ -401,8 +401,8 @@ func TestGatherConfirmsARefusal(t *testing.T) {
 		"a pod that nobody has": {
 			objects: []runtime.Object{web()}, live: &fakeLive{}, confirmation: NotAsked, asked: both[:1],
 		},
-		"a pod that the cache lacks, with no API server to ask": {
-			objects: []runtime.Object{web()}, live: &fakeLive{err: errors.New("down")}, confirmation: NotAsked, asked: both[:1],
+		"a pod that the cache lacks, and that cannot be read": {
+			objects: []runtime.Object{web()}, live: &fakeLive{err: errors.New("down")}, confirmation: Unreachable, asked: both[:1],
 		},
 		"the precondition names the cached pod": {
 			request: withUID("web-0-uid"), objects: []runtime.Object{cached, web(allowing)}, live: &fakeLive{}, confirmation: NotAsked, uid: "web-0-uid", code: 201,
