@@ -23,7 +23,7 @@ func otherCA(t *testing.T) string {
 }
 
 // patience is how long a change may take to show.
-const patience = 20 * time.Second
+const patience = 40 * time.Second
 
 // settled asks until the finding is there, since the API server learns of a change a moment later, and gives up
 // with what was said last.
