@@ -168,6 +168,7 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 	if o.Certificates, err = certificates(f, config, log); err != nil {
 		return err
 	}
+	addCallers(&o, f, client, log)
 	gatherer, informed, want, err := addCluster(&o, f, client, log)
 	if err != nil {
 		return err
@@ -230,7 +231,6 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 	if err := addReviewPage(&o, f, client, records.store, sources, log); err != nil {
 		return err
 	}
-	addCallers(&o, f, client, log)
 	server, err := webhook.NewServer(o)
 	if err != nil {
 		return err
