@@ -208,9 +208,14 @@ func TestPodsReallyRun(t *testing.T) {
 				t.Errorf("process %d: %v, want none", pid, err)
 			}
 		}
-		if left, _ := filepath.Glob("/sys/class/net/evg*-*"); len(s.cables(left)) > 0 {
-			t.Errorf("cables are left: %v", s.cables(left))
-		}
+		// The API server removes an object that is deleted again once all its containers have ended.
+		check(t, kube.Wait(t.Context(), "the cables to go", func(context.Context) (bool, error) {
+			left, err := filepath.Glob("/sys/class/net/evg*-*")
+			if left = s.cables(left); len(left) > 0 {
+				err = fmt.Errorf("left: %v", left)
+			}
+			return err == nil, err
+		}))
 	})
 }
 
