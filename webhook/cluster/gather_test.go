@@ -555,3 +555,34 @@ func TestPodsThatLeave(t *testing.T) {
 		t.Errorf("tried again, -want +got:\n%s", diff)
 	}
 }
+
+// stuckLive is an API server that does not answer.
+type stuckLive struct{}
+
+func (stuckLive) Pod(ctx context.Context, _, _ string) (*corev1.Pod, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func (stuckLive) Budget(ctx context.Context, _, _ string) (*policyv1.PodDisruptionBudget, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func TestLiveReadsLeaveTimeToDecide(t *testing.T) {
+	for name, objects := range map[string][]runtime.Object{
+		"a refusal is confirmed":           {pod("web-0", nil), web()},
+		"a pod that the cache lacks":       {web()},
+		"a pod that the cache lacks alone": {},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		g := Gatherer{Store: storeOf(t, objects...), Live: stuckLive{}}
+		if _, confirmation := g.Gather(ctx, evictWeb, policies.EverythingNeeded(), now); confirmation != Unreachable {
+			t.Errorf("%s: confirmation %q", name, confirmation)
+		}
+		if ctx.Err() != nil {
+			t.Errorf("%s: no time is left", name)
+		}
+		cancel()
+	}
+}
