@@ -88,7 +88,7 @@ func (k *knocker) once(ctx context.Context) {
 	}
 }
 
-// post asks about a pod that does not exist, in a namespace whose records nobody counts.
+// post asks about a pod that does not exist, in a namespace whose records nobody counts. Any answer will do.
 func (k *knocker) post(ctx context.Context, roots *x509.CertPool) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -107,7 +107,7 @@ func (k *knocker) post(ctx context.Context, roots *x509.CertPool) error {
 	}
 	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(response.Body)
-	if err == nil && !strings.Contains(string(body), `"allowed":true`) {
+	if err == nil && !strings.Contains(string(body), `"uid":"knock-`) {
 		err = errors.New(string(body))
 	}
 	return err

@@ -101,8 +101,8 @@ var scenarios = []scenario{
 		run:   loseAPIServer,
 	},
 	{
-		fault: "etcd pauses 10 s", gets: "an answer when etcd is back, or the API server's own 500 or 504", bound: atMost(2 * inFlight),
-		why: "the API server waits for etcd before it calls the webhook",
+		fault: "etcd pauses 10 s", gets: "a decision when etcd is back; seldom 429, undecided, or the API server's own 500 or 504", bound: atMost(2 * inFlight),
+		why: "the API server waits for etcd before it calls the webhook; a review that is under way is decided by what is known of the cluster, and left undecided when the pod is not known yet",
 		run: func(st *stage) {
 			must(st.T, st.plane.Pause(kube.Etcd))
 			time.Sleep(10 * time.Second)
