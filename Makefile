@@ -116,6 +116,7 @@ generate: ## regenerate what is derived from the code
 	$(GO) test ./policies -run TestShipped -update
 	$(GO) test ./webhook -run TestSampleRecords -update
 	$(GO) test ./webhook/audit -run TestShipped -update
+	$(GO) test ./test -run TestThePrometheusRule -update
 	$(GO) test ./cmd/evictgate -run 'TestReference|TestManifestRules' -update
 
 .PHONY: verify

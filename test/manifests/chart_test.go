@@ -96,6 +96,11 @@ func TestTheChartRendersWhatKustomizeDoes(t *testing.T) {
 			values: []string{"--set=monitoring.enabled=true", "--set=monitoring.auth=true", "--set=networkPolicy.enabled=true", "--set=review.enabled=true", "--set=store.url=postgres://evictgate@postgres.postgres.svc/evictgate"},
 		},
 		"with alerts and dashboard": {own: "resources: [CONFIG/default]\ncomponents: [CONFIG/prometheus]", values: []string{"--set=monitoring.enabled=true"}},
+		"with policies from a bundle": {
+			own: "resources: [CONFIG/overlays/certmanager]\ncomponents: [CONFIG/bundle-cache]\npatches:\n- target: {kind: Deployment}\n  patch: |\n" +
+				"    - {op: add, path: /spec/template/spec/containers/0/args/3, value: \"--policies=oci://registry.example/policies:v1\"}",
+			values: []string{"--set=certificates.mode=certManager", "--set=policies={default,cluster,oci://registry.example/policies:v1}"},
+		},
 		"in another namespace": {
 			own:    "namespace: gates\nresources: [CONFIG/default]\ntransformers: [CONFIG/namespace]",
 			values: []string{"--namespace=gates"},
