@@ -6,7 +6,7 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
@@ -61,6 +61,6 @@ func reliedOn(selector *parser.VectorSelector, path []parser.Node) []string {
 			}
 		}
 	}
-	delete(names, labels.MetricName)
+	delete(names, model.MetricNameLabel)
 	return slices.Sorted(maps.Keys(names))
 }
