@@ -131,3 +131,32 @@ func TestTheChartRendersWhatKustomizeDoes(t *testing.T) {
 		})
 	}
 }
+
+// TestTheChartRefusesWhatCannotBeMeant holds values.schema.json to typical mistakes.
+func TestTheChartRefusesWhatCannotBeMeant(t *testing.T) {
+	for value, want := range map[string]string{
+		"failurePolicy=Fial":        "must be one of 'Fail', 'Ignore'",
+		"certificates.mode=manual":  "must be one of 'self', 'certManager'",
+		"replicas=0":                "minimum",
+		"replica=3":                 "additional properties 'replica' not allowed",
+		"policies={}":               "minLength",
+		"store.url=sqlite:/data/db": "does not match pattern",
+		"image.digest=latest":       "does not match pattern",
+		"extraArgs={verbose}":       "does not match pattern",
+	} {
+		t.Run(value, func(t *testing.T) {
+			_, err := helm(t.Context(), t, nil, "template", "evictgate", chart, "--set="+value)
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("want %q in: %v", want, err)
+			}
+		})
+	}
+}
+
+func TestTheChartTakesAnImageByDigest(t *testing.T) {
+	digest := "sha256:" + strings.Repeat("0a", 32)
+	out := render(t, "--set=image.repository=registry.example/evictgate", "--set=image.tag=v1", "--set=image.digest="+digest)
+	if want := "image: registry.example/evictgate@" + digest + "\n"; !strings.Contains(out, want) {
+		t.Errorf("no line %q", want)
+	}
+}

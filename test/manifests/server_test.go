@@ -25,26 +25,29 @@ import (
 	"github.com/evictgate/evictgate/test/kube"
 )
 
-// build builds the program once for all tests.
-var build = sync.OnceValues(func() (string, error) {
+// built is where the program is built, if a test needs it.
+var built string
+
+func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "evictgate-manifests-")
 	if err != nil {
-		return "", err
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
-	binary := filepath.Join(dir, "evictgate")
+	built = dir
+	code := m.Run()
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// build builds the program once for all tests.
+var build = sync.OnceValues(func() (string, error) {
+	binary := filepath.Join(built, "evictgate")
 	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/evictgate").CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build evictgate: %w\n%s", err, out)
 	}
 	return binary, nil
 })
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if binary, err := build(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(binary))
-	}
-	os.Exit(code)
-}
 
 // server is the real program with the arguments of the installed Deployment, as its ServiceAccount. It runs beside the
 // cluster, since there are no kubelets.
