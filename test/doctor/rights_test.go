@@ -76,7 +76,7 @@ func TestWhatPoliciesNeedIsChecked(t *testing.T) {
 	applied(t, "apiVersion: evictgate.dev/v1alpha1\nkind: EvictionPolicy\nmetadata: {name: disks}\nspec: {library: local_storage}\n")
 	settled(t, "policies", ok, "1 EvictionPolicies, all in force").wants(t, "access", ok, "may do all")
 	kubectl(t, "patch", "clusterrole", "evictgate", "--type=json", "-p", `[{"op":"replace","path":"/rules/0/resources","value":["pods","namespaces","nodes","replicationcontrollers"]}]`)
-	f := settled(t, "access", problem, "persistentvolumes").wants(t, "access", problem, "may not get, list, watch persistentvolumes, which is read by EvictionPolicy/disks")
+	f := settled(t, "access", problem, "persistentvolumes").wants(t, "access", problem, "may not get, list, watch persistentvolumeclaims, persistentvolumes; needed by EvictionPolicy/disks")
 	run(t, f.Command)
 	healthy(t)
 	// One that nobody checked before it was stored.

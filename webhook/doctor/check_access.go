@@ -2,11 +2,11 @@ package doctor
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
-	rbacv1 "k8s.io/api/rbac/v1"
-
 	authorizationv1 "k8s.io/api/authorization/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 )
 
 // Accesses lists what rules allow, one by one; a rule for a Role counts in its namespace.
@@ -63,36 +63,51 @@ func checkAccess(f *Facts, l *findings) {
 		l.skip(check, "%s; ask for create on subjectaccessreviews.authorization.k8s.io", f.Access.why())
 		return
 	}
-	type lack struct {
-		verbs []string
-		of    []string
-	}
-	missing := map[string]*lack{}
-	var order []string
-	for _, a := range f.Access.Value {
-		if a.Allowed {
-			continue
-		}
-		m := missing[a.what()]
-		if m == nil {
-			m = &lack{of: a.For}
-			missing[a.what()] = m
-			order = append(order, a.what())
-		}
-		m.verbs = append(m.verbs, a.Verb)
-	}
-	for _, what := range order {
-		m := missing[what]
-		text := fmt.Sprintf("%s may not %s %s", account, strings.Join(m.verbs, ", "), what)
-		if len(m.of) > 0 {
-			text += ", which is read by " + some(m.of, 3)
+	lacks := lacksOf(f.Access.Value)
+	for _, m := range lacks {
+		text := fmt.Sprintf("%s may not %s %s", account, m.verbs, strings.Join(m.what, ", "))
+		if m.by != "" {
+			text += "; needed by " + m.by
 		}
 		l.problem(check, "%s", text).
 			cure("allow it in ClusterRole or Role %s; apply the manifests again", f.Name).run("kubectl apply -k config/default")
 	}
-	if len(order) == 0 {
+	if len(lacks) == 0 {
 		l.ok(check, "%s may do all %d things that serving needs", account, len(f.Access.Value))
 	}
+}
+
+// lack is what is not allowed, by the same verbs and for the same policies.
+type lack struct {
+	verbs, by string
+	what      []string
+}
+
+// lacksOf joins what is told alike.
+func lacksOf(list []Access) []lack {
+	verbs, by := map[string][]string{}, map[string]string{}
+	var order []string
+	for _, a := range list {
+		if a.Allowed {
+			continue
+		}
+		what := a.what()
+		if verbs[what] == nil {
+			order = append(order, what)
+		}
+		verbs[what], by[what] = append(verbs[what], a.Verb), some(a.For, 3)
+	}
+	var lacks []lack
+	for _, what := range order {
+		joined := strings.Join(verbs[what], ", ")
+		i := slices.IndexFunc(lacks, func(l lack) bool { return l.verbs == joined && l.by == by[what] })
+		if i < 0 {
+			i = len(lacks)
+			lacks = append(lacks, lack{verbs: joined, by: by[what]})
+		}
+		lacks[i].what = append(lacks[i].what, what)
+	}
+	return lacks
 }
 
 func (f *Facts) serviceAccount() string {

@@ -259,7 +259,7 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 				a.Verb, a.Resource = verb, "persistentvolumes"
 				f.Access.Value = append(f.Access.Value, a)
 			}
-		}, "access", Problem, "system:serviceaccount:evictgate:evictgate may not get, list, watch persistentvolumes, which is read by EvictionPolicy/disks"},
+		}, "access", Problem, "system:serviceaccount:evictgate:evictgate may not get, list, watch persistentvolumes; needed by EvictionPolicy/disks"},
 		"no permission to ask about rights": {func(f *Facts) { f.Access = Fact[[]Access]{Err: forbidden("subjectaccessreviews")} }, "access", NotChecked, "ask for create on subjectaccessreviews"},
 		"a broken policy":                   {func(f *Facts) { f.Policies.Value[0] = Policy{Name: "night", Ready: "False", Message: "3:7: no\nsuch"} }, "policies", Problem, "EvictionPolicy night is not in force: 3:7: no such"},
 		"a policy nobody saw":               {func(f *Facts) { f.Policies.Value[0] = Policy{Name: "night", Created: noon.Add(-time.Hour)} }, "policies", Warning, "no replica has looked at EvictionPolicy night"},
