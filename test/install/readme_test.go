@@ -105,3 +105,16 @@ func TestStepsReadACommandWithItsOutput(t *testing.T) {
 		}
 	}
 }
+
+// TestTheImageIsTheOneThatIsInstalled: make image has run before the tests, and where its image is pushed to, the
+// nodes' table of images stands in; so these commands are read, but not run.
+func TestTheImageIsTheOneThatIsInstalled(t *testing.T) {
+	all := steps(block(t, "image", "console"))
+	want := []string{"make image IMAGE=" + image + ":1.0.0\n", "buildah push " + image + ":1.0.0\n"}
+	if len(all) != 2 || all[0].command != want[0] || all[1].command != want[1] {
+		t.Errorf("the README builds %q, the tests install %q", all, want)
+	}
+	if names := block(t, "images", "yaml"); !strings.Contains(names, "newName: "+image+", newTag: \"1.0.0\"") {
+		t.Errorf("the README names\n%s", names)
+	}
+}
