@@ -62,6 +62,10 @@ descheduler: ## build the descheduler, a client of the tests, into bin/ (2 to 4 
 promtool: ## build promtool, which tests the alert rules, into bin/ (2 to 3 minutes once, then cached)
 	@test/promtool/build.sh
 
+.PHONY: helm
+helm: ## build helm, which tests the chart, into bin/ (2 to 3 minutes once, then cached)
+	@test/helm/build.sh
+
 .PHONY: certmanager
 certmanager: ## build cert-manager's controllers, which tests have issue certificates, into bin/ (2 to 4 minutes once)
 	@test/certmanager/build.sh
@@ -74,11 +78,12 @@ programs: ## install PostgreSQL, Chromium, buildah and iproute2, which tests sta
 RACE := $(if $(shell command -v $${CC:-gcc} 2>/dev/null),CGO_ENABLED=1 $(GO) test -race,$(GO) test)
 
 .PHONY: test
-test: build controlplane descheduler opa promtool certmanager programs ## run all tests, those on a real control plane included
+test: build controlplane descheduler opa promtool helm certmanager programs ## run all tests, those on a real control plane included
 	$(if $(findstring -race,$(RACE)),,@echo "no C compiler found: the tests run without the race detector; install gcc to have it")
 	$(if $(shell test/image/build.sh which),@$(MAKE) --no-print-directory image,@echo "no image builder: the tests of the image are skipped")
 	$(GO) test -timeout 20m ./cmd/... ./test/...
 	cd test/opa && $(GO) test ./...
+	cd test/release && $(GO) test ./...
 	cd test/monitoring && $(GO) test -timeout 20m ./...
 	$(RACE) -timeout 20m ./policies/... ./webhook/... ./certs/...
 	cd test/browser && $(GO) test -timeout 20m ./...

@@ -29,15 +29,16 @@ var allowed = map[string][]string{
 	"/webhook/evictionpolicy": {"/policies", "/policies/v1alpha1"},
 	"/webhook/history":        {"/policies", "/policies/v1alpha1"},
 	"/webhook/registration":   {},
+	"/webhook/tracing":        {},
 	"/webhook/doctor": {
-		"/policies", "/policies/v1alpha1", "/webhook", "/webhook/audit", "/webhook/budget", "/webhook/cluster", "/webhook/history", "/webhook/outcome",
+		"/policies", "/policies/v1alpha1", "/webhook", "/webhook/audit", "/webhook/budget", "/webhook/cluster", "/webhook/history", "/webhook/outcome", "/webhook/tracing",
 	},
 	"/webhook/outcome": {"/policies", "/policies/v1alpha1", "/webhook/audit"},
-	"/webhook":         {"/policies", "/policies/v1alpha1", "/webhook/audit", "/webhook/budget", "/webhook/cluster", "/webhook/history", "/webhook/outcome"},
+	"/webhook":         {"/policies", "/policies/v1alpha1", "/webhook/audit", "/webhook/budget", "/webhook/cluster", "/webhook/history", "/webhook/outcome", "/webhook/tracing"},
 	"/cmd/evictgate": {
-		"/certs", "/policies", "/policies/bundle", "/policies/v1alpha1", "/webhook", "/webhook/audit", "/webhook/audit/apilog", "/webhook/audit/replay",
+		"/certs", "/policies", "/policies/bundle", "/policies/v1alpha1", "/webhook", "/webhook/access", "/webhook/audit", "/webhook/audit/apilog", "/webhook/audit/replay",
 		"/webhook/audit/store", "/webhook/audit/upload", "/webhook/budget", "/webhook/cluster", "/webhook/doctor", "/webhook/evictionpolicy", "/webhook/history",
-		"/webhook/outcome", "/webhook/page", "/webhook/preview", "/webhook/registration",
+		"/webhook/outcome", "/webhook/page", "/webhook/preview", "/webhook/registration", "/webhook/tracing",
 	},
 }
 

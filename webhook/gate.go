@@ -131,8 +131,7 @@ func (g *Gate) decide(ctx context.Context, request policies.Request, set *polici
 	if g.Recording.Full { // a policy is still given what it reads
 		needs = policies.EverythingNeeded()
 	}
-	in, confirmation := g.Cluster.Gather(ctx, request, needs, g.Now())
-	g.Metrics.confirmed(confirmation)
+	in, confirmation := g.gather(ctx, request, needs)
 	if in.Pod == nil && confirmation == cluster.Unreachable {
 		return undecided("the pod is not known yet, and the API server did not say in time whether it exists")
 	}
@@ -157,7 +156,7 @@ func (g *Gate) turn(ctx context.Context, r *policies.Request, set *policies.Set)
 	return done, err
 }
 
-func (g *Gate) gather(ctx context.Context, r policies.Request, needs *policies.Needs) *policies.Input {
+func (g *Gate) gather(ctx context.Context, r policies.Request, needs *policies.Needs) (*policies.Input, cluster.Confirmation) {
 	ctx, span := g.Tracer.Start(ctx, spanGather)
 	defer span.End()
 	in, confirmation := g.Cluster.Gather(ctx, r, needs, g.Now())
@@ -165,7 +164,7 @@ func (g *Gate) gather(ctx context.Context, r policies.Request, needs *policies.N
 	if confirmation != cluster.NotAsked {
 		span.Text("evictgate.confirmation", string(confirmation))
 	}
-	return in
+	return in, confirmation
 }
 
 func (g *Gate) evaluate(ctx context.Context, reading *policies.Reading) *policies.Decision {

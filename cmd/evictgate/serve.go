@@ -42,6 +42,7 @@ type serveFlags struct {
 	records      recordFlags
 	page         reviewPageFlags
 	registration registrationFlags
+	tracing      tracingFlags
 
 	shutdownDelay time.Duration
 
@@ -96,6 +97,7 @@ with --upload-url sent on; decisions wait for neither.`,
 	f.records.add(flags)
 	f.page.add(flags)
 	f.registration.add(flags)
+	f.tracing.add(flags)
 	flags.StringVar(&f.evictors, "evictors", "", "file with rules that name who evicts, before the default ones")
 	flags.DurationVar(&f.shutdownDelay, "shutdown-delay", 7*time.Second, "how long to go on answering after SIGTERM, while not ready; longer than the readiness probe and the Service need to notice")
 	flags.StringVar(&f.listen, "listen", ":9443", "address of the webhook")
@@ -138,6 +140,7 @@ func (f *serveFlags) validate() error {
 		f.records.validate(),
 		f.page.validate(len(f.snapshots) > 0),
 		f.registration.validate(len(f.snapshots) > 0),
+		f.tracing.validate(),
 		oneOf("certs", f.certs, "self", "files"),
 	)
 }
@@ -168,7 +171,18 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 	if o.Certificates, err = certificates(f, config, log); err != nil {
 		return err
 	}
+	if err := addRegistration(&o, f, client, log); err != nil {
+		return err
+	}
 	addCallers(&o, f, client, log)
+	if err := addOperations(&o, f); err != nil {
+		return err
+	}
+	tracer, err := f.tracing.open(ctx, log)
+	if err != nil {
+		return err
+	}
+	defer tracer.Close()
 	gatherer, informed, want, err := addCluster(&o, f, client, log)
 	if err != nil {
 		return err

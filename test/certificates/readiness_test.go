@@ -17,13 +17,13 @@ import (
 // TestTheLogSaysWhyItIsNotReady makes an installation with files good one step after the other.
 func TestTheLogSaysWhyItIsNotReady(t *testing.T) {
 	namespace := space(t)
-	in := open(t, shared.ControlPlane, namespace, 0, gate.Options{CABundle: []byte{}, Args: []string{"--certs=files"}})
 	dir := filepath.Join(t.TempDir(), "certs")
+	in := open(t, shared.ControlPlane, namespace, 0, gate.Options{CABundle: []byte{}, Args: []string{"--certs=files", "--cert-dir", dir}})
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	started := make(chan error, 1)
 	go func() {
-		_, err := in.Add(ctx, "--cert-dir", dir, "--dns-names", in.host())
+		_, err := in.Add(ctx)
 		started <- err
 	}()
 	ca, other := newIssuer(t, "our-ca"), newIssuer(t, "other-ca")

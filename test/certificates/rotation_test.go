@@ -29,7 +29,7 @@ func open(t *testing.T, plane *kube.ControlPlane, namespace string, replicas int
 	o.Plane, o.Binary, o.Namespaces = plane, shared.binary, []string{namespace}
 	o.Name, o.Service = namespace, namespace
 	o.Args = append(o.Args, "--policies", policies)
-	group, err := gate.StartGroup(t.Context(), replicas, gate.AsInstalled, o)
+	group, err := gate.StartGroup(t.Context(), replicas, gate.AsInstalled(), o)
 	check(t, err)
 	t.Cleanup(func() {
 		for _, r := range group.All() {
@@ -71,11 +71,17 @@ func TestSelfRotation(t *testing.T) {
 func TestCertManagerRotation(t *testing.T) {
 	namespace := space(t)
 	manager := startCertManager(t, namespace)
-	in := open(t, shared.ControlPlane, namespace, 0, gate.Options{CABundle: []byte{}, Args: []string{"--certs=files"}})
+	delays := []time.Duration{0, 2 * time.Second, 5 * time.Second}
+	in := open(t, shared.ControlPlane, namespace, 0, gate.Options{
+		CABundle: []byte{}, Args: []string{"--certs=files"},
+		Each: func(n int) []string {
+			return []string{"--cert-dir", mount(t, shared.ControlPlane, namespace, "evictgate-tls", delays[n])}
+		},
+	})
 	annotate(t, in.service, "cert-manager.io/inject-ca-from", namespace+"/evictgate")
 	check(t, shared.Apply(t.Context(), strings.Replace(fmt.Sprintf(issuance, namespace), "localhost", in.host(), 1)))
-	for _, delay := range []time.Duration{0, 2 * time.Second, 5 * time.Second} {
-		_, err := in.Add(t.Context(), "--cert-dir", mount(t, shared.ControlPlane, namespace, "evictgate-tls", delay))
+	for range delays {
+		_, err := in.Add(t.Context())
 		check(t, err)
 	}
 	l := in.load(t)

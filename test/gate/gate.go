@@ -174,7 +174,26 @@ func (o *Options) Configuration(listen string) (*admissionregistrationv1.Validat
 
 func (o *Options) certNamespace() string { return cmp.Or(o.CertNamespace, "default") }
 
-func (o *Options) webhook(name, url string, rule admissionregistrationv1.RuleWithOperations) admissionregistrationv1.ValidatingWebhook {
+// called says how the API server calls a path.
+func (o *Options) called(port int32, path string) admissionregistrationv1.WebhookClientConfig {
+	c := admissionregistrationv1.WebhookClientConfig{CABundle: o.CABundle}
+	if o.Service == "" {
+		c.URL = new(fmt.Sprintf("https://localhost:%d%s", port, path))
+		return c
+	}
+	c.Service = &admissionregistrationv1.ServiceReference{Namespace: "default", Name: o.Service, Path: &path, Port: &port}
+	return c
+}
+
+// dnsName is what the API server calls the webhooks by.
+func (o *Options) dnsName() string {
+	if o.Service == "" {
+		return "localhost"
+	}
+	return o.Service + ".default.svc"
+}
+
+func (o *Options) webhook(name string, called admissionregistrationv1.WebhookClientConfig, rule admissionregistrationv1.RuleWithOperations) admissionregistrationv1.ValidatingWebhook {
 	failure := o.FailurePolicy
 	if failure == "" {
 		failure = admissionregistrationv1.Fail
@@ -204,7 +223,7 @@ func (g *Gate) launch() error {
 		"serve", "--kubeconfig", g.options.Plane.Kubeconfig, "--listen", g.Listen,
 		"--metrics-listen", g.Metrics, "--health-listen", g.Health, "--shutdown-delay", "0s",
 		"--webhook-configuration", g.options.Name, "--cert-secret", g.options.Name,
-		"--cert-namespace", g.options.certNamespace(), "--dns-names", "localhost",
+		"--cert-namespace", g.options.certNamespace(), "--dns-names", g.options.dnsName(),
 	}
 	g.command = exec.Command(g.options.Binary, append(args, g.options.Args...)...)
 	g.command.Stdout, g.command.Stderr = g.stdout, stderr
