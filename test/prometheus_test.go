@@ -11,7 +11,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-var updatePrometheus = flag.Bool("update", false, "make config/prometheus/prometheus_rule.yaml from config/alerts")
+var update = flag.Bool("update", false, "make what is derived anew: the PrometheusRule, the failure table of the README")
 
 const (
 	prometheusRule = "../config/prometheus/prometheus_rule.yaml"
@@ -38,7 +38,7 @@ func TestThePrometheusRuleHasTheAlerts(t *testing.T) {
 	for line := range strings.Lines(groups) {
 		want += "  " + line
 	}
-	if *updatePrometheus {
+	if *update {
 		if err := os.WriteFile(prometheusRule, []byte(want), 0o644); err != nil {
 			t.Fatal(err)
 		}
