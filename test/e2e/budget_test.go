@@ -125,6 +125,7 @@ func pendingPod(t *testing.T, namespace, app string) string {
 func TestAPodThatTakesLongToTerminate(t *testing.T) {
 	g, namespace := start(t, gate.Options{})
 	d := kube.Deployment(namespace, "web", 3)
+	d.Spec.Template.Spec.Affinity = onNodes("node-1", "node-2")
 	d.Spec.Template.Finalizers = []string{"evictgate.dev/slow"}
 	if _, err := shared.Client.AppsV1().Deployments(namespace).Create(t.Context(), d, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)

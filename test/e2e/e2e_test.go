@@ -144,13 +144,15 @@ func node(t *testing.T) string {
 	return name
 }
 
-// deploy creates a Deployment and returns its ready pods. With a node, its pods go there only.
+// deploy creates a Deployment and returns its ready pods. With a node, its pods go there only; without one, not
+// to the nodes of other tests, which drain them.
 func deploy(t *testing.T, namespace, name string, replicas int32, nodeName string, annotations map[string]string) []corev1.Pod {
 	t.Helper()
 	d := kube.Deployment(namespace, name, replicas)
 	d.Spec.Template.Annotations = annotations
+	d.Spec.Template.Spec.Affinity = onNodes("node-1", "node-2")
 	if nodeName != "" {
-		d.Spec.Template.Spec.NodeSelector = map[string]string{corev1.LabelHostname: nodeName}
+		d.Spec.Template.Spec.Affinity = onNodes(nodeName)
 	}
 	if _, err := shared.Client.AppsV1().Deployments(namespace).Create(t.Context(), d, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
@@ -160,6 +162,13 @@ func deploy(t *testing.T, namespace, name string, replicas int32, nodeName strin
 		t.Fatal(err)
 	}
 	return pods
+}
+
+func onNodes(names ...string) *corev1.Affinity {
+	term := corev1.NodeSelectorTerm{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: corev1.LabelHostname, Operator: corev1.NodeSelectorOpIn, Values: names}}}
+	return &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
+		RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{term}},
+	}}
 }
 
 func createBudget(t *testing.T, pdb *policyv1.PodDisruptionBudget) {

@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
@@ -189,11 +191,25 @@ func TestSIGTERMAnswersWhatIsInFlightAndFlushesTheRecords(t *testing.T) {
 	}
 }
 
+// trust sets the caBundle of a webhook configuration.
+func trust(t *testing.T, configuration string, bundle []byte) {
+	t.Helper()
+	patch, err := json.Marshal([]map[string]any{{"op": "replace", "path": "/webhooks/0/clientConfig/caBundle", "value": bundle}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = shared.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().
+		Patch(t.Context(), configuration, types.JSONPatchType, patch, metav1.PatchOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestCertificatesFromFiles(t *testing.T) {
 	namespace := space(t)
 	dir := t.TempDir()
 	ca := writeCertificate(t, dir)
-	g := open(t, gate.Options{Namespaces: []string{namespace}, CABundle: ca, Args: append(closed(t), "--certs", "files", "--cert-dir", dir)})
+	g := open(t, gate.Options{Name: namespace, Namespaces: []string{namespace}, CABundle: ca, Args: append(closed(t), "--certs", "files", "--cert-dir", dir)})
 	running(t, namespace, "web")
 	if s := status(t, evict(t.Context(), namespace, "web", nil)); s.Code != http.StatusForbidden {
 		t.Errorf("unexpected status %d %q", s.Code, s.Message)
@@ -207,7 +223,7 @@ func TestCertificatesFromFiles(t *testing.T) {
 		return conn.ConnectionState().PeerCertificates[0].SerialNumber.String()
 	}
 	before := serial()
-	writeCertificate(t, dir)
+	trust(t, namespace, append(ca, writeCertificate(t, dir)...))
 	err := kube.Wait(t.Context(), "the new certificate to be served", func(context.Context) (bool, error) { return serial() != before, nil })
 	if err != nil {
 		t.Error(err)
