@@ -51,20 +51,20 @@ controlplane: ## build etcd, Kubernetes 1.37 and kwok into bin/ (10 to 15 minute
 	@test/controlplane/build.sh
 
 .PHONY: opa
-opa: ## build the opa program into bin/, which tests hold the shipped schema to (a minute or two once)
-	cd test/opa && $(GO) build -trimpath -buildvcs=false -ldflags '-s -w' -o ../../bin/opa github.com/open-policy-agent/opa
+opa: ## build the opa program, which tests hold the shipped schema to, into bin/ (a minute or two once, then cached)
+	@test/program.sh opa
 
 .PHONY: descheduler
 descheduler: ## build the descheduler, a client of the tests, into bin/ (2 to 4 minutes once, then cached)
-	@test/descheduler/build.sh
+	@test/program.sh descheduler
 
 .PHONY: promtool
 promtool: ## build promtool, which tests the alert rules, into bin/ (2 to 3 minutes once, then cached)
-	@test/promtool/build.sh
+	@test/program.sh promtool
 
 .PHONY: helm
 helm: ## build helm, which tests the chart, into bin/ (2 to 3 minutes once, then cached)
-	@test/helm/build.sh
+	@test/program.sh helm
 
 .PHONY: certmanager
 certmanager: ## build cert-manager's controllers, which tests have issue certificates, into bin/ (2 to 4 minutes once)

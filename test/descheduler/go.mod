@@ -1,5 +1,5 @@
 // The real descheduler, built from source. A module of its own, because its graph must not reach the
-// product's go.mod. `make descheduler` builds it; see build.sh beside this file.
+// product's go.mod. `make descheduler` builds it; see test/program.sh.
 module github.com/evictgate/evictgate/test/descheduler
 
 go 1.26.0

@@ -26,6 +26,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/evictgate/evictgate/test/gate"
 	"github.com/evictgate/evictgate/test/kube"
 	findings "github.com/evictgate/evictgate/webhook/doctor"
 )
@@ -55,9 +56,8 @@ func runAll(m *testing.M) int {
 		return fail(err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	binary = filepath.Join(dir, "evictgate")
-	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/evictgate").CombinedOutput(); err != nil {
-		return fail(fmt.Errorf("build evictgate: %w\n%s", err, out))
+	if binary, err = gate.Build(dir); err != nil {
+		return fail(err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()

@@ -49,9 +49,9 @@ func runAll(m *testing.M) int {
 		return fail(err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	shared = &env{binary: filepath.Join(dir, "evictgate")}
-	if out, err := exec.Command("go", "build", "-o", shared.binary, "../../cmd/evictgate").CombinedOutput(); err != nil {
-		return fail(fmt.Errorf("build evictgate: %w\n%s", err, out))
+	shared = &env{}
+	if shared.binary, err = gate.Build(dir); err != nil {
+		return fail(err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()

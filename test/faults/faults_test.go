@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -78,13 +77,11 @@ func TestFaults(t *testing.T) {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{dir: t.TempDir()}
-	w.binary = filepath.Join(w.dir, "evictgate")
-	if out, err := exec.Command("go", "build", "-o", w.binary, "../../cmd/evictgate").CombinedOutput(); err != nil {
-		t.Fatalf("build evictgate: %v\n%s", err, out)
-	}
+	var err error
+	w.binary, err = gate.Build(w.dir)
+	must(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	var err error
 	w.plane, err = kube.Start(ctx, kube.Options{Controllers: true, Kwok: true, Nodes: nodes})
 	must(t, err)
 	t.Cleanup(func() {

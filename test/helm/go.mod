@@ -1,5 +1,5 @@
 // The helm program, which renders and installs the chart in tests. A module of its own, because its graph must
-// not reach the product's go.mod. `make helm` builds it; see build.sh beside this file.
+// not reach the product's go.mod. `make helm` builds it; see test/program.sh.
 module github.com/evictgate/evictgate/test/helm
 
 go 1.26.0

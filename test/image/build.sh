@@ -34,10 +34,17 @@ arguments=(--build-arg "VERSION=$VERSION" --build-arg "REVISION=$REVISION" --bui
 case $builder in
   buildah | podman)
     tool=("$builder")
-    # As root in a container neither overlay mounts nor namespaces may be there; this way needs none.
-    [ "$builder$(id -u)" != buildah0 ] || tool+=(--storage-driver vfs)
-    before=$("${tool[@]}" images --quiet "$IMAGE" 2>/dev/null || true)
-    "${tool[@]}" build --quiet --isolation chroot --format oci --timestamp "$SOURCE_DATE_EPOCH" --identity-label=false --layers=false --iidfile bin/image.id "${arguments[@]}" . >/dev/null
+    build() {
+      "${tool[@]}" build --quiet --isolation chroot --format oci --timestamp "$SOURCE_DATE_EPOCH" --identity-label=false --layers=false --iidfile bin/image.id "${arguments[@]}" . >/dev/null
+    }
+    last() { "${tool[@]}" images --quiet "$IMAGE" 2>/dev/null || true; }
+    before=$(last)
+    if [ "$builder" != buildah ]; then build
+    elif ! build 2>/dev/null; then # in a container overlay mounts may be refused; this way needs none
+      tool+=(--storage-driver vfs)
+      before=$(last)
+      build
+    fi
     image=$(<bin/image.id)
     rm bin/image.id
     "${tool[@]}" push --quiet "${image#sha256:}" "oci:bin/image:$IMAGE" >/dev/null
@@ -52,4 +59,4 @@ case $builder in
     ;;
   *) echo "BUILDER=$builder is none of buildah, podman and docker" >&2; exit 2 ;;
 esac
-echo "built $IMAGE with $builder, and bin/image: $(du -sh bin/image | cut -f1)"
+echo "built $IMAGE with ${tool[*]:-$builder}, and bin/image: $(du -sh bin/image | cut -f1)"

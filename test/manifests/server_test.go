@@ -22,6 +22,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
+	"github.com/evictgate/evictgate/test/gate"
 	"github.com/evictgate/evictgate/test/kube"
 )
 
@@ -41,13 +42,7 @@ func TestMain(m *testing.M) {
 }
 
 // build builds the program once for all tests.
-var build = sync.OnceValues(func() (string, error) {
-	binary := filepath.Join(built, "evictgate")
-	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/evictgate").CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build evictgate: %w\n%s", err, out)
-	}
-	return binary, nil
-})
+var build = sync.OnceValues(func() (string, error) { return gate.Build(built) })
 
 // server is the real program with the arguments of the installed Deployment, as its ServiceAccount. It runs beside the
 // cluster, since there are no kubelets.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -46,9 +45,9 @@ func runAll(m *testing.M) int {
 		return fail(err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	shared = &env{binary: filepath.Join(dir, "evictgate")}
-	if out, err := exec.Command("go", "build", "-o", shared.binary, "../../cmd/evictgate").CombinedOutput(); err != nil {
-		return fail(fmt.Errorf("build evictgate: %w\n%s", err, out))
+	shared = &env{}
+	if shared.binary, err = gate.Build(dir); err != nil {
+		return fail(err)
 	}
 	if shared.traces, err = otlp.Start(); err != nil {
 		return fail(err)

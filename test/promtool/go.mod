@@ -1,5 +1,5 @@
 // The promtool program, which checks and tests the shipped alert rules. A module of its own, because its
-// graph must not reach the product's go.mod. `make promtool` builds it; see build.sh beside this file.
+// graph must not reach the product's go.mod. `make promtool` builds it; see test/program.sh.
 module github.com/evictgate/evictgate/test/promtool
 
 go 1.26.7

@@ -24,6 +24,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/evictgate/evictgate/test/gate"
 	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/audit/store"
 )
@@ -34,11 +35,7 @@ var binary = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	file := filepath.Join(dir, "evictgate")
-	if out, err := exec.Command("go", "build", "-o", file, "../../cmd/evictgate").CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build evictgate: %w\n%s", err, out)
-	}
-	return file, nil
+	return gate.Build(dir)
 })
 
 func TestMain(m *testing.M) {

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -46,9 +44,8 @@ func runAll(m *testing.M) int {
 		return fail(err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	binary = filepath.Join(dir, "evictgate")
-	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/evictgate").CombinedOutput(); err != nil {
-		return fail(fmt.Errorf("build evictgate: %w\n%s", err, out))
+	if binary, err = gate.Build(dir); err != nil {
+		return fail(err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()

@@ -4,20 +4,21 @@ import (
 	"bytes"
 	"flag"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/evictgate/evictgate/test/gate"
 )
 
 var update = flag.Bool("update", false, "rewrite the expected answers")
 
 // TestTour holds the answers of `make run` to what was last looked at, and the README to them.
 func TestTour(t *testing.T) {
-	binary := filepath.Join(t.TempDir(), "evictgate")
-	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/evictgate").CombinedOutput(); err != nil {
-		t.Fatalf("build evictgate: %v\n%s", err, out)
+	binary, err := gate.Build(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
 	}
 	var out bytes.Buffer
 	if err := tour(t.Context(), &out, options{binary: binary, snapshot: "../../config/samples/cluster.yaml", listen: "127.0.0.1:0", review: "127.0.0.1:0", once: true}); err != nil {
