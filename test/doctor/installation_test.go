@@ -28,6 +28,7 @@ import (
 
 	"github.com/evictgate/evictgate/test/gate"
 	"github.com/evictgate/evictgate/test/kube"
+	"github.com/evictgate/evictgate/test/privilege"
 	findings "github.com/evictgate/evictgate/webhook/doctor"
 )
 
@@ -78,10 +79,10 @@ func cannotRun() string {
 	if list := kube.Missing(); len(list) > 0 {
 		return "not built: " + strings.Join(list, ", ") + "; run make controlplane"
 	}
-	if os.Geteuid() != 0 {
-		return "needs root, to give this machine further addresses"
+	if lack := privilege.Missing(); lack != "" {
+		return "to give this machine further addresses, missing: " + lack
 	}
-	for _, program := range []string{"ip", "unshare", "hostname"} {
+	for _, program := range []string{"unshare", "hostname"} {
 		if _, err := exec.LookPath(program); err != nil {
 			return "needs the program " + program
 		}

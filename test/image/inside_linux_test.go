@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/evictgate/evictgate/test/privilege"
 )
 
 // inside is a process in the image's file system, as a container runtime starts it: mounts and process IDs of its
@@ -74,8 +76,8 @@ func extract(img v1.Image, root string) error {
 // command prepares a run of the image's program.
 func (i inside) command(t *testing.T) *exec.Cmd {
 	t.Helper()
-	if os.Getuid() != 0 {
-		lacks(t, "only root can mount the image's file system")
+	if lack := privilege.Missing(); lack != "" {
+		lacks(t, "to mount the image's file system, missing: "+lack)
 	}
 	built(t)
 	root, err := extracted()

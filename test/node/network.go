@@ -15,6 +15,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/evictgate/evictgate/test/privilege"
 )
 
 const (
@@ -39,17 +41,10 @@ type Network struct {
 
 // Missing says what this machine lacks to run pods; it is empty when nothing is.
 func Missing() []string {
-	var missing []string
-	if os.Geteuid() != 0 {
-		missing = append(missing, "root")
+	if lack := privilege.Missing(); lack != "" {
+		return []string{lack}
 	}
-	if _, err := exec.LookPath("ip"); err != nil {
-		missing = append(missing, "ip (iproute2)")
-	}
-	if kinds, _ := os.ReadFile("/proc/filesystems"); !strings.Contains(string(kinds), "\toverlay\n") {
-		missing = append(missing, "overlayfs")
-	}
-	return missing
+	return nil
 }
 
 // NewNetwork makes a network that no other process uses, and sweeps away those whose process is gone.

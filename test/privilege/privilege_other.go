@@ -1,0 +1,6 @@
+//go:build !linux
+
+package privilege
+
+// Missing says what this process lacks.
+func Missing() string { return "Linux" }
