@@ -77,11 +77,15 @@ programs: ## install PostgreSQL, Chromium, buildah and iproute2, which tests sta
 # The race detector needs a C compiler; without one the same tests run without it.
 RACE := $(if $(shell command -v $${CC:-gcc} 2>/dev/null),CGO_ENABLED=1 $(GO) test -race,$(GO) test)
 
+# These count evictions that get no decision, and nothing beside them may take the processors away.
+ALONE := /test/(faults|install)$$
+
 .PHONY: test
 test: build controlplane descheduler opa promtool helm certmanager programs ## run all tests, those on a real control plane included
 	$(if $(findstring -race,$(RACE)),,@echo "no C compiler found: the tests run without the race detector; install gcc to have it")
 	$(if $(shell test/image/build.sh which),@$(MAKE) --no-print-directory image,@echo "no image builder: the tests of the image are skipped")
-	$(GO) test -timeout 20m ./cmd/... ./test/...
+	$(GO) test -timeout 20m $(shell $(GO) list ./cmd/... ./test/... | grep -vE '$(ALONE)')
+	$(GO) test -timeout 20m -p 1 $(shell $(GO) list ./test/... | grep -E '$(ALONE)')
 	cd test/opa && $(GO) test ./...
 	cd test/release && $(GO) test ./...
 	cd test/monitoring && $(GO) test -timeout 20m ./...
