@@ -59,14 +59,39 @@ func (r *Reader) Read(ctx context.Context) (*Facts, error) {
 		return nil, err
 	}
 	r.readConfiguration(ctx, f)
+	r.readWorkload(ctx, f)
+	pause(ctx, unsettled(f.readyPods(), time.Now()))
 	r.readService(ctx, f)
 	r.readCertificate(ctx, f)
-	r.readWorkload(ctx, f)
 	r.readPolicies(ctx, f)
 	r.readAccess(ctx, f)
 	r.probe(ctx, f)
 	f.ServerAhead = r.dates.ahead()
 	return f, ctx.Err()
+}
+
+// settling is how long the endpoint of a pod that has become ready may take to reach Service and API server;
+// whoever asks at the end of a rollout would be told of a lack that is none.
+const settling = 4 * time.Second
+
+// unsettled is how much of that is left for the pod that became ready last.
+func unsettled(ready []corev1.Pod, now time.Time) time.Duration {
+	var latest time.Time
+	for _, p := range ready {
+		for _, c := range p.Status.Conditions {
+			if c.Type == corev1.PodReady && c.LastTransitionTime.After(latest) {
+				latest = c.LastTransitionTime.Time
+			}
+		}
+	}
+	return max(0, min(settling, latest.Add(settling).Sub(now)))
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
 }
 
 // reach asks for what every user may see.
