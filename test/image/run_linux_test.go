@@ -51,7 +51,7 @@ type server struct {
 	t       *testing.T
 	command *exec.Cmd
 	url     string
-	// work is writable for it, at /work.
+	// work is writable for it, at /scratch.
 	work   string
 	log    *lockedBuffer
 	exited chan error
@@ -72,9 +72,9 @@ func serve(t *testing.T, files map[string]string, env []string, args ...string) 
 	address := freeAddress(t)
 	s.url = "https://" + address + "/validate-eviction?timeout=5s"
 	i := inside{
-		ReadOnly: map[string]string{"/data": data}, Writable: map[string]string{"/work": s.work}, Env: env,
+		ReadOnly: map[string]string{"/data": data}, Writable: map[string]string{"/scratch": s.work}, Env: env,
 		Args: append([]string{
-			"serve", "--snapshot", "/data/cluster.yaml", "--ca-out", "/work/ca.crt", "--listen", address,
+			"serve", "--snapshot", "/data/cluster.yaml", "--ca-out", "/scratch/ca.crt", "--listen", address,
 			"--metrics-listen", "0", "--health-listen", "0", "--shutdown-delay", "0s",
 		}, args...),
 	}
@@ -246,14 +246,14 @@ func tarball(t *testing.T, name, text string) []byte {
 
 // The store needs its own directory, and no other to write to.
 func TestTheStoreNeedsNoTemporaryDirectory(t *testing.T) {
-	s := serve(t, nil, nil, "--store", "sqlite:/work/records.db")
+	s := serve(t, nil, nil, "--store", "sqlite:/scratch/records.db")
 	s.evict(pod)
 	s.evict("api-7d4b9c6f5-4c8tr")
 	s.terminate()
 	for _, args := range [][]string{{"review", "list"}, {"review", "stats"}, {"review", "stuck"}} {
 		command := inside{
-			Writable: map[string]string{"/work": s.work},
-			Args:     append(args, "--store", "sqlite:/work/records.db", "-o", "json"),
+			Writable: map[string]string{"/scratch": s.work},
+			Args:     append(args, "--store", "sqlite:/scratch/records.db", "-o", "json"),
 		}.command(t)
 		out, err := command.CombinedOutput()
 		if command.ProcessState.ExitCode() > 1 || !strings.Contains(string(out), "shop") {
@@ -291,7 +291,7 @@ func TestBundlesFromARegistryNeedADirectory(t *testing.T) {
 		}
 	})
 	t.Run("a cache suffices", func(t *testing.T) {
-		s := serve(t, nil, nil, "--policies", bundle, "--bundle-cache", "/work/bundles")
+		s := serve(t, nil, nil, "--policies", bundle, "--bundle-cache", "/scratch/bundles")
 		s.eventually("it asks the registry", func() bool { return strings.Contains(s.log.String(), "connection refused") })
 	})
 }
