@@ -176,9 +176,9 @@ func (st *stage) endsInTime(r *gate.Replica) {
 	err := r.Terminate()
 	took := time.Since(began)
 	if err != nil || took > time.Minute-gate.AsInstalled().PreStop {
-		st.Errorf("SIGTERM while the API server is away: ended after %s with %v", took, err)
+		st.Errorf("SIGTERM: ended after %s with %v", took, err)
 	}
-	st.Logf("SIGTERM while the API server is away: ended after %s", took.Round(100*time.Millisecond))
+	st.Logf("SIGTERM: ended after %s", took.Round(100*time.Millisecond))
 }
 
 func scale(st *stage) {
@@ -198,7 +198,8 @@ func scale(st *stage) {
 	}
 }
 
-// hang stops a replica for good, as a process that waits for a lost disk does.
+// hang stops a replica, as a process that waits for a lost disk does. When the disk is back, it hears of the
+// kubelet's SIGTERM, and still writes the records of what it decided before.
 func hang(st *stage) {
 	r := st.group.Running()[0]
 	must(st.T, r.Signal(syscall.SIGSTOP))
@@ -206,7 +207,8 @@ func hang(st *stage) {
 	must(st.T, r.WaitInRotation(st.Context(), false))
 	st.Logf("out of the rotation after %s", time.Since(began).Round(100*time.Millisecond))
 	time.Sleep(8 * time.Second)
-	r.Kill()
+	must(st.T, r.Signal(syscall.SIGCONT))
+	st.endsInTime(r)
 }
 
 // rotateCA has a new CA made, and waits until every replica serves under it.
