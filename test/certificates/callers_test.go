@@ -65,8 +65,6 @@ func startCallers(t *testing.T) callers {
 			t.Error(err)
 		}
 	})
-	c.plane.Client, err = quietClient(c.plane.Config)
-	check(t, err)
 	return c
 }
 

@@ -16,7 +16,6 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 
 	"github.com/evictgate/evictgate/test/gate"
 	"github.com/evictgate/evictgate/test/kube"
@@ -32,52 +31,20 @@ type env struct {
 
 var shared *env
 
-func TestMain(m *testing.M) {
-	os.Exit(runAll(m))
-}
+func TestMain(m *testing.M) { os.Exit(gate.Main(m, setUp)) }
 
-func runAll(m *testing.M) int {
-	if missing := kube.Missing(); len(missing) > 0 {
-		return m.Run() // every test says so by name; see space
-	}
-	dir, err := os.MkdirTemp("", "evictgate-certificates-")
+func setUp(ctx context.Context, s *gate.Setup) error {
+	plane, err := s.ControlPlane(ctx, kube.Options{})
 	if err != nil {
-		return fail(err)
+		return err
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	shared = &env{}
-	if shared.binary, err = gate.Build(dir); err != nil {
-		return fail(err)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
-	if shared.ControlPlane, err = kube.Start(ctx, kube.Options{}); err != nil {
-		return fail(err)
-	}
-	defer func() { _ = shared.Stop() }()
-	if shared.Client, err = quietClient(shared.Config); err != nil {
-		return fail(err)
-	}
-	another, err := shared.AnotherAPIServer(ctx)
+	another, err := plane.AnotherAPIServer(ctx)
 	if err != nil {
-		return fail(err)
+		return err
 	}
-	if shared.other, err = quietClient(another); err != nil {
-		return fail(err)
-	}
-	return m.Run()
-}
-
-// quietClient prints no warnings of refusals.
-func quietClient(config *rest.Config) (*kubernetes.Clientset, error) {
-	config = rest.CopyConfig(config)
-	config.WarningHandler = rest.NoWarnings{}
-	return kubernetes.NewForConfig(config)
-}
-
-func fail(err error) int {
-	fmt.Fprintln(os.Stderr, err)
-	return 1
+	shared = &env{ControlPlane: plane, binary: s.Binary}
+	shared.other, err = kubernetes.NewForConfig(another)
+	return err
 }
 
 func check(t *testing.T, err error) {

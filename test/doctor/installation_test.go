@@ -46,32 +46,11 @@ var (
 	missing  string // why no test runs
 )
 
-func TestMain(m *testing.M) { os.Exit(runAll(m)) }
-
-func runAll(m *testing.M) int {
+func TestMain(m *testing.M) {
 	if missing = cannotRun(); missing != "" {
-		return m.Run()
+		os.Exit(m.Run())
 	}
-	dir, err := os.MkdirTemp("", "evictgate-doctor-")
-	if err != nil {
-		return fail(err)
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	if binary, err = gate.Build(dir); err != nil {
-		return fail(err)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
-	defer cancel()
-	defer uninstall()
-	if err := install(ctx, dir); err != nil {
-		return fail(err)
-	}
-	return m.Run()
-}
-
-func fail(err error) int {
-	fmt.Fprintln(os.Stderr, err)
-	return 1
+	os.Exit(gate.Main(m, install))
 }
 
 // cannotRun says what is missing on this machine.
@@ -101,15 +80,16 @@ func installed(t *testing.T) {
 	}
 }
 
-func install(ctx context.Context, dir string) error {
-	var err error
-	plane, err = kube.Start(ctx, kube.Options{
+func install(ctx context.Context, s *gate.Setup) (err error) {
+	binary = s.Binary
+	plane, err = s.ControlPlane(ctx, kube.Options{
 		Controllers: true, Scheduler: true, Kwok: true, Nodes: 3,
 		APIServerArgs: []string{"--enable-aggregator-routing=true"}, // there is no kube-proxy
 	})
 	if err != nil {
 		return err
 	}
+	s.Cleanup(uninstall)
 	for _, address := range addresses {
 		if out, err := exec.Command("ip", "address", "replace", address+"/32", "dev", "lo").CombinedOutput(); err != nil {
 			return fmt.Errorf("add address: %w: %s", err, out)
@@ -126,7 +106,7 @@ func install(ctx context.Context, dir string) error {
 		return err
 	}
 	for i, pod := range pods {
-		r := &replica{name: pod, address: addresses[i], dir: dir}
+		r := &replica{name: pod, address: addresses[i], dir: s.Dir}
 		replicas = append(replicas, r)
 		if err := r.start(); err != nil {
 			return err
@@ -180,9 +160,6 @@ func uninstall() {
 	}
 	for _, address := range addresses {
 		_ = exec.Command("ip", "address", "del", address+"/32", "dev", "lo").Run()
-	}
-	if plane != nil {
-		_ = plane.Stop()
 	}
 }
 

@@ -19,8 +19,6 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 
 	"github.com/evictgate/evictgate/test/gate"
 	"github.com/evictgate/evictgate/test/kube"
@@ -35,43 +33,14 @@ type env struct {
 
 var shared *env
 
-func TestMain(m *testing.M) {
-	os.Exit(runAll(m))
-}
+func TestMain(m *testing.M) { os.Exit(gate.Main(m, setUp)) }
 
-func runAll(m *testing.M) int {
-	if missing := kube.Missing(); len(missing) > 0 {
-		// Every test says so by name; see start.
-		return m.Run()
+func setUp(ctx context.Context, s *gate.Setup) error {
+	plane, err := s.ControlPlane(ctx, kube.Options{Controllers: true, Scheduler: true, Kwok: true, Nodes: 2})
+	if err == nil {
+		shared = &env{ControlPlane: plane, binary: s.Binary}
 	}
-	dir, err := os.MkdirTemp("", "evictgate-e2e-")
-	if err != nil {
-		return fail(err)
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	shared = &env{}
-	if shared.binary, err = gate.Build(dir); err != nil {
-		return fail(err)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
-	shared.ControlPlane, err = kube.Start(ctx, kube.Options{Controllers: true, Scheduler: true, Kwok: true, Nodes: 2})
-	if err != nil {
-		return fail(err)
-	}
-	defer func() { _ = shared.Stop() }()
-	// Refusals carry warnings, which client-go would print; tests that want them collect them.
-	quiet := *shared.Config
-	quiet.WarningHandler = rest.NoWarnings{}
-	if shared.Client, err = kubernetes.NewForConfig(&quiet); err != nil {
-		return fail(err)
-	}
-	return m.Run()
-}
-
-func fail(err error) int {
-	fmt.Fprintln(os.Stderr, err)
-	return 1
+	return err
 }
 
 // start gives a test a namespace and a gate of its own in front of it.

@@ -30,8 +30,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/yaml"
@@ -63,11 +61,6 @@ func ownPlane(t *testing.T) *kube.ControlPlane {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = plane.Stop() })
-	quiet := *plane.Config
-	quiet.WarningHandler = rest.NoWarnings{}
-	if plane.Client, err = kubernetes.NewForConfig(&quiet); err != nil {
-		t.Fatal(err)
-	}
 	return plane
 }
 

@@ -30,7 +30,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 
 	"github.com/evictgate/evictgate/test/gate"
 	"github.com/evictgate/evictgate/test/kube"
@@ -112,15 +111,10 @@ func startAudited(t *testing.T) *audited {
 		"--audit-webhook-batch-max-wait=1s", "--audit-webhook-initial-backoff=500ms",
 	}})
 	a.check(err)
-	quiet := *a.Config
-	quiet.WarningHandler = rest.NoWarnings{}
-	a.Client, err = kubernetes.NewForConfig(&quiet)
-	a.check(err)
 	t.Cleanup(func() { _ = a.Stop() })
 	for i := range 6 {
 		config, err := a.UserConfig(fmt.Sprintf("client-%d", i), "system:masters")
 		a.check(err)
-		config.WarningHandler = rest.NoWarnings{}
 		client, err := kubernetes.NewForConfig(config)
 		a.check(err)
 		a.clients = append(a.clients, client)

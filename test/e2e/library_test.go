@@ -545,7 +545,7 @@ func (s *scene) kubectl(args ...string) {
 func (s *scene) awaitRefusal() {
 	s.t.Helper()
 	config := rest.CopyConfig(shared.Config)
-	config.WarningHandler, config.Impersonate.UserName = rest.NoWarnings{}, s.by
+	config.Impersonate.UserName = s.by
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		s.t.Fatal(err)

@@ -19,7 +19,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 
 	"github.com/evictgate/evictgate/test/kube"
 )
@@ -63,7 +62,6 @@ func newScene(t *testing.T, plane *kube.ControlPlane) *scene {
 	for i, user := range []string{"alice", "system:serviceaccount:kube-system:cluster-autoscaler", "system:serviceaccount:kube-system:descheduler", "bob"} {
 		config, err := plane.UserConfig(user, "evictors", "client-"+fmt.Sprint(i))
 		must(t, err)
-		config.WarningHandler = rest.NoWarnings{}
 		client, err := kubernetes.NewForConfig(config)
 		must(t, err)
 		s.clients = append(s.clients, client)

@@ -12,7 +12,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/metadata"
-	"k8s.io/client-go/rest"
 
 	"github.com/evictgate/evictgate/test/kube"
 )
@@ -21,9 +20,7 @@ import (
 // namespace.
 func (s *site) nothingLeft(t *testing.T) {
 	t.Helper()
-	quiet := rest.CopyConfig(s.plane.Config)
-	quiet.WarningHandler = rest.NoWarnings{} // some kinds are deprecated
-	client, err := metadata.NewForConfig(quiet)
+	client, err := metadata.NewForConfig(s.plane.Config)
 	check(t, err)
 	check(t, kube.Wait(t.Context(), "everything of Evictgate to go", func(ctx context.Context) (bool, error) {
 		left, err := s.left(ctx, client)

@@ -102,7 +102,7 @@ func (c *ControlPlane) Apply(ctx context.Context, yaml string) error {
 // InstallCRDs applies config/crd, as somebody who installs Evictgate does, and waits until the API server
 // serves what it defines.
 func (c *ControlPlane) InstallCRDs(ctx context.Context) error {
-	dir := filepath.Join(rootDir(), "config", "crd")
+	dir := filepath.Join(Root(), "config", "crd")
 	for _, args := range [][]string{
 		{"apply", "--server-side", "-f", dir},
 		{"wait", "--for=condition=Established", "--timeout=30s", "-f", dir},

@@ -71,7 +71,8 @@ type Options struct {
 
 // ControlPlane is a running control plane. Its methods are safe for concurrent use.
 type ControlPlane struct {
-	// Config is the administrator's, a member of system:masters, without a client-side limit.
+	// Config is the administrator's, a member of system:masters, without a client-side limit. As with every
+	// Config of this package, warnings are not printed: refusals carry them.
 	Config *rest.Config
 	// Client is made from Config.
 	Client *kubernetes.Clientset
@@ -116,12 +117,12 @@ func binDir() string {
 	if dir := os.Getenv("EVICTGATE_BIN"); dir != "" {
 		return dir
 	}
-	return filepath.Join(rootDir(), "bin")
+	return filepath.Join(Root(), "bin")
 }
 
-// rootDir is the module's root, found from the working directory: paths that the compiler records are gone
+// Root is the module's root, found from the working directory: paths that the compiler records are gone
 // in a binary built with -trimpath. Outside the module it is the working directory.
-func rootDir() string {
+func Root() string {
 	dir, err := os.Getwd()
 	if err != nil {
 		return ""

@@ -129,6 +129,7 @@ func (c *ControlPlane) UserConfig(name string, groups ...string) (*rest.Config, 
 		Host:            c.url(),
 		QPS:             -1, // no limit on this side
 		TLSClientConfig: rest.TLSClientConfig{CAData: c.ca.pem(), CertData: pair.cert, KeyData: pair.key},
+		WarningHandler:  rest.NoWarnings{},
 	}, nil
 }
 

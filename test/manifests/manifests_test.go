@@ -16,8 +16,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 
 	"github.com/evictgate/evictgate/test/kube"
 )
@@ -38,11 +36,6 @@ func start(t *testing.T, o kube.Options) *kube.ControlPlane {
 	plane, err := kube.Start(ctx, o)
 	check(t, err)
 	t.Cleanup(func() { check(t, plane.Stop()) })
-	// Refusals carry warnings, which client-go would print.
-	quiet := *plane.Config
-	quiet.WarningHandler = rest.NoWarnings{}
-	plane.Client, err = kubernetes.NewForConfig(&quiet)
-	check(t, err)
 	return plane
 }
 

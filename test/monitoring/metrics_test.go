@@ -9,12 +9,10 @@ import (
 	"maps"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
@@ -25,8 +23,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 
 	"github.com/evictgate/evictgate/test/gate"
 	"github.com/evictgate/evictgate/test/kube"
@@ -38,41 +34,12 @@ var (
 	binary string
 )
 
-func TestMain(m *testing.M) {
-	os.Exit(runAll(m))
-}
+func TestMain(m *testing.M) { os.Exit(gate.Main(m, setUp)) }
 
-func runAll(m *testing.M) int {
-	if len(kube.Missing()) > 0 {
-		return m.Run() // the tests that need them say so by name
-	}
-	dir, err := os.MkdirTemp("", "evictgate-monitoring-")
-	if err != nil {
-		return fail(err)
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	binary = filepath.Join(dir, "evictgate")
-	if out, err := exec.Command("go", "build", "-C", "../..", "-o", binary, "./cmd/evictgate").CombinedOutput(); err != nil {
-		return fail(fmt.Errorf("build evictgate: %w\n%s", err, out))
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
-	plane, err = kube.Start(ctx, kube.Options{Controllers: true, Scheduler: true, Kwok: true, Nodes: 1})
-	if err != nil {
-		return fail(err)
-	}
-	defer func() { _ = plane.Stop() }()
-	quiet := *plane.Config
-	quiet.WarningHandler = rest.NoWarnings{}
-	if plane.Client, err = kubernetes.NewForConfig(&quiet); err != nil {
-		return fail(err)
-	}
-	return m.Run()
-}
-
-func fail(err error) int {
-	fmt.Fprintln(os.Stderr, err)
-	return 1
+func setUp(ctx context.Context, s *gate.Setup) (err error) {
+	binary = s.Binary
+	plane, err = s.ControlPlane(ctx, kube.Options{Controllers: true, Scheduler: true, Kwok: true, Nodes: 1})
+	return err
 }
 
 func needsPlane(t *testing.T) {

@@ -4,19 +4,14 @@ package operations
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 
 	"github.com/evictgate/evictgate/test/gate"
 	"github.com/evictgate/evictgate/test/kube"
@@ -32,62 +27,31 @@ type env struct {
 
 var shared *env
 
-func TestMain(m *testing.M) {
-	os.Exit(runAll(m))
-}
+func TestMain(m *testing.M) { os.Exit(gate.Main(m, setUp)) }
 
-func runAll(m *testing.M) int {
-	if missing := kube.Missing(); len(missing) > 0 {
-		return m.Run() // every test says so by name; see start
-	}
-	dir, err := os.MkdirTemp("", "evictgate-operations-")
+func setUp(ctx context.Context, s *gate.Setup) error {
+	traces, err := otlp.Start()
 	if err != nil {
-		return fail(err)
+		return err
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	shared = &env{}
-	if shared.binary, err = gate.Build(dir); err != nil {
-		return fail(err)
-	}
-	if shared.traces, err = otlp.Start(); err != nil {
-		return fail(err)
-	}
-	defer shared.traces.Close()
-	if err := shared.start(dir); err != nil {
-		return fail(err)
-	}
-	defer func() { _ = shared.Stop() }()
-	return m.Run()
-}
-
-func fail(err error) int {
-	fmt.Fprintln(os.Stderr, err)
-	return 1
-}
-
-func (e *env) start(dir string) error {
-	configuration := filepath.Join(dir, "tracing.yaml")
-	err := os.WriteFile(configuration, []byte(`apiVersion: apiserver.config.k8s.io/v1
+	s.Cleanup(traces.Close)
+	configuration := filepath.Join(s.Dir, "tracing.yaml")
+	err = os.WriteFile(configuration, []byte(`apiVersion: apiserver.config.k8s.io/v1
 kind: TracingConfiguration
-endpoint: `+e.traces.GRPC+`
+endpoint: `+traces.GRPC+`
 samplingRatePerMillion: 1000000
 `), 0o644)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
-	e.ControlPlane, err = kube.Start(ctx, kube.Options{
+	plane, err := s.ControlPlane(ctx, kube.Options{
 		Controllers: true, Scheduler: true, Kwok: true, Nodes: 1,
 		APIServerArgs: []string{"--tracing-config-file=" + configuration},
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		shared = &env{ControlPlane: plane, binary: s.Binary, traces: traces}
 	}
-	quiet := *e.Config
-	quiet.WarningHandler = rest.NoWarnings{}
-	e.Client, err = kubernetes.NewForConfig(&quiet)
-	return errors.Join(err)
+	return err
 }
 
 // start gives a test a namespace with a ready pod of a Deployment, and a gate in front of it.

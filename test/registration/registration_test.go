@@ -33,32 +33,12 @@ var (
 	binary string
 )
 
-func TestMain(m *testing.M) { os.Exit(runAll(m)) }
+func TestMain(m *testing.M) { os.Exit(gate.Main(m, setUp)) }
 
-func runAll(m *testing.M) int {
-	if len(kube.Missing()) > 0 {
-		return m.Run() // every test says so by name
-	}
-	dir, err := os.MkdirTemp("", "evictgate-registration-")
-	if err != nil {
-		return fail(err)
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	if binary, err = gate.Build(dir); err != nil {
-		return fail(err)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
-	if plane, err = kube.Start(ctx, kube.Options{Controllers: true}); err != nil {
-		return fail(err)
-	}
-	defer func() { _ = plane.Stop() }()
-	return m.Run()
-}
-
-func fail(err error) int {
-	fmt.Fprintln(os.Stderr, err)
-	return 1
+func setUp(ctx context.Context, s *gate.Setup) (err error) {
+	binary = s.Binary
+	plane, err = s.ControlPlane(ctx, kube.Options{Controllers: true})
+	return err
 }
 
 // space gives a test a namespace of its own, as an installation has one.
