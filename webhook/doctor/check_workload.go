@@ -61,9 +61,17 @@ func (f *Facts) readyPods() []corev1.Pod {
 }
 
 func isReady(p *corev1.Pod) bool {
-	return slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
-		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
-	})
+	c := readiness(p)
+	return c != nil && c.Status == corev1.ConditionTrue
+}
+
+// readiness is the pod's Ready condition; nil when it has none yet.
+func readiness(p *corev1.Pod) *corev1.PodCondition {
+	i := slices.IndexFunc(p.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.PodReady })
+	if i < 0 {
+		return nil
+	}
+	return &p.Status.Conditions[i]
 }
 
 func checkPods(f *Facts, l *findings) {

@@ -77,11 +77,9 @@ const settling = 4 * time.Second
 // unsettled is how much of that is left for the pod that became ready last.
 func unsettled(ready []corev1.Pod, now time.Time) time.Duration {
 	var latest time.Time
-	for _, p := range ready {
-		for _, c := range p.Status.Conditions {
-			if c.Type == corev1.PodReady && c.LastTransitionTime.After(latest) {
-				latest = c.LastTransitionTime.Time
-			}
+	for i := range ready {
+		if c := readiness(&ready[i]); c != nil && c.LastTransitionTime.After(latest) {
+			latest = c.LastTransitionTime.Time
 		}
 	}
 	return max(0, min(settling, latest.Add(settling).Sub(now)))
