@@ -169,8 +169,8 @@ func loseAPIServer(st *stage) {
 	must(st.T, st.plane.Restart(st.Context(), kube.APIServer))
 }
 
-// endsInTime sends SIGTERM and wants the end within what terminationGracePeriodSeconds leaves of a minute
-// after the preStop hook.
+// endsInTime sends SIGTERM and wants the end, with the preStop hook before it, within a minute: well before
+// terminationGracePeriodSeconds.
 func (st *stage) endsInTime(r *gate.Replica) {
 	began := time.Now()
 	err := r.Terminate()
