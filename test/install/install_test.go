@@ -167,6 +167,44 @@ func TestWithCertManager(t *testing.T) {
 	})
 }
 
+// TestChangeOfCertificates takes an installation with its own CA to cert-manager, and back.
+func TestChangeOfCertificates(t *testing.T) {
+	s := begin(t, "certmanager")
+	s.certManager(t)
+	s.nameImage(t, "config/default/kustomization.yaml")
+	s.nameImage(t, "config/overlays/certmanager/kustomization.yaml")
+	s.follow(t, "self")
+	s.onlyReady(t, 3)
+
+	t.Run("to cert-manager, and no eviction is without a decision", func(t *testing.T) {
+		f := s.flow(t)
+		s.follow(t, "change")
+		s.onlyReady(t, 3)
+		time.Sleep(time.Second) // new ones alone
+		n := f.allDecided(t)
+		for _, p := range s.replicas(t) {
+			if n.replicas[p.Name] == 0 || !slices.Contains(p.Spec.Containers[0].Args, "--certs=files") {
+				t.Errorf("replica %s, run with %q, decided %d evictions", p.Name, p.Spec.Containers[0].Args, n.replicas[p.Name])
+			}
+		}
+		s.follow(t, "check")
+	})
+
+	t.Run("back to its own CA, which is nobody else's then", func(t *testing.T) {
+		f := s.flow(t)
+		s.follow(t, "change-back")
+		s.onlyReady(t, 3)
+		s.must(t, "kubectl -n evictgate delete secret evictgate-ca")
+		check(t, kube.Wait(t.Context(), "a CA that cert-manager has not made", func(ctx context.Context) (bool, error) {
+			secret, err := s.plane.Client.CoreV1().Secrets(ours).Get(ctx, "evictgate-ca", metav1.GetOptions{})
+			return err == nil && secret.Annotations["cert-manager.io/certificate-name"] == "", err
+		}))
+		time.Sleep(5 * time.Second) // it is served
+		f.allDecided(t)
+		s.follow(t, "check")
+	})
+}
+
 // TestWithHelm installs the chart with the real helm, and takes it away again.
 func TestWithHelm(t *testing.T) {
 	s := begin(t, "helm")
