@@ -205,13 +205,21 @@ func TestChangeOfCertificates(t *testing.T) {
 	})
 }
 
-// TestWithHelm installs the chart with the real helm, and takes it away again.
+// TestWithHelm installs the chart with the real helm, goes over to cert-manager, and takes it away again.
 func TestWithHelm(t *testing.T) {
-	s := begin(t, "helm")
+	s := begin(t, "helm", "certmanager")
+	s.certManager(t)
 	s.follow(t, "helm")
 	s.follow(t, "check")
 	s.threeReady(t, "1.0.0")
+
 	f := s.flow(t)
+	s.follow(t, "helm-change")
+	s.onlyReady(t, 3)
+	f.allDecided(t)
+	s.follow(t, "check")
+
+	f = s.flow(t)
 	time.Sleep(500 * time.Millisecond)
 	s.follow(t, "helm-remove")
 	check(t, kube.Wait(t.Context(), "the replicas to go", func(ctx context.Context) (bool, error) {
