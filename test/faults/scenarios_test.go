@@ -91,7 +91,7 @@ var scenarios = []scenario{
 	},
 	{
 		fault: "a replica hangs (SIGSTOP)", gets: "500, failed calling webhook: timeout, after 5 s", bound: atMost(2 * inFlight),
-		why: "each call that goes there waits for timeoutSeconds, until the readiness probe has failed twice and the connections kept to it are used up",
+		why: "each call that goes there waits for timeoutSeconds, until the readiness probe has failed twice and the connections kept to it are used up; awake again, it still writes its records",
 		run: hang,
 	},
 	{
