@@ -205,7 +205,8 @@ func TestChangeOfCertificates(t *testing.T) {
 	})
 }
 
-// TestWithHelm installs the chart with the real helm, goes over to cert-manager, and takes it away again.
+// TestWithHelm installs the chart with the real helm, goes over to cert-manager and back, and takes it away
+// again.
 func TestWithHelm(t *testing.T) {
 	s := begin(t, "helm", "certmanager")
 	s.certManager(t)
@@ -215,6 +216,12 @@ func TestWithHelm(t *testing.T) {
 
 	f := s.flow(t)
 	s.follow(t, "helm-change")
+	s.onlyReady(t, 3)
+	f.allDecided(t)
+	s.follow(t, "check")
+
+	f = s.flow(t)
+	s.must(t, "helm upgrade evictgate config/helm/evictgate --namespace evictgate --reuse-values --set certificates.mode=self && kubectl -n evictgate rollout status deployment/evictgate --timeout=2m")
 	s.onlyReady(t, 3)
 	f.allDecided(t)
 	s.follow(t, "check")
