@@ -101,7 +101,7 @@ conformance: controlplane ## compare 100,000 predicted answers with a real API s
 	$(GO) test ./test/conformance -v -run TestPredict -cases 100000 -timeout 80m
 
 .PHONY: faults
-faults: controlplane programs ## restart, kill and stop parts of an installation while pods are evicted, and write docs/faults.md and the README's table (5 minutes)
+faults: controlplane programs ## restart, kill and stop parts of an installation while pods are evicted, and write docs/faults.md and the README's table (6 minutes)
 	$(GO) test ./test/faults -count=1 -v -timeout 20m -run TestFaults -update
 	$(GO) test ./test -run TestTheREADMEsFailureTable -update
 

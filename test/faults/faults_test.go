@@ -184,11 +184,11 @@ func (w *world) play(t *testing.T, group *gate.Group, policies string, s scenari
 	time.Sleep(*duration)
 	began := time.Now()
 	s.run(st)
-	took := time.Since(began)
+	over := time.Now()
 	time.Sleep(*duration)
 	st.load.end()
 	st.knocker.end()
-	st.judge(s, took)
+	st.judge(s, began, over)
 	if s.after != nil {
 		s.after(st)
 	}
@@ -215,9 +215,11 @@ func count(all []audit.Record, namespace string) (n int) {
 }
 
 // judge holds what came to what must hold.
-func (st *stage) judge(s scenario, took time.Duration) {
+func (st *stage) judge(s scenario, began, over time.Time) {
 	st.Helper()
 	l := st.load
+	took := over.Sub(began)
+	late := func(at time.Time) bool { return !s.lingers && at.After(over) }
 	all, others := l.counts()
 	bound := 0
 	if s.bound != nil {
@@ -231,7 +233,11 @@ func (st *stage) judge(s scenario, took time.Duration) {
 		st.Logf("%s, for example: %s", what, example)
 	}
 	for _, f := range l.times {
-		st.Logf("after %s: %s, which took %s", f.after.Round(10*time.Millisecond), f.what, f.took.Round(10*time.Millisecond))
+		say := st.Logf
+		if late(l.began.Add(f.after)) {
+			say = st.Errorf
+		}
+		say("after %s: %s, which took %s", f.after.Round(10*time.Millisecond), f.what, f.took.Round(10*time.Millisecond))
 	}
 	for _, w := range l.wrong {
 		st.Errorf("another decision than the pod's: %s", w)
@@ -241,10 +247,10 @@ func (st *stage) judge(s scenario, took time.Duration) {
 	}
 	st.Logf("%d reviews over new connections, %d failed", st.knocker.made, len(st.knocker.failed))
 	for i, f := range st.knocker.failed {
-		if s.bound == nil {
-			st.Errorf("over a new connection: %s", f)
+		if s.bound == nil || late(f.at) {
+			st.Errorf("over a new connection: %s", f.why)
 		} else if i < 10 {
-			st.Logf("over a new connection: %s", f)
+			st.Logf("over a new connection: %s", f.why)
 		}
 	}
 	if all < int(2*duration.Seconds())*10 {

@@ -27,8 +27,14 @@ type knocker struct {
 	mu     sync.Mutex
 	roots  *x509.CertPool
 	made   int
-	failed []string
+	failed []unheard
 	began  time.Time
+}
+
+// unheard is a review that was not answered.
+type unheard struct {
+	at  time.Time // it began
+	why string
 }
 
 // knockEvery makes twenty connections a second.
@@ -84,7 +90,8 @@ func (k *knocker) once(ctx context.Context) {
 	defer k.mu.Unlock()
 	k.made++
 	if err != nil {
-		k.failed = append(k.failed, fmt.Sprintf("after %s, in %s: %v", began.Sub(k.began).Round(10*time.Millisecond), time.Since(began).Round(10*time.Millisecond), err))
+		why := fmt.Sprintf("after %s, in %s: %v", began.Sub(k.began).Round(10*time.Millisecond), time.Since(began).Round(10*time.Millisecond), err)
+		k.failed = append(k.failed, unheard{at: began, why: why})
 	}
 }
 

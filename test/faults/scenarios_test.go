@@ -25,6 +25,8 @@ import (
 const (
 	// shutdownDelay is serve's default.
 	shutdownDelay = 7 * time.Second
+	// callTimeout is the webhook configuration's timeoutSeconds.
+	callTimeout = 5 * time.Second
 	// shortLeaf is renewed after two thirds of it.
 	shortLeaf = 12 * time.Second
 )
@@ -37,6 +39,8 @@ type scenario struct {
 	// bound is how many evictions may get anything but a decision, when the fault took so long; nil is
 	// none, as for all that is planned.
 	bound func(took time.Duration) int
+	// lingers is when evictions may get anything but a decision also after run has returned.
+	lingers bool
 	// unwritten is how many records may be lost with a process that was killed.
 	unwritten int
 	// group names the replicas it runs over; "" are those as installed.
@@ -53,6 +57,10 @@ const (
 )
 
 func atMost(n int) func(time.Duration) int { return func(time.Duration) int { return n } }
+
+// each is the bound when every eviction fails: those that begin meanwhile, those under way before, and a last
+// burst.
+func each(took time.Duration) int { return int(took.Seconds()*rate) + 2*inFlight }
 
 var scenarios = []scenario{
 	{
@@ -95,13 +103,23 @@ var scenarios = []scenario{
 		run: hang,
 	},
 	{
-		fault: "the API server is killed, and away 5 s", gets: "no connection to the API server, or its own 403 in its first moments",
-		bound: func(took time.Duration) int { return int(took.Seconds()*rate) + inFlight },
-		why:   "no eviction gets as far as the webhook; the replicas stay, and stay ready, and one that starts meanwhile waits",
-		run:   loseAPIServer,
+		fault: "a node is lost, with a replica on it", gets: "500, failed calling webhook: timeout, after 5 s", unwritten: inFlight,
+		bound: func(took time.Duration) int { return int(took/callTimeout+1) * inFlight },
+		why:   "as with a replica that hangs, but the pod stays in the rotation until the node was not heard of for 50 s (--node-monitor-grace-period); an API server keeps its connections to the others, so that few calls meet it",
+		run:   loseNode,
 	},
 	{
-		fault: "etcd pauses 10 s", gets: "a decision when etcd is back; seldom 429, undecided, or the API server's own 500 or 504", bound: atMost(2 * inFlight),
+		fault: "all replicas are killed at once", gets: "500, failed calling webhook: refused, or EOF", bound: each, unwritten: replicas * inFlight,
+		why: "nothing is evicted unasked; the kubelet starts the replicas again, and they need no eviction and nobody's help to serve",
+		run: killAll,
+	},
+	{
+		fault: "the API server is killed, and away 5 s", gets: "no connection to the API server, or its own 403 in its first moments", bound: each, lingers: true,
+		why: "no eviction gets as far as the webhook; the replicas stay, and stay ready, and one that starts meanwhile waits",
+		run: loseAPIServer,
+	},
+	{
+		fault: "etcd pauses 10 s", gets: "a decision when etcd is back; seldom 429, undecided, or the API server's own 500 or 504", bound: atMost(2 * inFlight), lingers: true,
 		why: "the API server waits for etcd before it calls the webhook; a review that is under way is decided by what is known of the cluster, and left undecided when the pod is not known yet",
 		run: func(st *stage) {
 			must(st.T, st.plane.Pause(kube.Etcd))
@@ -209,6 +227,41 @@ func hang(st *stage) {
 	time.Sleep(8 * time.Second)
 	must(st.T, r.Signal(syscall.SIGCONT))
 	st.endsInTime(r)
+}
+
+// loseNode loses a replica's node for ever. Its pod is replaced when the rotation is without it.
+func loseNode(st *stage) {
+	r := st.group.Running()[0]
+	must(st.T, r.LoseNode())
+	ctx, cancel := context.WithTimeout(st.Context(), 2*gate.AsInstalled().NodeGrace)
+	defer cancel()
+	must(st.T, r.WaitInRotation(ctx, false))
+	_, err := st.group.Add(st.Context())
+	must(st.T, err)
+	time.Sleep(2 * callTimeout) // the connections kept to it are used up
+	r.Kill()
+}
+
+// killAll ends all replicas out of the blue. The kubelet starts each of them again.
+func killAll(st *stage) {
+	killed := st.group.Running()
+	for _, r := range killed {
+		r.Kill()
+	}
+	began := time.Now()
+	var starting sync.WaitGroup
+	for range killed {
+		starting.Go(func() {
+			if _, err := st.group.Add(st.Context()); err != nil {
+				st.Error(err)
+			}
+		})
+	}
+	starting.Wait()
+	for _, r := range killed {
+		must(st.T, r.WaitInRotation(st.Context(), false))
+	}
+	st.Logf("all replicas serve again after %s", time.Since(began).Round(100*time.Millisecond))
 }
 
 // rotateCA has a new CA made, and waits until every replica serves under it.

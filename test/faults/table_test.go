@@ -133,9 +133,10 @@ may go and go, that a policy denies or delays, that one budget or two protect; d
 and policy/v1beta1. A decision is an admitted eviction, a refusal of ours by 403, 429 or (two budgets) 500, or
 the API server's own answer about the pod or its budget. Beside them 20 reviews a second come over a new connection
 each, as from an API server that has just started. No pod that must stay was deleted in any run, and
-the records of all replicas are as many as the decisions, but for those that kill -9 took along.
+the records of all replicas are as many as the decisions, but for those that kill -9 or a lost node took along.
 
 The replicas are probed as in config/: /readyz each 2 s, out after 2 failures, half a second for the way to
-the nodes; a container that has ended is noticed after a second at most. failurePolicy is Fail and
-timeoutSeconds 5. With Ignore, an eviction that got anything but a decision of ours gets the API server's own.
+the nodes; a container that has ended is noticed after a second at most. A lost node is a replica that is
+stopped for good and that nobody probes. failurePolicy is Fail and timeoutSeconds 5. With Ignore, an eviction that
+got anything but a decision of ours gets the API server's own.
 `

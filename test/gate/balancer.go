@@ -23,13 +23,17 @@ type Kubelet struct {
 	Propagation time.Duration
 	// PreStop is the hook's sleep before SIGTERM.
 	PreStop time.Duration
+	// NodeGrace is how long the pods of a node that is not heard of count as ready:
+	// kube-controller-manager's --node-monitor-grace-period.
+	NodeGrace time.Duration
 }
 
-// AsInstalled is what config/ gives the pods, with the kubelet's own relist and a way of half a second.
+// AsInstalled is what config/ gives the pods, with Kubernetes' own defaults and a way of half a second.
 func AsInstalled() Kubelet {
 	return Kubelet{
 		Period: 2 * time.Second, Timeout: time.Second, Failures: 2,
 		Relist: time.Second, Propagation: 500 * time.Millisecond, PreStop: 5 * time.Second,
+		NodeGrace: 50 * time.Second,
 	}
 }
 
@@ -149,8 +153,8 @@ func stream(to, from *net.TCPConn) {
 type endpoint struct {
 	address, health string
 	exited          <-chan struct{}
-	// deleted is closed when the pod is being deleted.
-	deleted <-chan struct{}
+	// deleted is closed when the pod is being deleted, and lost when its node is not heard of any more.
+	deleted, lost <-chan struct{}
 }
 
 // follow keeps an endpoint in rotation while it is ready, until it is deleted or has ended.
@@ -172,6 +176,9 @@ func (b *Balancer) follow(e endpoint) {
 				return
 			case <-e.deleted:
 				b.sleep(b.kubelet.Propagation)
+				return
+			case <-e.lost:
+				b.sleep(b.kubelet.NodeGrace + b.kubelet.Propagation)
 				return
 			case <-e.exited: // on average half a relist goes by; the whole is the worst
 				b.sleep(b.kubelet.Relist + b.kubelet.Propagation)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -32,8 +33,8 @@ type Group struct {
 // Replica is one of a Group.
 type Replica struct {
 	*Gate
-	group   *Group
-	deleted chan struct{}
+	group         *Group
+	deleted, lost chan struct{}
 }
 
 // StartGroup registers evictgate and starts n replicas, and returns when all are in rotation. Nothing is
@@ -92,7 +93,7 @@ func (g *Group) Add(ctx context.Context) (*Replica, error) {
 	if err := r.launch(); err != nil {
 		return nil, err
 	}
-	g.Balancer.follow(endpoint{address: r.Listen, health: r.Health, exited: r.exited, deleted: r.deleted})
+	g.Balancer.follow(endpoint{address: r.Listen, health: r.Health, exited: r.exited, deleted: r.deleted, lost: r.lost})
 	if err := r.WaitReady(ctx); err != nil {
 		return nil, err
 	}
@@ -111,7 +112,7 @@ func (g *Group) prepare() (*Replica, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Replica{Gate: gate, group: g, deleted: make(chan struct{})}
+	r := &Replica{Gate: gate, group: g, deleted: make(chan struct{}), lost: make(chan struct{})}
 	g.replicas = append(g.replicas, r)
 	return r, nil
 }
@@ -130,6 +131,13 @@ func (r *Replica) Delete() error {
 	close(r.deleted)
 	time.Sleep(r.group.kubelet.PreStop)
 	return r.Terminate()
+}
+
+// LoseNode stops the replica as the loss of its node does for those who call it: nothing answers, nothing
+// refuses, and no kubelet says so.
+func (r *Replica) LoseNode() error {
+	close(r.lost)
+	return r.Signal(syscall.SIGSTOP)
 }
 
 // Running are the replicas that have not ended.
