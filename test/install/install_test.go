@@ -4,10 +4,12 @@ package install
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -241,6 +243,51 @@ func TestWithHelm(t *testing.T) {
 	s.must(t, "kubectl get crd evictionpolicies.evictgate.dev") // kept, as the README says
 	s.must(t, "kubectl delete crd/evictionpolicies.evictgate.dev namespace/evictgate")
 	s.nothingLeft(t)
+}
+
+// TestOnlyTheAPIServerMayCall follows docs/certificates.md until replicas ask who calls. The API server goes on
+// showing its certificate in the tests after it, whose replicas do not ask.
+func TestOnlyTheAPIServerMayCall(t *testing.T) {
+	s := begin(t)
+	s.nameImage(t, "config/default/kustomization.yaml")
+	s.follow(t, "self")
+	s.follow(t, "callers")
+	for file, name := range map[string]string{s.admission(): "callers-admission", filepath.Join(s.dir, "callers.kubeconfig"): "callers-kubeconfig"} {
+		text := strings.ReplaceAll(block(t, name, "yaml"), "/etc/kubernetes/evictgate", s.dir)
+		check(t, os.WriteFile(file, []byte(text), 0o600))
+	}
+	check(t, s.plane.Restart(t.Context(), kube.APIServer))
+	c := newClient(t, s.plane.Config)
+	check(t, kube.Wait(t.Context(), "a decision after the restart", func(ctx context.Context) (bool, error) {
+		a := c.evict(ctx, "default", "held", true)
+		return a.decided != nil, a.err
+	}))
+
+	f := s.flow(t)
+	s.follow(t, "callers-on")
+	s.onlyReady(t, 3)
+	time.Sleep(time.Second) // new ones alone
+	n := f.allDecided(t)
+	s.follow(t, "check")
+	for _, p := range s.replicas(t) {
+		if n.replicas[p.Name] == 0 {
+			t.Errorf("replica %s decided nothing", p.Name)
+		}
+		if err := knock(t, p.Status.PodIP); err == nil || !strings.Contains(err.Error(), "certificate required") {
+			t.Errorf("somebody without a certificate who calls replica %s: %v", p.Name, err)
+		}
+	}
+}
+
+// knock begins a connection to a replica without a certificate of its own, and returns how it ends.
+func knock(t *testing.T, ip string) error {
+	t.Helper()
+	conn, err := tls.Dial("tcp", net.JoinHostPort(ip, "9443"), &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // it is the server that checks
+	check(t, err)
+	defer func() { _ = conn.Close() }()
+	check(t, conn.SetDeadline(time.Now().Add(10*time.Second)))
+	_, err = conn.Read(make([]byte, 1)) // by TLS 1.3 the server looks at it after the client's part
+	return err
 }
 
 // issuer is who signed the certificate that cert-manager made.

@@ -5,27 +5,34 @@ package install
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 )
 
-// step is one command of the README with the output that is shown for it.
+// step is one command of a page with the output that is shown for it.
 type step struct {
 	command string
 	shown   []string
 }
 
-// block is what the README says under <!-- install: name -->.
+// pages tell how to install.
+var pages = []string{"README.md", "docs/certificates.md"}
+
+// block is what one of the pages says under <!-- install: name -->.
 func block(t *testing.T, name, language string) string {
 	t.Helper()
-	readme, err := os.ReadFile("../../README.md")
-	check(t, err)
-	found := regexp.MustCompile(`(?s)<!-- install: ` + name + " -->\n```" + language + "\n(.*?)```").FindStringSubmatch(string(readme))
-	if found == nil {
-		t.Fatalf("the README has no %s block under <!-- install: %s -->", language, name)
+	heading := regexp.MustCompile(`(?s)<!-- install: ` + name + " -->\n```" + language + "\n(.*?)```")
+	for _, page := range pages {
+		text, err := os.ReadFile(filepath.Join(root, page))
+		check(t, err)
+		if found := heading.FindSubmatch(text); found != nil {
+			return string(found[1])
+		}
 	}
-	return found[1]
+	t.Fatalf("%q have no %s block under <!-- install: %s -->", pages, language, name)
+	return ""
 }
 
 // steps reads a console block: a command begins with a dollar and goes on in lines that are indented.
@@ -45,9 +52,9 @@ func steps(console string) (all []step) {
 	return all
 }
 
-// follow runs the commands of a block of the README, in a copy of config/, and holds what they print to what
-// the README shows, in which … stands for anything. A command that fails is a failure unless the README shows
-// an error. It returns all that was printed.
+// follow runs the commands of a block, in a copy of config/, and holds what they print to what the page shows,
+// in which … stands for anything. A command that fails is a failure unless the page shows an error. It returns
+// all that was printed.
 func (s *site) follow(t *testing.T, name string) string {
 	t.Helper()
 	var all strings.Builder
@@ -59,7 +66,7 @@ func (s *site) follow(t *testing.T, name string) string {
 		}
 		for _, line := range step.shown {
 			if !matches(line, out) {
-				t.Errorf("$ %sprinted\n%swhich lacks the README's\n%s", step.command, out, line)
+				t.Errorf("$ %sprinted\n%swhich lacks the page's\n%s", step.command, out, line)
 			}
 		}
 	}

@@ -130,7 +130,13 @@ func (s *site) open() (err error) {
 	if s.network, err = node.NewNetwork(); err != nil {
 		return err
 	}
-	s.plane, err = kube.Start(ctx, kube.Options{Address: s.network.Gateway(), Nodes: 2, Controllers: true, Scheduler: true, Kwok: true, OtherNodes: true})
+	if err := os.WriteFile(s.admission(), []byte(noAdmission), 0o600); err != nil {
+		return err
+	}
+	s.plane, err = kube.Start(ctx, kube.Options{
+		Address: s.network.Gateway(), Nodes: 2, Controllers: true, Scheduler: true, Kwok: true, OtherNodes: true,
+		APIServerArgs: []string{"--admission-control-config-file=" + s.admission()},
+	})
 	if err != nil {
 		return err
 	}
@@ -211,6 +217,12 @@ func (s *site) newerImage(ctx context.Context) (string, error) {
 
 // image is the layout of the image as make image built it.
 func (s *site) image() string { return filepath.Join(s.dir, "image") }
+
+// noAdmission configures nothing.
+const noAdmission = "apiVersion: apiserver.config.k8s.io/v1\nkind: AdmissionConfiguration\n"
+
+// admission is the API server's AdmissionConfiguration, noAdmission until a test writes another and restarts it.
+func (s *site) admission() string { return filepath.Join(s.dir, "admission.yaml") }
 
 // addLayer puts an archive on top of it, into a layout of its own.
 func (s *site) addLayer(archive []byte) (string, error) {

@@ -92,14 +92,14 @@ func TestTheChartRendersWhatKustomizeDoes(t *testing.T) {
 		"with cert-manager":             {dir: "overlays/certmanager", values: []string{"--set=certificates.mode=certManager"}},
 		"evictions pass when it is off": {dir: "overlays/ignore", values: []string{"--set=failurePolicy=Ignore"}},
 		"with all components": {
-			own:    "resources: [CONFIG/default]\ncomponents: [CONFIG/network-policy, CONFIG/prometheus, CONFIG/prometheus-auth, CONFIG/review, CONFIG/store-postgres]",
-			values: []string{"--set=monitoring.enabled=true", "--set=monitoring.auth=true", "--set=networkPolicy.enabled=true", "--set=review.enabled=true", "--set=store.url=postgres://evictgate@postgres.postgres.svc/evictgate"},
+			own:    "resources: [CONFIG/default]\ncomponents: [CONFIG/client-ca, CONFIG/network-policy, CONFIG/prometheus, CONFIG/prometheus-auth, CONFIG/review, CONFIG/store-postgres]",
+			values: []string{"--set=clientCA.configMap=evictgate-callers", "--set=monitoring.enabled=true", "--set=monitoring.auth=true", "--set=networkPolicy.enabled=true", "--set=review.enabled=true", "--set=store.url=postgres://evictgate@postgres.postgres.svc/evictgate"},
 		},
 		"with alerts and dashboard": {own: "resources: [CONFIG/default]\ncomponents: [CONFIG/prometheus]", values: []string{"--set=monitoring.enabled=true"}},
-		"with policies from a bundle": {
-			own: "resources: [CONFIG/overlays/certmanager]\ncomponents: [CONFIG/bundle-cache]\npatches:\n- target: {kind: Deployment}\n  patch: |\n" +
+		"with policies from a bundle, and a CA of callers": {
+			own: "resources: [CONFIG/overlays/certmanager]\ncomponents: [CONFIG/bundle-cache, CONFIG/client-ca]\npatches:\n- target: {kind: Deployment}\n  patch: |\n" +
 				"    - {op: add, path: /spec/template/spec/containers/0/args/3, value: \"--policies=oci://registry.example/policies:v1\"}",
-			values: []string{"--set=certificates.mode=certManager", "--set=policies={default,cluster,oci://registry.example/policies:v1}"},
+			values: []string{"--set=certificates.mode=certManager", "--set=clientCA.configMap=evictgate-callers", "--set=policies={default,cluster,oci://registry.example/policies:v1}"},
 		},
 		"in another namespace": {
 			own:    "namespace: gates\nresources: [CONFIG/default]\ntransformers: [CONFIG/namespace]",
@@ -140,6 +140,7 @@ func TestTheChartRefusesWhatCannotBeMeant(t *testing.T) {
 		"replicas=0":                "minimum",
 		"replica=3":                 "additional properties 'replica' not allowed",
 		"policies={}":               "minLength",
+		"clientCA=ca.crt":           "got string, want object",
 		"store.url=sqlite:/data/db": "does not match pattern",
 		"image.digest=latest":       "does not match pattern",
 		"extraArgs={verbose}":       "does not match pattern",

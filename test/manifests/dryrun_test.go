@@ -17,7 +17,7 @@ func TestTheAPIServerAcceptsEverything(t *testing.T) {
 	kubectl(t, plane, "apply", "-k", config("crd"))
 	kubectl(t, plane, "wait", "--for=condition=Established", "--timeout=30s", "crd/evictionpolicies.evictgate.dev")
 	kubectl(t, plane, "apply", "-f", config("manager/namespace.yaml"))
-	every := "components: [CONFIG/bundle-cache, CONFIG/network-policy, CONFIG/review, CONFIG/store-postgres]"
+	every := "components: [CONFIG/bundle-cache, CONFIG/client-ca, CONFIG/network-policy, CONFIG/review, CONFIG/store-postgres]"
 	for name, dir := range map[string]string{
 		"config/default":                   config("default"),
 		"config/overlays/certmanager":      config("overlays/certmanager"),

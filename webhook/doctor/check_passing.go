@@ -177,6 +177,8 @@ func failureReason(f *Facts, message string) reason {
 		{[]string{"tls: certificate required"}, refusedClient(f)},
 		{[]string{"tls: bad certificate"}, refusedClient(f)},
 		{[]string{"tls: unknown certificate authority"}, refusedClient(f)},
+		{[]string{"tls: expired certificate"}, reason{"the certificate that the API server shows (--client-ca) has expired",
+			"replace the files that its AdmissionConfiguration names by a new one of the same CA, and restart it", logs}},
 		{[]string{"tls: internal error"}, reason{"the replica has no certificate to serve yet", "see what it waits for", logs}},
 		{[]string{"gave HTTP response to HTTPS client"}, reason{"what answers there speaks no TLS", "correct the port of the Service or of the webhook's clientConfig", edit}},
 		{[]string{"connection refused"}, reason{"nothing listens at the address", "see that replicas run, and that --listen and the port of the Service agree", pods}},

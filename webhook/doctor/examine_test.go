@@ -296,6 +296,7 @@ func TestAFailedCallIsExplained(t *testing.T) {
 		`tls: failed to verify certificate: x509: certificate has expired or is not yet valid: current time 2026-11-02T12:00:00Z is before 2026-11-02T13:00:00Z`: "the serving certificate is not valid yet",
 		`remote error: tls: internal error`:               "the replica has no certificate to serve yet",
 		`remote error: tls: certificate required`:         "the replica asks for a client certificate (--client-ca), and does not take what the API server shows",
+		`remote error: tls: expired certificate`:          "the certificate that the API server shows (--client-ca) has expired",
 		`context deadline exceeded`:                       "no answer came in time",
 		`dial tcp: lookup gate.example: no such host`:     "the host in the webhook's URL is not known",
 		`http: server gave HTTP response to HTTPS client`: "what answers there speaks no TLS",
