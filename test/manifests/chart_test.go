@@ -95,6 +95,14 @@ func TestTheChartRendersWhatKustomizeDoes(t *testing.T) {
 			own:    "resources: [CONFIG/default]\ncomponents: [CONFIG/client-ca, CONFIG/network-policy, CONFIG/prometheus, CONFIG/prometheus-auth, CONFIG/review, CONFIG/store-postgres]",
 			values: []string{"--set=clientCA.configMap=evictgate-callers", "--set=monitoring.enabled=true", "--set=monitoring.auth=true", "--set=networkPolicy.enabled=true", "--set=review.enabled=true", "--set=store.url=postgres://evictgate@postgres.postgres.svc/evictgate"},
 		},
+		"with metrics for tokens, and cert-manager": {
+			own:    "resources: [CONFIG/overlays/certmanager]\ncomponents: [CONFIG/prometheus, CONFIG/certmanager/prometheus-auth]",
+			values: []string{"--set=certificates.mode=certManager", "--set=monitoring.enabled=true", "--set=monitoring.auth=true"},
+		},
+		"on the network of the nodes": {
+			own:    "resources: [CONFIG/default]\ncomponents: [CONFIG/host-network]",
+			values: []string{"--set=hostNetwork=true", "--set=ports.webhook=19443,ports.metrics=18080,ports.health=18081"},
+		},
 		"with alerts and dashboard": {own: "resources: [CONFIG/default]\ncomponents: [CONFIG/prometheus]", values: []string{"--set=monitoring.enabled=true"}},
 		"with policies from a bundle, and a CA of callers": {
 			own: "resources: [CONFIG/overlays/certmanager]\ncomponents: [CONFIG/bundle-cache, CONFIG/client-ca]\npatches:\n- target: {kind: Deployment}\n  patch: |\n" +
@@ -144,6 +152,8 @@ func TestTheChartRefusesWhatCannotBeMeant(t *testing.T) {
 		"store.url=sqlite:/data/db": "does not match pattern",
 		"image.digest=latest":       "does not match pattern",
 		"extraArgs={verbose}":       "does not match pattern",
+		"hostNetwork=true":          "10250 is the kubelet's",
+		"ports.webhook=0":           "minimum",
 	} {
 		t.Run(value, func(t *testing.T) {
 			_, err := helm(t.Context(), t, nil, "template", "evictgate", chart, "--set="+value)
@@ -151,6 +161,29 @@ func TestTheChartRefusesWhatCannotBeMeant(t *testing.T) {
 				t.Errorf("want %q in: %v", want, err)
 			}
 		})
+	}
+}
+
+// TestTheChartsOwnValues are those that kustomize has no need of.
+func TestTheChartsOwnValues(t *testing.T) {
+	for values, want := range map[string]string{
+		"podLabels.mesh=off":                        "        mesh: off\n",
+		"serviceAccountAnnotations.role=records":    "  annotations:\n    role: records\nautomountServiceAccountToken: false\n",
+		"webhookAnnotations.enforcer=off":           "    cert-manager.io/inject-ca-from-secret: evictgate/evictgate-ca\n    enforcer: off\n",
+		"ports.webhook=443":                         "        - --listen=:443\n",
+		"priorityClassName=ordinary":                "      priorityClassName: ordinary\n",
+		"store.url=postgres://e@db:6432/evictgate":  "  - ports: [{port: 6432}]\n",
+		"store.url=postgres://e@db.db.svc/ev?x=1:2": "  - ports: [{port: 5432}]\n",
+	} {
+		t.Run(values, func(t *testing.T) {
+			out := render(t, "--set-string="+values, "--set=networkPolicy.enabled=true")
+			if !strings.Contains(out, want) {
+				t.Errorf("no %q in\n%s", want, out)
+			}
+		})
+	}
+	if out := render(t, "--set=priorityClassName=ordinary"); strings.Contains(out, "kind: ResourceQuota") {
+		t.Error("a quota for critical pods, and none is")
 	}
 }
 

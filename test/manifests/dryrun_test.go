@@ -98,6 +98,26 @@ func TestReplicasSpread(t *testing.T) {
 	}
 }
 
+// TestTheNetworkOfTheNodes installs where pods take ports of their nodes: there is one on each, also after an update,
+// which ends though no node has room for two.
+func TestTheNetworkOfTheNodes(t *testing.T) {
+	plane := start(t, everything(3))
+	kubectl(t, plane, "apply", "-k", overlay(t, "resources: [CONFIG/default]\ncomponents: [CONFIG/host-network]"))
+	for _, when := range []string{"at first", "after an update"} {
+		pods := ready(t, plane, 3)
+		if got := slices.Sorted(maps.Values(nodesOf(pods))); !slices.Equal(got, []int{1, 1, 1}) {
+			t.Errorf("%s the replicas are spread %v", when, got)
+		}
+		for _, p := range pods {
+			if port := p.Spec.Containers[0].Ports[0]; !p.Spec.HostNetwork || port.HostPort != 19443 {
+				t.Errorf("%s pod %s takes port %d of its node, on the node's network: %t", when, p.Name, port.HostPort, p.Spec.HostNetwork)
+			}
+		}
+		kubectl(t, plane, "--namespace", namespace, "rollout", "restart", "deployment", "evictgate")
+		kubectl(t, plane, "--namespace", namespace, "rollout", "status", "deployment", "evictgate", "--timeout=60s")
+	}
+}
+
 // drain drains a node as an administrator does; the gate's own pods need no gate.
 func drain(t *testing.T, plane *kube.ControlPlane, node string) {
 	t.Helper()
