@@ -1,15 +1,18 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -39,15 +42,19 @@ server trusts, the replicas, what their service account may read, the EvictionPo
 sends dry-run evictions of a pod that does not exist, annotated ` + webhook.ExplainAnnotation + `: they reach the gate
 like any other, change nothing, and are answered with who decided them.
 
-What you may not read is not checked, and said to be. --rbac prints a ClusterRole that suffices for all but the
-Secret of the CA, which holds a private key; it allows no eviction of a pod of another name than doctor's.`,
+What you may not read is not checked, and said to be. --rbac prints a ClusterRole and a Role of the installation's
+namespace that together suffice for all but Secrets, which hold private keys; they allow no eviction of a pod of
+another name than doctor's.`,
 		Example: `  evictgate doctor
   evictgate doctor --context production -o json
-  evictgate doctor --rbac | kubectl apply -f -`,
+  evictgate doctor --rbac | kubectl apply -f -
+  kubectl create clusterrolebinding evictgate-doctor --clusterrole evictgate-doctor --user USER
+  kubectl -n evictgate create rolebinding evictgate-doctor --role evictgate-doctor --user USER`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if f.rbac {
-				return p.doctorRole(doctor.Role())
+				cluster, namespaced := doctor.Roles(f.target.Namespace)
+				return p.doctorRoles(cluster, namespaced)
 			}
 			report, err := f.examine(cmd.Context())
 			if err != nil {
@@ -65,10 +72,10 @@ Secret of the CA, which holds a private key; it allows no eviction of a pod of a
 	flags := cmd.Flags()
 	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "reach the cluster by this kubeconfig; default: as kubectl does")
 	flags.StringVar(&f.context, "context", "", "context of the kubeconfig; default: its current one")
-	flags.StringVarP(&f.target.Namespace, "namespace", "n", "evictgate", "namespace of the installation")
+	flags.StringVarP(&f.target.Namespace, "namespace", "n", "", "namespace of the installation; default: that of the Service in the webhook configuration, or evictgate")
 	flags.StringVar(&f.target.Name, "name", "evictgate", "name of its Deployment")
 	flags.StringVar(&f.target.Configuration, "webhook-configuration", "evictgate", "name of its ValidatingWebhookConfiguration")
-	flags.StringVar(&f.target.ProbeNamespace, "probe-namespace", "default", "namespace in which the dry-run evictions are tried")
+	flags.StringVar(&f.target.ProbeNamespace, "probe-namespace", "", "namespace in which the dry-run evictions are tried; default: default, or another when that is exempt")
 	flags.DurationVar(&f.timeout, "timeout", time.Minute, "how long the whole may take")
 	flags.StringVarP(&f.format, "output", "o", "table", "table, json or yaml")
 	flags.BoolVar(&f.rbac, "rbac", false, "print what doctor's user must be allowed, and check nothing")
@@ -102,6 +109,7 @@ func (f *doctorFlags) examine(ctx context.Context) (doctorReport, error) {
 	if err != nil {
 		return report, err
 	}
+	reader.Arguments = argumentsOf
 	reader.Needed = func(ctx context.Context, d *appsv1.Deployment) ([]doctor.Access, error) {
 		return neededBy(ctx, config, d)
 	}
@@ -109,14 +117,15 @@ func (f *doctorFlags) examine(ctx context.Context) (doctorReport, error) {
 	defer cancel()
 	facts, err := reader.Read(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
-		return report, fmt.Errorf("the API server did not answer everything within --timeout %s: %w", f.timeout, err)
+		return report, fmt.Errorf("nothing was answered within --timeout %s: %w", f.timeout, err)
 	}
 	if err != nil {
 		return report, err
 	}
 	found := doctor.Examine(facts)
+	doctor.Reach{Kubeconfig: f.kubeconfig, Context: f.context}.Aim(found)
 	return doctorReport{
-		Namespace: f.target.Namespace, Configuration: f.target.Configuration, At: facts.Now.UTC().Truncate(time.Second), Findings: found,
+		Namespace: facts.Namespace, Configuration: f.target.Configuration, At: facts.Now.UTC().Truncate(time.Second), Findings: found,
 		Problems: doctor.Count(found, doctor.Problem), Warnings: doctor.Count(found, doctor.Warning), NotChecked: doctor.Count(found, doctor.NotChecked),
 	}, nil
 }
@@ -145,11 +154,7 @@ func neededBy(ctx context.Context, config *rest.Config, d *appsv1.Deployment) ([
 		return nil, err
 	}
 	rules := served.rules(set.Needs())
-	secretNamespace := served.certNamespace
-	if secretNamespace == "" {
-		secretNamespace = d.Namespace
-	}
-	list := append(doctor.Accesses("", rules.Cluster), doctor.Accesses(secretNamespace, rules.Namespaced)...)
+	list := append(doctor.Accesses("", rules.Cluster), doctor.Accesses(served.certNamespace, rules.Namespaced)...)
 	if !slices.Contains(served.sources.names(), sourceCluster) {
 		return list, nil
 	}
@@ -158,6 +163,30 @@ func neededBy(ctx context.Context, config *rest.Config, d *appsv1.Deployment) ([
 		return list, nil //nolint:nilerr // what serving needs is known all the same
 	}
 	return withPolicies(list, units), nil
+}
+
+// argumentsOf says what of the Deployment's arguments matters to doctor.
+func argumentsOf(d *appsv1.Deployment) (*doctor.Arguments, error) {
+	served, err := servedBy(d)
+	if err != nil {
+		return nil, err
+	}
+	var a doctor.Arguments
+	for _, source := range served.sources.names() {
+		switch source {
+		case sourceCluster:
+			a.Cluster = true
+		case policies.SourceDefault:
+		default:
+			a.Elsewhere = append(a.Elsewhere, source)
+		}
+	}
+	if served.certs == "self" {
+		a.CASecret = served.certNamespace + "/" + served.certSecret
+	} else {
+		a.CertDir = served.certDir
+	}
+	return &a, nil
 }
 
 // servedBy reads the arguments of the Deployment; flags of another version are passed over.
@@ -169,12 +198,31 @@ func servedBy(d *appsv1.Deployment) (*serveFlags, error) {
 		served := new(serveFlags)
 		cmd := newServeWith(served, printer{out: io.Discard, err: io.Discard})
 		cmd.FParseErrWhitelist.UnknownFlags = true
-		if err := cmd.ParseFlags(c.Args[1:]); err != nil {
+		if err := cmd.ParseFlags(expanded(c, d.Namespace)[1:]); err != nil {
 			return nil, fmt.Errorf("arguments of Deployment %s: %w", d.Name, err)
 		}
+		served.certNamespace = cmp.Or(served.certNamespace, d.Namespace)
 		return served, nil
 	}
 	return nil, fmt.Errorf("no container of Deployment %s has the argument serve", d.Name)
+}
+
+// expanded are the arguments of a container with its variables put in, as far as the Deployment says what they are.
+func expanded(c corev1.Container, namespace string) []string {
+	var known []string
+	for _, v := range c.Env {
+		switch from := v.ValueFrom; {
+		case from == nil:
+			known = append(known, "$("+v.Name+")", v.Value)
+		case from.FieldRef != nil && from.FieldRef.FieldPath == "metadata.namespace":
+			known = append(known, "$("+v.Name+")", namespace)
+		}
+	}
+	var args []string
+	for _, arg := range c.Args {
+		args = append(args, strings.NewReplacer(known...).Replace(arg))
+	}
+	return args
 }
 
 // withPolicies adds what each policy reads beyond what serving does anyway.

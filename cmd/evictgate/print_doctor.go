@@ -62,11 +62,16 @@ func doctorSummary(r doctorReport) string {
 	return text
 }
 
-// doctorRole prints a role as kubectl apply takes it.
-func (p printer) doctorRole(role *rbacv1.ClusterRole) error {
-	raw, err := yaml.Marshal(role)
-	if err == nil {
-		_, err = p.out.Write(raw)
+// doctorRoles prints both roles as kubectl apply takes them.
+func (p printer) doctorRoles(cluster *rbacv1.ClusterRole, namespaced *rbacv1.Role) error {
+	first, err := yaml.Marshal(cluster)
+	if err != nil {
+		return err
 	}
+	second, err := yaml.Marshal(namespaced)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(p.out, "%s---\n%s", first, second)
 	return err
 }

@@ -72,6 +72,7 @@ func TestWhatIsWrongIsFoundAndMended(t *testing.T) {
 		text   string
 		// further findings: check, text
 		further []string
+		args    []string         // of doctor
 		mend    func(*testing.T) // nil runs the finding's command
 	}{
 		{
@@ -96,8 +97,26 @@ func TestWhatIsWrongIsFoundAndMended(t *testing.T) {
 		},
 		{
 			name: "the probe's namespace is exempt", broken: hook(`[{"op":"replace","path":"/webhooks/0/namespaceSelector","value":{"matchExpressions":[{"key":"kubernetes.io/metadata.name","operator":"NotIn","values":["default"]}]}}]`),
-			check: "gate", status: notChecked, text: "namespace default, where it was tried, is exempt by the namespaceSelector",
+			check: "gate", status: notChecked, text: "namespace default, where it was tried, is exempt by the namespaceSelector", args: []string{"--probe-namespace=default"},
 			mend: hook(`[{"op":"replace","path":"/webhooks/0/namespaceSelector","value":{}}]`),
+		},
+		{
+			name: "default is exempt, and nobody insists on it", broken: hook(`[{"op":"replace","path":"/webhooks/0/namespaceSelector","value":{"matchExpressions":[{"key":"kubernetes.io/metadata.name","operator":"NotIn","values":["default"]}]}}]`),
+			check: "gate", status: ok, text: "dry-run evictions in namespace kube-node-lease were decided",
+			mend: hook(`[{"op":"replace","path":"/webhooks/0/namespaceSelector","value":{}}]`),
+		},
+		{
+			name: "all namespaces are exempt", broken: hook(`[{"op":"replace","path":"/webhooks/0/namespaceSelector","value":{"matchLabels":{"evict":"gated"}}}]`),
+			check: "configuration.exempt", status: problem, text: "(evict=gated) selects none of ",
+			mend: hook(`[{"op":"replace","path":"/webhooks/0/namespaceSelector","value":{}}]`),
+		},
+		{
+			name: "the configuration of another installation was left over", broken: func(t *testing.T) { applied(t, leftover("old")) },
+			check: "gate", status: problem, text: "the API server cannot ask another gate, which ValidatingWebhookConfiguration old names: ",
+		},
+		{
+			name: "EvictionPolicies are sent elsewhere", broken: hook(`[{"op":"replace","path":"/webhooks/1/clientConfig/service/path","value":"/validate"}]`),
+			check: "configuration.policies", status: problem, text: "the API server asks evictgate.evictgate.svc:443/validate about EvictionPolicies",
 		},
 		{
 			name: "a matchCondition that leaves all out", broken: hook(`[{"op":"replace","path":"/webhooks/0/matchConditions/0/expression","value":"request.namespace == 'evictgate'"}]`),
@@ -209,6 +228,34 @@ func TestWhatIsWrongIsFoundAndMended(t *testing.T) {
 			},
 		},
 		{
+			name: "a hanging replica, and too little time", broken: func(t *testing.T) {
+				for _, r := range replicas {
+					r.signal(t, syscall.SIGSTOP)
+				}
+			},
+			check: "timeout", status: warning, text: "time ran out before everything was asked", args: []string{"--timeout=4s"}, // timeoutSeconds is 5
+			mend: func(t *testing.T) {
+				for _, r := range replicas {
+					r.signal(t, syscall.SIGCONT)
+				}
+			},
+		},
+		{
+			name: "a hanging replica, and failurePolicy is Ignore", broken: func(t *testing.T) {
+				hook(`[{"op":"replace","path":"/webhooks/0/failurePolicy","value":"Ignore"}]`)(t)
+				for _, r := range replicas {
+					r.signal(t, syscall.SIGSTOP)
+				}
+			},
+			check: "gate", status: problem, text: "evictions pass undecided: no answer came in time within timeoutSeconds 5, and failurePolicy is Ignore",
+			mend: func(t *testing.T) {
+				for _, r := range replicas {
+					r.signal(t, syscall.SIGCONT)
+				}
+				reapply(t)
+			},
+		},
+		{
 			name: "a replica is dead and still in the Service", broken: func(*testing.T) { replicas[0].stop() },
 			check: "gate", status: problem, text: "the API server cannot ask the gate: nothing listens at the address",
 			further: []string{"gate", "dry-run evictions did not pass through the gate"},
@@ -221,7 +268,7 @@ func TestWhatIsWrongIsFoundAndMended(t *testing.T) {
 					r.stop()
 				}
 			},
-			check: "gate", status: problem, text: "evictions pass undecided: the API server gets no answer and failurePolicy is Ignore",
+			check: "gate", status: problem, text: "evictions in namespace default pass undecided: the API server gets no answer and failurePolicy is Ignore, or a matchCondition",
 			mend: func(t *testing.T) {
 				reapply(t)
 				for _, r := range replicas {
@@ -237,13 +284,16 @@ func TestWhatIsWrongIsFoundAndMended(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.broken(t)
-			r := settled(t, c.check, c.status, c.text)
+			r := settled(t, c.check, c.status, c.text, c.args...)
 			f := r.wants(t, c.check, c.status, c.text)
 			for i := 0; i < len(c.further); i += 2 {
 				r.wants(t, c.further[i], problem, c.further[i+1])
 			}
 			if bad := c.status == problem || c.status == warning; bad && (f.Cure == "" || r.code != 1) {
 				t.Errorf("exit %d, and cure %q", r.code, f.Cure)
+			}
+			if f.Command != "" && !strings.Contains(f.Command, " --kubeconfig "+plane.Kubeconfig+" ") {
+				t.Errorf("command for another cluster: %s", f.Command)
 			}
 			if c.mend == nil {
 				run(t, f.Command)
@@ -253,4 +303,36 @@ func TestWhatIsWrongIsFoundAndMended(t *testing.T) {
 			healthy(t)
 		})
 	}
+}
+
+// leftover is the configuration of an installation in namespace gates that is gone.
+func leftover(name string) string {
+	return `
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingWebhookConfiguration
+metadata: {name: ` + name + `}
+webhooks:
+- name: evictions.evictgate.dev
+  clientConfig: {service: {name: evictgate, namespace: gates, path: /validate-eviction}}
+  rules: [{apiGroups: [""], apiVersions: [v1], resources: [pods/eviction], operations: [CREATE]}]
+  admissionReviewVersions: [v1]
+  sideEffects: None
+`
+}
+
+// The configuration says where an installation is.
+func TestAnInstallationInAnotherNamespaceIsFound(t *testing.T) {
+	installed(t)
+	applied(t, leftover("gates"))
+	t.Cleanup(func() {
+		kubectl(t, "delete", "validatingwebhookconfiguration", "gates")
+		healthy(t)
+	})
+	r := ask(t, "--webhook-configuration=gates")
+	r.wants(t, "replicas", problem, "Deployment gates/evictgate does not exist")
+	if r.Namespace != "gates" {
+		t.Errorf("the report is about namespace %s", r.Namespace)
+	}
+	ask(t, "--webhook-configuration=gates", "--namespace=evictgate").wants(t, "replicas", ok, "3 of 3 replicas are ready")
+	ask(t, "--webhook-configuration=gone").wants(t, "configuration", problem, "gone does not exist; webhook evictions.evictgate.dev is in evictgate, gates")
 }

@@ -243,6 +243,7 @@ func (r *replica) restart(t *testing.T, args ...string) {
 
 // report is what doctor says.
 type report struct {
+	Namespace          string
 	Problems, Warnings int
 	NotChecked         int `json:"not_checked"`
 	Findings           []findings.Finding

@@ -37,7 +37,7 @@ func applied(t *testing.T, yaml string) {
 	}
 }
 
-// Under the role that --rbac prints everything is checked but the Secret; without it nothing is, and exit is 0, since
+// Under the roles that --rbac prints everything is checked but the Secret; without it nothing is, and exit is 0, since
 // nothing was found.
 func TestTheRoleSuffices(t *testing.T) {
 	installed(t)
@@ -50,18 +50,21 @@ func TestTheRoleSuffices(t *testing.T) {
 	if r.code != 0 || r.Problems+r.Warnings > 0 {
 		t.Errorf("exit %d without any right:\n%s", r.code, r)
 	}
-	role, _, _ := program(t, "doctor", "--rbac")
-	applied(t, role)
+	roles, _, _ := program(t, "doctor", "--rbac")
+	applied(t, roles)
 	kubectl(t, "create", "clusterrolebinding", "evictgate-doctor", "--clusterrole=evictgate-doctor", "--user=operator")
+	kubectl(t, "-n", namespace, "create", "rolebinding", "evictgate-doctor", "--role=evictgate-doctor", "--user=operator")
 	r = settledAs(t, kubeconfig)
 	r.wants(t, "certificate.secret", notChecked, "no permission: ")
 	if r.code != 0 || r.NotChecked != 1 {
-		t.Errorf("exit %d under the role:\n%s", r.code, r)
+		t.Errorf("exit %d under the roles:\n%s", r.code, r)
 	}
-	// It evicts nothing that exists.
-	out, stderr, err := plane.Kubectl(t.Context(), "auth", "can-i", "create", "pods/web", "--subresource=eviction", "--as=operator")
-	if err == nil || strings.TrimSpace(out) != "no" {
-		t.Errorf("the role allows evictions: %s%s", out, stderr)
+	// They evict nothing that exists, and read no logs but the gate's.
+	for _, denied := range [][]string{{"create", "pods/web", "--subresource=eviction"}, {"get", "pods", "--subresource=log"}} {
+		out, stderr, err := plane.Kubectl(t.Context(), append([]string{"auth", "can-i", "--as=operator"}, denied...)...)
+		if err == nil || strings.TrimSpace(out) != "no" {
+			t.Errorf("the roles allow %s: %s%s", denied, out, stderr)
+		}
 	}
 }
 
@@ -121,7 +124,7 @@ func TestAnInstallationOutsideTheCluster(t *testing.T) {
 	run(t, "kubectl apply -k config/default")
 	r = settled(t, "gate", problem, "nothing listens", "--webhook-configuration=outside", "--namespace=nowhere")
 	r.wants(t, "gate", problem, "the API server cannot ask the gate: nothing listens at the address")
-	r.wants(t, "configuration.others", note, "evictions.evictgate.dev of evictgate")
+	r.wants(t, "configuration.others", warning, "ValidatingWebhookConfiguration evictgate has webhook evictions.evictgate.dev, too")
 	if err := g.Relaunch(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
 // Accesses lists what rules allow, one by one; a rule for a Role counts in its namespace.
@@ -56,11 +57,17 @@ func checkAccess(f *Facts, l *findings) {
 	const check = "access"
 	account := "system:serviceaccount:" + f.Namespace + ":" + f.serviceAccount()
 	switch {
-	case f.Deployment.Value == nil && f.Access.Err == nil && len(f.Access.Value) == 0:
+	case f.Deployment.missing():
 		l.skip(check, "by which account the gate reads the cluster is not known: there is no Deployment")
 		return
-	case f.Access.Err != nil:
+	case f.Deployment.Err != nil:
+		l.skip(check, "by which account the gate reads the cluster is not known: %s", f.Deployment.why())
+		return
+	case apierrors.IsForbidden(f.Access.Err):
 		l.skip(check, "%s; ask for create on subjectaccessreviews.authorization.k8s.io", f.Access.why())
+		return
+	case f.Access.Err != nil:
+		l.skip(check, "%s", f.Access.why())
 		return
 	}
 	lacks := lacksOf(f.Access.Value)
@@ -69,12 +76,16 @@ func checkAccess(f *Facts, l *findings) {
 		if m.by != "" {
 			text += "; needed by " + m.by
 		}
-		l.problem(check, "%s", text).
-			cure("allow it in ClusterRole or Role %s; apply the manifests again", f.Name).run("kubectl apply -k config/default")
+		f.reapply(l.problem(check, "%s", text), "allow it in ClusterRole or Role %s; %s", f.Name)
 	}
-	if len(lacks) == 0 {
-		l.ok(check, "%s may do all %d things that serving needs", account, len(f.Access.Value))
+	if len(lacks) > 0 {
+		return
 	}
+	text := fmt.Sprintf("%s may do all %d things that serving needs", account, len(f.Access.Value))
+	if a := f.Arguments.Value; a != nil && len(a.Elsewhere) > 0 {
+		text += ", beside what policies from " + some(a.Elsewhere, 3) + " may read, which is not known here"
+	}
+	l.ok(check, "%s", text)
 }
 
 // lack is what is not allowed, by the same verbs and for the same policies.

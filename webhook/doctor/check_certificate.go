@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,6 +32,7 @@ func checkCertificate(f *Facts, l *findings) {
 	switch {
 	case !ok:
 		l.note("certificate.secret", "the caBundle is kept by hand: the configuration has no annotation %s or %s", cmapi.WantInjectFromSecretAnnotation, cmapi.WantInjectAnnotation)
+		checkServed(f, l)
 	default:
 		checkCertificateObject(f, l)
 		checkSecret(f, from, l)
@@ -91,15 +94,25 @@ func checkBundle(f *Facts, hook *admissionregistrationv1.ValidatingWebhook, l *f
 		f.cureBundle(l.problem(check, "the caBundle of %s cannot be read: %v", hook.Name, err))
 	case good == 0:
 		f.cureBundle(l.problem(check, "no CA in the caBundle of %s is valid now: the last ended at %s", hook.Name, stamp(lastEnd(cas))))
-	case overdue(born, until, f.Now):
+	case overdue(born, until, f.Now, f.selfSigned()):
 		f.cureBundle(l.warn(check, "the CA in the caBundle of %s ends at %s, and nothing has renewed it", hook.Name, stamp(until)))
 	default:
 		l.ok(check, "the caBundle of %s has %d valid %s, until %s", hook.Name, good, plural("CA", good), stamp(until))
 	}
 }
 
-// overdue: both ways of keeping certificates renew them at two thirds of their life.
-func overdue(born, until, now time.Time) bool { return until.Sub(now) < until.Sub(born)/6 }
+// foreign is how long before its end a certificate of somebody else is to be renewed at the latest.
+const foreign = 30 * 24 * time.Hour
+
+// overdue: we renew at two thirds of a certificate's life, and so does cert-manager unless it is told otherwise. When
+// others do is not known; a CA of ten years is no worry in its ninth.
+func overdue(born, until, now time.Time, own bool) bool {
+	late := until.Sub(born) / 6
+	if !own {
+		late = min(late, foreign)
+	}
+	return until.Sub(now) < late
+}
 
 func lastEnd(cas []*x509.Certificate) (last time.Time) {
 	for _, ca := range cas {
@@ -116,9 +129,12 @@ func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 func (f *Facts) cureBundle(finding *Finding) {
 	from, ok := f.injected()
 	switch {
+	case !ok && f.Arguments.Value != nil && f.keepsCA():
+		secret := f.Arguments.Value.CASecret
+		finding.cure("write the CA that issued the serving certificate into it, or have it written: annotate the configuration %s=%s", cmapi.WantInjectFromSecretAnnotation, secret).
+			run("kubectl annotate validatingwebhookconfiguration %s %s=%s", f.Target.Configuration, cmapi.WantInjectFromSecretAnnotation, secret)
 	case !ok:
-		finding.cure("write the CA that issued the serving certificate into it, or have it written: annotate the configuration %s=%s/evictgate-ca", cmapi.WantInjectFromSecretAnnotation, f.Namespace).
-			run("kubectl annotate validatingwebhookconfiguration %s %s=%s/evictgate-ca", f.Target.Configuration, cmapi.WantInjectFromSecretAnnotation, f.Namespace)
+		finding.cure("have whoever issues the serving certificate write its CA there: replicas do so for their own CA only, and cert-manager for a configuration annotated %s", cmapi.WantInjectAnnotation)
 	case f.selfSigned():
 		finding.cure("see that a replica runs and may patch the configuration; it writes the CA of Secret %s there", from).
 			run("kubectl -n %s logs deployment/%s --tail=20", f.Namespace, f.Name)
@@ -166,6 +182,34 @@ func checkSecret(f *Facts, from string, l *findings) {
 	}
 }
 
+// checkServed looks at the certificate of which only the Deployment says where it lies.
+func checkServed(f *Facts, l *findings) {
+	switch {
+	case f.Secret.Err != nil:
+		l.skip("certificate.names", "%s", f.Secret.why())
+	case f.Secret.Value != nil:
+		checkLeaf(f, f.Secret.Value.Namespace+"/"+f.Secret.Value.Name, l)
+	}
+}
+
+// servedSecret is the one that the replicas see as the directory of their certificate, as NAMESPACE/NAME; empty when
+// none is.
+func (f *Facts) servedSecret() string {
+	if f.Arguments.Value == nil || f.Arguments.Value.CertDir == "" {
+		return ""
+	}
+	pod, dir := f.Deployment.Value.Spec.Template.Spec, path.Clean(f.Arguments.Value.CertDir)
+	for _, c := range pod.Containers {
+		for _, m := range c.VolumeMounts {
+			i := slices.IndexFunc(pod.Volumes, func(v corev1.Volume) bool { return v.Name == m.Name && v.Secret != nil })
+			if i >= 0 && path.Clean(m.MountPath) == dir {
+				return f.Namespace + "/" + pod.Volumes[i].Secret.SecretName
+			}
+		}
+	}
+	return ""
+}
+
 // caOf is the CA that a Secret of either kind is about.
 func caOf(s *corev1.Secret) (*x509.Certificate, error) {
 	for _, key := range []string{"ca.crt", "tls.crt"} {
@@ -194,40 +238,58 @@ func checkLeaf(f *Facts, name string, l *findings) {
 	const check = "certificate.names"
 	chain, err := certificatesIn(f.Secret.Value.Data["tls.crt"])
 	if err != nil || len(chain) == 0 {
-		l.problem(check, "Secret %s holds no tls.crt that can be read", name).cure("see why cert-manager does not issue it").
-			run("kubectl -n %s describe certificate,certificaterequest", f.Namespace)
+		f.cureLeaf(l.problem(check, "Secret %s holds no tls.crt that can be read", name))
 		return
 	}
 	leaf, host := chain[0], f.calledBy()
 	switch {
 	case host != "" && leaf.VerifyHostname(host) != nil:
 		l.problem(check, "the certificate in Secret %s is for %s, and the API server calls %s", name, strings.Join(leaf.DNSNames, ", "), host).
-			cure("add %s to the dnsNames of the Certificate", host)
+			cure("have it issued for %s, too; with cert-manager by the dnsNames of its Certificate", host)
 	case f.Now.After(leaf.NotAfter):
-		l.problem(check, "the certificate in Secret %s ended at %s", name, stamp(leaf.NotAfter)).
-			cure("see why cert-manager does not renew it").run("kubectl -n %s describe certificate,certificaterequest", f.Namespace)
-	case overdue(leaf.NotBefore, leaf.NotAfter, f.Now):
-		l.warn(check, "the certificate in Secret %s ends at %s, and nothing has renewed it", name, stamp(leaf.NotAfter)).
-			cure("see why cert-manager does not renew it").run("kubectl -n %s describe certificate,certificaterequest", f.Namespace)
+		f.cureLeaf(l.problem(check, "the certificate in Secret %s ended at %s", name, stamp(leaf.NotAfter)))
+	case overdue(leaf.NotBefore, leaf.NotAfter, f.Now, false):
+		f.cureLeaf(l.warn(check, "the certificate in Secret %s ends at %s, and nothing has renewed it", name, stamp(leaf.NotAfter)))
 	default:
 		l.ok(check, "the certificate in Secret %s is for %s, until %s", name, strings.Join(leaf.DNSNames, ", "), stamp(leaf.NotAfter))
 	}
 }
 
+// cureLeaf says who issues a certificate.
+func (f *Facts) cureLeaf(finding *Finding) {
+	if f.issued() {
+		finding.cure("see why cert-manager does not renew it").run("kubectl -n %s describe certificate,certificaterequest", f.Namespace)
+		return
+	}
+	finding.cure("have it renewed by whoever issues it; the replicas read it anew")
+}
+
 // calledBy is the name that the API server demands of the certificate.
 func (f *Facts) calledBy() string {
-	hook := f.hook(webhook.Name)
+	if hook := f.hook(webhook.Name); hook != nil {
+		return (&url.URL{Host: hostOf(hook.ClientConfig)}).Hostname()
+	}
+	return ""
+}
+
+// hostOf is whom the API server calls, as its errors say it: a host, and the port if there is one.
+func hostOf(c admissionregistrationv1.WebhookClientConfig) string {
 	switch {
-	case hook == nil:
-		return ""
-	case hook.ClientConfig.Service != nil:
-		return hook.ClientConfig.Service.Name + "." + hook.ClientConfig.Service.Namespace + ".svc"
-	case hook.ClientConfig.URL != nil:
-		if u, err := url.Parse(*hook.ClientConfig.URL); err == nil {
-			return u.Hostname()
+	case c.Service != nil:
+		return fmt.Sprintf("%s.%s.svc:%d", c.Service.Name, c.Service.Namespace, portOf(c.Service))
+	case c.URL != nil:
+		if u, err := url.Parse(*c.URL); err == nil {
+			return u.Host
 		}
 	}
 	return ""
+}
+
+func portOf(s *admissionregistrationv1.ServiceReference) int32 {
+	if s.Port == nil {
+		return 443
+	}
+	return *s.Port
 }
 
 // checkCertificateObject repeats what cert-manager says.
@@ -239,8 +301,8 @@ func checkCertificateObject(f *Facts, l *findings) {
 	name := f.Configuration.Value.Annotations[cmapi.WantInjectAnnotation]
 	switch {
 	case f.Certificate.missing():
-		l.problem(check, "Certificate %s does not exist, or cert-manager is not installed", name).
-			cure("install cert-manager 1.19 or newer, then apply the manifests again").run("kubectl apply -k config/overlays/certmanager")
+		f.reapply(l.problem(check, "Certificate %s does not exist, or cert-manager is not installed", name),
+			"install cert-manager 1.19 or newer, then %s")
 		return
 	case f.Certificate.Err != nil:
 		l.skip(check, "%s", f.Certificate.why())

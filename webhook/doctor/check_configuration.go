@@ -9,6 +9,7 @@ import (
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
@@ -18,6 +19,9 @@ import (
 
 // policiesHook is the webhook that checks EvictionPolicies before they are stored.
 const policiesHook = "policies.evictgate.dev"
+
+// policiesPath is where it is served; a test holds it to the server's own.
+const policiesPath = "/validate-evictionpolicy"
 
 // oldest is the first minor version of Kubernetes 1 that the manifests work with: preStop's sleep and
 // matchConditions.
@@ -36,10 +40,14 @@ func checkServer(f *Facts, l *findings) {
 // checkConfiguration looks at what makes the API server call.
 func checkConfiguration(f *Facts, l *findings) {
 	const check = "configuration"
-	switch {
+	switch others := f.others(""); {
+	case f.Configuration.missing() && len(others) > 0:
+		l.problem(check, "ValidatingWebhookConfiguration %s does not exist; webhook %s is in %s", f.Target.Configuration, webhook.Name, some(others, 5)).
+			cure("if that is the installation you mean, name it by --webhook-configuration %s", others[0])
+		return
 	case f.Configuration.missing():
-		l.problem(check, "ValidatingWebhookConfiguration %s does not exist: the API server asks nobody about evictions", f.Target.Configuration).
-			cure("apply the manifests again, or name the configuration by --webhook-configuration").run("kubectl apply -k config/default")
+		f.reapply(l.problem(check, "ValidatingWebhookConfiguration %s does not exist: the API server asks nobody about evictions", f.Target.Configuration),
+			"name the configuration by --webhook-configuration, or %s")
 		return
 	case f.Configuration.Err != nil:
 		l.skip(check, "%s", f.Configuration.why())
@@ -47,15 +55,14 @@ func checkConfiguration(f *Facts, l *findings) {
 	}
 	hook := f.hook(webhook.Name)
 	if hook == nil {
-		l.problem(check, "ValidatingWebhookConfiguration %s has no webhook %s: the API server asks nobody about evictions", f.Target.Configuration, webhook.Name).
-			cure("apply the manifests again").run("kubectl apply -k config/default")
+		f.reapply(l.problem(check, "ValidatingWebhookConfiguration %s has no webhook %s: the API server asks nobody about evictions", f.Target.Configuration, webhook.Name), "%s")
 		return
 	}
 	l.ok(check, "ValidatingWebhookConfiguration %s has webhook %s", f.Target.Configuration, webhook.Name)
-	checkRules(hook, l)
+	checkRules(f, hook, l)
 	checkScope(f, hook, l)
 	checkCall(hook, l)
-	checkPoliciesHook(f, l)
+	checkPoliciesHook(f, hook, l)
 }
 
 // hook is a webhook of the configuration; nil when there is none.
@@ -74,14 +81,13 @@ func (f *Facts) hook(name string) *admissionregistrationv1.ValidatingWebhook {
 // evictionRule is what the rule of the eviction webhook has to be.
 const evictionRule = `{apiGroups: [""], apiVersions: [v1], resources: [pods/eviction], operations: [CREATE], scope: Namespaced}`
 
-func checkRules(hook *admissionregistrationv1.ValidatingWebhook, l *findings) {
+func checkRules(f *Facts, hook *admissionregistrationv1.ValidatingWebhook, l *findings) {
 	const check = "configuration.rules"
 	matching := slices.ContainsFunc(hook.Rules, matchesEvictions)
 	wide := slices.ContainsFunc(hook.Rules, matchesMore)
 	switch {
 	case !matching:
-		l.problem(check, "no rule of %s matches CREATE of pods/eviction: no eviction is decided", hook.Name).
-			cure("make its rule %s, or apply the manifests again", evictionRule).run("kubectl apply -k config/default")
+		f.reapply(l.problem(check, "no rule of %s matches CREATE of pods/eviction: no eviction is decided", hook.Name), "make its rule %s, or %s", evictionRule)
 	case wide:
 		l.problem(check, "the rules of %s match more than CREATE of pods/eviction; all else is refused as a bad request", hook.Name).
 			cure("make its only rule %s", evictionRule)
@@ -90,18 +96,29 @@ func checkRules(hook *admissionregistrationv1.ValidatingWebhook, l *findings) {
 	}
 }
 
-// matchesEvictions does what the API server does with a rule:
-// https://github.com/kubernetes/kubernetes/blob/v1.37.2/staging/src/k8s.io/apiserver/pkg/admission/plugin/webhook/predicates/rules/rules.go
 func matchesEvictions(r admissionregistrationv1.RuleWithOperations) bool {
-	has := func(list []string, names ...string) bool {
-		return slices.ContainsFunc(list, func(s string) bool { return slices.Contains(names, s) })
-	}
-	operation := slices.ContainsFunc(r.Operations, func(o admissionregistrationv1.OperationType) bool {
-		return o == admissionregistrationv1.Create || o == admissionregistrationv1.OperationAll
-	})
-	return operation && has(r.APIGroups, "", "*") && has(r.APIVersions, "v1", "*") &&
-		has(r.Resources, "pods/eviction", "pods/*", "*/eviction", "*/*") &&
+	return matches(r, admissionregistrationv1.Create, "", "v1", "pods/eviction", "pods/*", "*/eviction", "*/*") &&
 		(r.Scope == nil || *r.Scope != admissionregistrationv1.ClusterScope)
+}
+
+// matchesPolicies: each operation on EvictionPolicies may have a rule of its own.
+func matchesPolicies(o admissionregistrationv1.OperationType) func(admissionregistrationv1.RuleWithOperations) bool {
+	return func(r admissionregistrationv1.RuleWithOperations) bool {
+		return matches(r, o, v1alpha1.Group, v1alpha1.Version, v1alpha1.Resource, "*", "*/*") &&
+			(r.Scope == nil || *r.Scope != admissionregistrationv1.NamespacedScope)
+	}
+}
+
+// matches does what the API server does with a rule; the resource may have several names.
+// https://github.com/kubernetes/kubernetes/blob/v1.37.2/staging/src/k8s.io/apiserver/pkg/admission/plugin/webhook/predicates/rules/rules.go
+func matches(r admissionregistrationv1.RuleWithOperations, o admissionregistrationv1.OperationType, group, version string, resources ...string) bool {
+	return hasOne(r.Operations, o, admissionregistrationv1.OperationAll) && hasOne(r.APIGroups, group, "*") &&
+		hasOne(r.APIVersions, version, "*") && hasOne(r.Resources, resources...)
+}
+
+// hasOne reports whether one of the names is in the list.
+func hasOne[S ~string](list []S, names ...S) bool {
+	return slices.ContainsFunc(names, func(name S) bool { return slices.Contains(list, name) })
 }
 
 func matchesMore(r admissionregistrationv1.RuleWithOperations) bool {
@@ -117,8 +134,10 @@ func checkScope(f *Facts, hook *admissionregistrationv1.ValidatingWebhook, l *fi
 			cure("remove it; select by namespace instead").
 			run("kubectl edit validatingwebhookconfiguration %s", f.Target.Configuration)
 	}
+	const check = "configuration.exempt"
 	var parts []string
-	if exempt, all := f.exempt(hook); len(exempt) > 0 {
+	exempt, all := f.exempt(hook)
+	if len(exempt) > 0 {
 		parts = append(parts, fmt.Sprintf("by its namespaceSelector in %s (%d of %d)", some(exempt, 5), len(exempt), all))
 	} else if !isEmpty(hook.NamespaceSelector) {
 		parts = append(parts, "where its namespaceSelector ("+metav1.FormatLabelSelector(hook.NamespaceSelector)+") says so")
@@ -126,10 +145,13 @@ func checkScope(f *Facts, hook *admissionregistrationv1.ValidatingWebhook, l *fi
 	for _, c := range hook.MatchConditions {
 		parts = append(parts, fmt.Sprintf("where matchCondition %s is false: %s", c.Name, c.Expression))
 	}
-	const check = "configuration.exempt"
-	if len(parts) == 0 {
+	switch {
+	case all > 0 && len(exempt) == all:
+		l.problem(check, "the namespaceSelector of %s (%s) selects none of %d namespaces: no eviction is decided", hook.Name, metav1.FormatLabelSelector(hook.NamespaceSelector), all).
+			cure("correct it, or label the namespaces that are meant").run("kubectl edit validatingwebhookconfiguration %s", f.Target.Configuration)
+	case len(parts) == 0:
 		l.ok(check, "no namespace is exempt")
-	} else {
+	default:
 		l.note(check, "evictions are not decided %s", strings.Join(parts, "; "))
 	}
 	if f.inCluster() && !f.exemptsItself(hook) {
@@ -172,9 +194,14 @@ func (f *Facts) inCluster() bool {
 	return hook == nil || hook.ClientConfig.Service != nil
 }
 
+// ignores reports whether evictions pass when the webhook does not answer.
+func ignores(hook *admissionregistrationv1.ValidatingWebhook) bool {
+	return hook != nil && hook.FailurePolicy != nil && *hook.FailurePolicy == admissionregistrationv1.Ignore
+}
+
 // checkCall looks at how the API server calls, and what it does without an answer.
 func checkCall(hook *admissionregistrationv1.ValidatingWebhook, l *findings) {
-	if hook.FailurePolicy != nil && *hook.FailurePolicy == admissionregistrationv1.Ignore {
+	if ignores(hook) {
 		l.note("configuration.failurePolicy", "failurePolicy is Ignore: when no replica answers, evictions pass undecided")
 	} else {
 		l.ok("configuration.failurePolicy", "failurePolicy is Fail: when no replica answers, evictions are refused")
@@ -218,16 +245,24 @@ func pathOf(c admissionregistrationv1.WebhookClientConfig) string {
 	return "/"
 }
 
-func checkPoliciesHook(f *Facts, l *findings) {
+// checkPoliciesHook: the other webhook is served by the same replicas.
+func checkPoliciesHook(f *Facts, evictions *admissionregistrationv1.ValidatingWebhook, l *findings) {
 	const check = "configuration.policies"
+	hook := f.hook(policiesHook)
+	if hook == nil {
+		if len(f.Policies.Value) > 0 {
+			f.reapply(l.warn(check, "there is no webhook %s: EvictionPolicies are stored unchecked, and a broken one shows in its status only", policiesHook), "%s")
+		}
+		return
+	}
+	called, want := hostOf(hook.ClientConfig)+pathOf(hook.ClientConfig), hostOf(evictions.ClientConfig)+policiesPath
 	switch {
-	case f.Policies.Err != nil && !f.Policies.missing():
-		return // whether there are EvictionPolicies is not known, which the check of them says
-	case f.hook(policiesHook) != nil:
+	case called != want:
+		f.reapply(l.problem(check, "the API server asks %s about EvictionPolicies, and the replicas answer at %s: none can be stored", called, want), "correct the clientConfig of %s, or %s", hook.Name)
+	case !slices.ContainsFunc(hook.Rules, matchesPolicies(admissionregistrationv1.Create)) || !slices.ContainsFunc(hook.Rules, matchesPolicies(admissionregistrationv1.Update)):
+		f.reapply(l.warn(check, "the rules of %s do not match CREATE and UPDATE of %s: EvictionPolicies are stored unchecked", hook.Name, resource), "correct them, or %s")
+	default:
 		l.ok(check, "webhook %s checks EvictionPolicies before they are stored", policiesHook)
-	case len(f.Policies.Value) > 0:
-		l.warn(check, "there is no webhook %s: EvictionPolicies are stored unchecked, and a broken one shows in its status only", policiesHook).
-			cure("apply the manifests again").run("kubectl apply -k config/default")
 	}
 }
 
@@ -263,7 +298,7 @@ func checkOthers(f *Facts, l *findings) {
 	var others []string
 	for _, c := range f.Configurations.Value {
 		for _, hook := range c.Webhooks {
-			if c.Name != f.Target.Configuration && slices.ContainsFunc(hook.Rules, matchesEvictions) {
+			if c.Name != f.Target.Configuration && hook.Name != webhook.Name && slices.ContainsFunc(hook.Rules, matchesEvictions) {
 				others = append(others, hook.Name+" of "+c.Name)
 			}
 		}
@@ -272,6 +307,32 @@ func checkOthers(f *Facts, l *findings) {
 	if len(others) > 0 {
 		l.note(check, "the API server asks about evictions also: %s; each may refuse them", some(others, 5))
 	}
+	if f.hook(webhook.Name) == nil {
+		return // one of them may be what is meant
+	}
+	for _, name := range f.others("") {
+		cureLeftover(l.warn(check, "ValidatingWebhookConfiguration %s has webhook %s, too: the API server asks two gates about evictions", name, webhook.Name), name)
+	}
+}
+
+// others names the other configurations with our webhook that call a host, or any host when it is empty.
+func (f *Facts) others(host string) []string {
+	var names []string
+	for _, c := range f.Configurations.Value {
+		if c.Name != f.Target.Configuration && slices.ContainsFunc(c.Webhooks, func(hook admissionregistrationv1.ValidatingWebhook) bool {
+			return hook.Name == webhook.Name && (host == "" || hostOf(hook.ClientConfig) == host)
+		}) {
+			names = append(names, c.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// cureLeftover is careful: the other installation may be meant.
+func cureLeftover(finding *Finding, configuration string) {
+	finding.cure("if it is left over from another installation, delete it; else look at that one by --webhook-configuration %s", configuration).
+		run("kubectl delete validatingwebhookconfiguration %s", configuration)
 }
 
 // some names the first of a list, and how many more there are.
@@ -297,17 +358,16 @@ func checkService(f *Facts, l *findings) {
 	name := to.Namespace + "/" + to.Name
 	switch {
 	case f.Service.missing():
-		l.problem(check, "Service %s, which the API server calls, does not exist", name).
-			cure("apply the manifests again, or correct the webhook's clientConfig").run("kubectl apply -k config/default")
+		f.reapply(l.problem(check, "Service %s, which the API server calls, does not exist", name), "correct the webhook's clientConfig, or %s")
 		return
 	case f.Service.Err != nil:
 		l.skip(check, "%s", f.Service.why())
 		return
+	case f.Service.Value.Spec.Type == corev1.ServiceTypeExternalName:
+		l.note(check, "Service %s is another name of %s, of which nothing is known here", name, f.Service.Value.Spec.ExternalName)
+		return
 	}
-	port := int32(443)
-	if to.Port != nil {
-		port = *to.Port
-	}
+	port := portOf(to)
 	if !slices.ContainsFunc(f.Service.Value.Spec.Ports, func(p corev1.ServicePort) bool { return p.Port == port }) {
 		l.problem(check, "Service %s has no port %d, which the API server calls", name, port).cure("correct the port of the Service or of the webhook's clientConfig")
 		return
@@ -321,14 +381,7 @@ func checkEndpoints(f *Facts, name string, l *findings) {
 		l.skip(check, "%s", f.Slices.why())
 		return
 	}
-	ready := 0
-	for _, s := range f.Slices.Value {
-		for _, e := range s.Endpoints {
-			if e.Conditions.Ready == nil || *e.Conditions.Ready {
-				ready += len(e.Addresses)
-			}
-		}
-	}
+	ready := endpoints(f.Slices.Value)
 	switch wanted := len(f.readyPods()); {
 	case ready == 0:
 		l.problem(check, "Service %s has no ready endpoint: nobody answers the API server", name).
@@ -340,6 +393,26 @@ func checkEndpoints(f *Facts, name string, l *findings) {
 	default:
 		l.ok(check, "Service %s has %d ready %s", name, ready, plural("endpoint", ready))
 	}
+}
+
+// endpoints counts those that are ready. One of two address families is in two slices.
+func endpoints(list []discoveryv1.EndpointSlice) int {
+	seen := map[string]bool{}
+	for _, s := range list {
+		for _, e := range s.Endpoints {
+			if e.Conditions.Ready != nil && !*e.Conditions.Ready {
+				continue
+			}
+			if e.TargetRef != nil {
+				seen[e.TargetRef.Name] = true
+				continue
+			}
+			for _, address := range e.Addresses {
+				seen[address] = true
+			}
+		}
+	}
+	return len(seen)
 }
 
 func plural(word string, n int) string {

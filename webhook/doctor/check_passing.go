@@ -3,6 +3,7 @@ package doctor
 import (
 	"fmt"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -46,7 +47,7 @@ func checkPassing(f *Facts, l *findings) {
 	}
 	if len(failed) > 0 {
 		l.problem(check, "%d of %d dry-run evictions did not pass through the gate", len(failed), len(failed)+decided).
-			cure("see the finding before; a single replica may be the cause").run("kubectl -n %s get pods -o wide", f.Namespace)
+			cure("see the finding before; a single replica may be the cause").run("%s", f.listPods())
 		return
 	}
 	if undecided > 0 {
@@ -54,7 +55,11 @@ func checkPassing(f *Facts, l *findings) {
 			cure("see which policy fails").run("kubectl -n %s logs deployment/%s --tail=20", f.Namespace, f.Name)
 		return
 	}
-	l.ok(check, "%d dry-run evictions in namespace %s were decided, the slowest in %s", decided, f.ProbeNamespace, slowest(f.Probes.Value).Round(time.Millisecond))
+	text := fmt.Sprintf("%d dry-run evictions in namespace %s were decided, the slowest in %s", decided, f.ProbeNamespace, slowest(f.Probes.Value).Round(time.Millisecond))
+	if n := endpoints(f.Servers.Value); n > 1 {
+		text += fmt.Sprintf("; of %d API servers only those that were reached are tested", n)
+	}
+	l.ok(check, "%s", text)
 }
 
 // passed reports whether somebody decided, and nobody who was to be asked was missing.
@@ -65,9 +70,11 @@ func (p Probe) passed() bool {
 // calling is how the API server says that it could not call a webhook.
 const calling = "failed calling webhook"
 
+func (p Probe) took() time.Duration { return p.Received.Sub(p.Sent) }
+
 func slowest(probes []Probe) (d time.Duration) {
 	for _, p := range probes {
-		d = max(d, p.Received.Sub(p.Sent))
+		d = max(d, p.took())
 	}
 	return d
 }
@@ -76,7 +83,9 @@ func slowest(probes []Probe) (d time.Duration) {
 func explainFailure(f *Facts, p Probe, l *findings) {
 	const check = "gate"
 	called := strings.Contains(p.Message, calling) && strings.Contains(p.Message, `"`+webhook.Name+`"`)
-	switch {
+	switch host := calledHost(p.Message); {
+	case called && f.foreign(host):
+		anotherGate(f, host, p, l)
 	case called:
 		reason := failureReason(f, p.Message)
 		reason.tell(l.problem(check, "the API server cannot ask the gate: %s (%s)", reason.what, p.Message))
@@ -88,7 +97,7 @@ func explainFailure(f *Facts, p Probe, l *findings) {
 	case p.Code == http.StatusNotFound && strings.HasPrefix(p.Message, "namespaces "):
 		l.skip(check, "there is no namespace %s to try it in; name one by --probe-namespace", f.ProbeNamespace)
 	case p.Code == http.StatusNotFound:
-		notCalled(f, l)
+		notCalled(f, p, l)
 	case p.Code == 0:
 		l.problem(check, "the API server gives no answer: %s", p.Message).cure("see that it is reached, and raise --timeout")
 	default:
@@ -96,8 +105,36 @@ func explainFailure(f *Facts, p Probe, l *findings) {
 	}
 }
 
+// calledURL is how the API server says whom it called.
+var calledURL = regexp.MustCompile(`Post "https://([^/"]+)`)
+
+// calledHost is the host and port of it; empty when the call did not get that far.
+func calledHost(message string) string {
+	if found := calledURL.FindStringSubmatch(message); found != nil {
+		return found[1]
+	}
+	return ""
+}
+
+// foreign reports whether a host is known not to be ours: every installation's webhook has the same name.
+func (f *Facts) foreign(host string) bool {
+	hook := f.hook(webhook.Name)
+	return hook != nil && host != "" && host != hostOf(hook.ClientConfig)
+}
+
+// anotherGate blames whose webhook it is.
+func anotherGate(f *Facts, host string, p Probe, l *findings) {
+	others := f.others(host)
+	if len(others) == 0 {
+		l.problem("gate", "the API server cannot ask another gate, at %s: %s", host, p.Message).
+			cure("see which configuration names that host").run("kubectl get validatingwebhookconfigurations -o yaml")
+		return
+	}
+	cureLeftover(l.problem("gate", "the API server cannot ask another gate, which ValidatingWebhookConfiguration %s names: %s", others[0], p.Message), others[0])
+}
+
 // notCalled looks for the reason in what is known of the configuration.
-func notCalled(f *Facts, l *findings) {
+func notCalled(f *Facts, p Probe, l *findings) {
 	const check = "gate"
 	hook := f.hook(webhook.Name)
 	switch {
@@ -112,19 +149,38 @@ func notCalled(f *Facts, l *findings) {
 		l.skip(check, "namespace %s, where it was tried, is exempt by the namespaceSelector; name another one by --probe-namespace", f.ProbeNamespace)
 	case !isEmpty(hook.ObjectSelector):
 		l.problem(check, "evictions pass undecided: the objectSelector leaves them out").cure("remove the objectSelector")
-	case hook.FailurePolicy != nil && *hook.FailurePolicy == admissionregistrationv1.Ignore:
-		l.problem(check, "evictions pass undecided: the API server gets no answer and failurePolicy is Ignore, or the replicas are of a version that does not know annotation %s", webhook.ExplainAnnotation).
+	case ignores(hook) && p.took() >= timeoutOf(hook):
+		reason := slow(f.listPods())
+		reason.tell(l.problem(check, "evictions pass undecided: %s within timeoutSeconds %s, and failurePolicy is Ignore", reason.what, orDefault(hook.TimeoutSeconds)))
+	case ignores(hook):
+		l.problem(check, "evictions in namespace %s pass undecided: the API server gets no answer and failurePolicy is Ignore, or %s", f.ProbeNamespace, leftOut(hook)).
 			cure("see whether the replicas answer, and what the API server's metric apiserver_admission_webhook_fail_open_count counts").
 			run("kubectl get --raw /metrics | grep apiserver_admission_webhook_fail_open_count")
-	case len(hook.MatchConditions) > 0:
-		l.problem(check, "evictions in namespace %s pass undecided: a matchCondition leaves them out (%s), or the replicas are of a version that does not know annotation %s", f.ProbeNamespace,
-			conditionsOf(hook), webhook.ExplainAnnotation).
-			cure("see whether that is meant; try another namespace by --probe-namespace")
 	default:
-		l.problem(check, "nobody says that they decide evictions: what answers at the webhook's address is no replica, or one of a version that does not know annotation %s", webhook.ExplainAnnotation).
-			cure("see what runs there, and upgrade it")
+		l.problem(check, "evictions in namespace %s pass undecided: %s", f.ProbeNamespace, leftOut(hook)).
+			cure("see what runs at the webhook's address, and whether conditions are meant as they are; try another namespace by --probe-namespace")
 	}
 }
+
+// leftOut is what else keeps an eviction from being decided, or from being told who did.
+func leftOut(hook *admissionregistrationv1.ValidatingWebhook) string {
+	text := "what answers is no replica, or one of a version that does not know annotation " + webhook.ExplainAnnotation
+	if len(hook.MatchConditions) > 0 {
+		return "a matchCondition leaves them out (" + conditionsOf(hook) + "), or " + text
+	}
+	return text
+}
+
+// timeoutOf is how long the API server waits.
+func timeoutOf(hook *admissionregistrationv1.ValidatingWebhook) time.Duration {
+	if hook.TimeoutSeconds == nil {
+		return 10 * time.Second
+	}
+	return time.Duration(*hook.TimeoutSeconds) * time.Second
+}
+
+// listPods is the command that shows where the replicas are.
+func (f *Facts) listPods() string { return fmt.Sprintf("kubectl -n %s get pods -o wide", f.Namespace) }
 
 func conditionsOf(hook *admissionregistrationv1.ValidatingWebhook) string {
 	var list []string
@@ -151,8 +207,9 @@ func (r reason) tell(finding *Finding) {
 
 // failureReason reads the API server's own words. Of several that fit, the first counts.
 func failureReason(f *Facts, message string) reason {
-	pods := fmt.Sprintf("kubectl -n %s get pods -o wide", f.Namespace)
+	pods := f.listPods()
 	logs := fmt.Sprintf("kubectl -n %s logs deployment/%s --tail=20", f.Namespace, f.Name)
+	again, command := f.again()
 	edit := fmt.Sprintf("kubectl edit validatingwebhookconfiguration %s", f.Target.Configuration)
 	trusted := reason{what: "it does not trust the certificate", cure: "the caBundle lacks the CA of the serving certificate; see the findings about the certificate", command: logs}
 	if f.Configuration.Value != nil {
@@ -164,7 +221,7 @@ func failureReason(f *Facts, message string) reason {
 		words []string
 		reason
 	}{
-		{[]string{"service", "not found"}, reason{"the Service does not exist", "apply the manifests again", "kubectl apply -k config/default"}},
+		{[]string{"service", "not found"}, reason{"the Service does not exist", again, command}},
 		{[]string{"no service port"}, reason{"the Service lacks the port", "correct the port of the Service or of the webhook's clientConfig", edit}},
 		{[]string{"no endpoints available"}, reason{"no replica is ready", "see why the pods are not ready", pods}},
 		{[]string{"certificate signed by unknown authority"}, trusted},
@@ -184,6 +241,10 @@ func failureReason(f *Facts, message string) reason {
 		{[]string{"connection refused"}, reason{"nothing listens at the address", "see that replicas run, and that --listen and the port of the Service agree", pods}},
 		{[]string{"no such host"}, reason{"the host in the webhook's URL is not known", "correct clientConfig.url, or the DNS of the API server's machine", edit}},
 		{[]string{"no route to host"}, reason{"the network has no way to the address", "see the network of the API server's machine", pods}},
+		{[]string{"Address is not allowed"}, reason{"the cloud's API server does not reach addresses of pods", // EKS with an overlay network
+			"have the replicas listen on their nodes (config/host-network, or the chart's hostNetwork), or give pods addresses of the cloud's network", pods}},
+		{[]string{"No agent available"}, reason{"the tunnel from the API server into the cluster is down", "see the konnectivity agents, and whether the network lets them out to the API server",
+			"kubectl -n kube-system get pods -o wide"}},
 		{[]string{"context deadline exceeded"}, slow(pods)},
 		{[]string{"Client.Timeout exceeded"}, slow(pods)},
 		{[]string{"i/o timeout"}, slow(pods)},
@@ -208,7 +269,7 @@ func refusedClient(f *Facts) reason {
 }
 
 func slow(pods string) reason {
-	return reason{"no answer came in time", "see whether the API server's machine reaches the pods (network policy, firewall, security group of port 9443), and whether they are overloaded", pods}
+	return reason{"no answer came in time", "see whether the API server's machine reaches the pods (network policy, firewall, security group of the port that they listen at), and whether they are overloaded", pods}
 }
 
 // checkReplicas compares those that answered.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -20,8 +21,7 @@ func checkWorkload(f *Facts, l *findings) {
 		l.skip(check, "the gate runs outside the cluster: there is no Deployment %s", name)
 		return
 	case f.Deployment.missing():
-		l.problem(check, "Deployment %s does not exist", name).
-			cure("apply the manifests again, or name the namespace by --namespace").run("kubectl apply -k config/default")
+		f.reapply(l.problem(check, "Deployment %s does not exist", name), "name the namespace by --namespace, or %s")
 		return
 	case f.Deployment.Err != nil:
 		l.skip(check, "%s", f.Deployment.why())
@@ -32,9 +32,13 @@ func checkWorkload(f *Facts, l *findings) {
 	if d.Spec.Replicas != nil {
 		wanted = *d.Spec.Replicas
 	}
-	switch ready := d.Status.ReadyReplicas; {
+	switch ready, lack := d.Status.ReadyReplicas, f.lackOfPods(); {
 	case wanted == 0:
 		l.problem(check, "Deployment %s is scaled to no replica at all", name).cure("scale it up").run("kubectl -n %s scale deployment %s --replicas=3", f.Namespace, f.Name)
+	case ready == 0 && lack != "":
+		l.problem(check, "none of %d replicas is ready: %s", wanted, lack).cure("see why pods are not made").run("kubectl -n %s describe replicasets", f.Namespace)
+	case ready < wanted && lack != "":
+		l.warn(check, "%d of %d replicas are ready: %s", ready, wanted, lack).cure("see why pods are not made").run("kubectl -n %s describe replicasets", f.Namespace)
 	case ready == 0:
 		l.problem(check, "none of %d replicas is ready", wanted).cure("see the pods").run("kubectl -n %s describe pods", f.Namespace)
 	case ready < wanted:
@@ -49,15 +53,39 @@ func checkWorkload(f *Facts, l *findings) {
 	checkPods(f, l)
 }
 
-// readyPods are those that answer.
-func (f *Facts) readyPods() []corev1.Pod {
-	var ready []corev1.Pod
-	for _, p := range f.Pods.Value {
-		if isReady(&p) && p.DeletionTimestamp == nil {
-			ready = append(ready, p)
+// lackOfPods says why pods are not made: a quota, Pod Security or a webhook forbids them. It is empty when they are.
+func (f *Facts) lackOfPods() string {
+	refused, progress := "", "there is no pod"
+	for _, c := range f.Deployment.Value.Status.Conditions {
+		switch {
+		case c.Type == appsv1.DeploymentReplicaFailure && c.Status == corev1.ConditionTrue:
+			refused = c.Message
+		case c.Type == appsv1.DeploymentProgressing && c.Status == corev1.ConditionFalse:
+			progress = c.Message
 		}
 	}
-	return ready
+	if refused == "" && f.Pods.Err == nil && len(f.readyPods())+len(f.unreadyPods()) == 0 {
+		return progress
+	}
+	return refused
+}
+
+// readyPods are those that answer.
+func (f *Facts) readyPods() []corev1.Pod { return f.runningPods(true) }
+
+// unreadyPods are those that should answer, and do not.
+func (f *Facts) unreadyPods() []corev1.Pod { return f.runningPods(false) }
+
+// runningPods are those that have not ended and are not about to; what ended stays for long, and has a successor.
+func (f *Facts) runningPods(ready bool) []corev1.Pod {
+	var list []corev1.Pod
+	for _, p := range f.Pods.Value {
+		ended := p.Status.Phase == corev1.PodFailed || p.Status.Phase == corev1.PodSucceeded
+		if p.DeletionTimestamp == nil && !ended && isReady(&p) == ready {
+			list = append(list, p)
+		}
+	}
+	return list
 }
 
 func isReady(p *corev1.Pod) bool {
@@ -79,10 +107,7 @@ func checkPods(f *Facts, l *findings) {
 		l.skip("replicas.pods", "%s", f.Pods.why())
 		return
 	}
-	for _, p := range f.Pods.Value {
-		if isReady(&p) || p.DeletionTimestamp != nil {
-			continue
-		}
+	for _, p := range f.unreadyPods() {
 		text := fmt.Sprintf("pod %s is not ready: %s", p.Name, whyNotReady(&p))
 		if hint := logHint(f.Logs[p.Name]); hint != "" {
 			text += "; its log says: " + hint
@@ -173,8 +198,10 @@ func checkSpread(f *Facts, l *findings) {
 	switch {
 	case len(nodes) > 1:
 		l.ok(check, "%d ready replicas are on %d nodes", len(ready), len(nodes))
-	case f.Nodes.Err == nil && len(f.Nodes.Value) < 2:
-		l.note(check, "all %d replicas are on node %s, the only one", len(ready), nodes[0])
+	case f.Nodes.Err != nil:
+		l.note(check, "all %d replicas are on node %s; whether others would take them is not known: %s", len(ready), nodes[0], f.Nodes.why())
+	case f.usableNodes() < 2:
+		l.note(check, "all %d replicas are on node %s, the only one that takes them", len(ready), nodes[0])
 	default:
 		l.warn(check, "all %d replicas are on node %s: nobody decides when it is lost or drained", len(ready), nodes[0]).
 			cure("see why they are not spread, then have them placed anew").run("kubectl -n %s rollout restart deployment %s", f.Namespace, f.Name)
@@ -182,6 +209,19 @@ func checkSpread(f *Facts, l *findings) {
 	if f.Deployment.Value.Spec.Template.Spec.PriorityClassName == "" {
 		l.warn("replicas.priority", "the replicas have no priorityClassName: ordinary pods may push them aside").cure("set system-cluster-critical in the Deployment")
 	}
+}
+
+// usableNodes counts those that a replica may be placed on, but for what it tolerates and for room.
+func (f *Facts) usableNodes() int {
+	selector := labels.SelectorFromSet(f.Deployment.Value.Spec.Template.Spec.NodeSelector)
+	n := 0
+	for _, node := range f.Nodes.Value {
+		tainted := slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { return t.Effect != corev1.TaintEffectPreferNoSchedule })
+		if !tainted && !node.Spec.Unschedulable && selector.Matches(labels.Set(node.Labels)) {
+			n++
+		}
+	}
+	return n
 }
 
 // checkBudget looks at the gate's own budget.
@@ -212,8 +252,7 @@ func checkBudget(f *Facts, l *findings) {
 	}
 	switch {
 	case found == 0:
-		l.warn(check, "no PodDisruptionBudget selects the replicas: a drain may take all at once").
-			cure("apply the manifests again").run("kubectl apply -k config/default")
+		f.reapply(l.warn(check, "no PodDisruptionBudget selects the replicas: a drain may take all at once"), "%s")
 	case found > 1:
 		l.problem(check, "%d PodDisruptionBudgets select the replicas: the API server refuses to evict any", found).cure("leave one").
 			run("kubectl -n %s get poddisruptionbudgets", f.Namespace)

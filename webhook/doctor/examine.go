@@ -18,8 +18,16 @@ func Examine(f *Facts) []Finding {
 		checkClocks,
 		checkAccess,
 		checkPolicies,
+		checkTime,
 	} {
 		check(f, &l)
 	}
 	return l
+}
+
+// checkTime: nothing may be wrong with what was not looked at.
+func checkTime(f *Facts, l *findings) {
+	if f.Late {
+		l.warn("timeout", "time ran out before everything was asked; what is missing is not checked").cure("raise --timeout")
+	}
 }

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -28,7 +29,9 @@ import (
 	"k8s.io/apimachinery/pkg/version"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/v1alpha1"
 	"github.com/evictgate/evictgate/webhook"
+	"github.com/evictgate/evictgate/webhook/evictionpolicy"
 )
 
 var noon = time.Date(2026, 11, 2, 12, 0, 0, 0, time.UTC)
@@ -91,8 +94,10 @@ func whole(t *testing.T) *Facts {
 			Name: "evictgate", Annotations: map[string]string{"cert-manager.io/inject-ca-from-secret": "evictgate/evictgate-ca"},
 			OwnerReferences: []metav1.OwnerReference{{Kind: "Namespace", Name: "evictgate", UID: "ns"}},
 		},
-		Webhooks: []admissionregistrationv1.ValidatingWebhook{evictions, hook(policiesHook, "/validate-evictionpolicy", "evictionpolicies")},
+		Webhooks: []admissionregistrationv1.ValidatingWebhook{evictions, hook(policiesHook, evictionpolicy.Path, "evictionpolicies")},
 	}
+	configuration.Webhooks[1].Rules[0].APIGroups, configuration.Webhooks[1].Rules[0].APIVersions = []string{v1alpha1.Group}, []string{v1alpha1.Version}
+	configuration.Webhooks[1].Rules[0].Operations = []admissionregistrationv1.OperationType{"CREATE", "UPDATE"}
 	f := &Facts{
 		Target: Target{Namespace: "evictgate", Configuration: "evictgate", Name: "evictgate", ProbeNamespace: "default"}, Now: noon,
 		ServerAhead: Span{Min: -time.Second, Max: time.Second, Known: true},
@@ -100,6 +105,7 @@ func whole(t *testing.T) *Facts {
 	f.Server.Value = &version.Info{Major: "1", Minor: "37", GitVersion: "v1.37.2"}
 	f.Configuration.Value = configuration
 	f.Configurations.Value = []admissionregistrationv1.ValidatingWebhookConfiguration{*configuration}
+	f.Servers.Value = []discoveryv1.EndpointSlice{{Endpoints: []discoveryv1.Endpoint{{Addresses: []string{"10.0.0.1"}}}}}
 	f.Namespaces.Value = []corev1.Namespace{named("default", "d"), named("evictgate", "ns"), named("kube-system", "k")}
 	f.Service.Value = &corev1.Service{Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 443}}}}
 	f.Secret.Value = &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "evictgate", Name: "evictgate-ca"}, Data: map[string][]byte{"tls.crt": ca}}
@@ -107,6 +113,7 @@ func whole(t *testing.T) *Facts {
 		Spec:   appsv1.DeploymentSpec{Replicas: new(int32(3)), Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: template}, Spec: corev1.PodSpec{ServiceAccountName: "evictgate", PriorityClassName: "system-cluster-critical"}}},
 		Status: appsv1.DeploymentStatus{ReadyReplicas: 3, UpdatedReplicas: 3},
 	}
+	f.Arguments.Value = &Arguments{Cluster: true, CASecret: "evictgate/evictgate-ca"}
 	for i := range 3 {
 		name := fmt.Sprintf("evictgate-%d", i+1)
 		f.Pods.Value = append(f.Pods.Value, corev1.Pod{
@@ -126,6 +133,19 @@ func whole(t *testing.T) *Facts {
 	f.Access.Value = []Access{{Allowed: true}}
 	f.Policies.Value = []Policy{{Name: "night", Ready: "True"}}
 	return f
+}
+
+// addGate adds the configuration of another installation.
+func addGate(f *Facts, name, namespace string) {
+	c := f.Configuration.Value.DeepCopy()
+	c.Name, c.Webhooks[0].ClientConfig.Service.Namespace = name, namespace
+	f.Configurations.Value = append(f.Configurations.Value, *c)
+}
+
+func onOneNode(f *Facts) {
+	for i := range f.Pods.Value {
+		f.Pods.Value[i].Spec.NodeName = "node-1"
+	}
 }
 
 func named(name, uid string) corev1.Namespace {
@@ -157,11 +177,26 @@ func TestNothingIsWrong(t *testing.T) {
 	}
 }
 
+// What has ended is no replica that should answer.
+func TestPodsThatHaveEndedAreNotMissed(t *testing.T) {
+	for _, phase := range []corev1.PodPhase{corev1.PodFailed, corev1.PodSucceeded} {
+		f := whole(t)
+		f.Pods.Value = append(f.Pods.Value, corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "evicted"}, Status: corev1.PodStatus{Phase: phase, Reason: "Evicted"}})
+		if list := Examine(f); Bad(list) {
+			t.Errorf("%s: %+v", phase, list)
+		}
+	}
+}
+
 // Each case changes one fact of a whole installation.
 func TestWhatIsWrongIsSaid(t *testing.T) {
 	hook := func(f *Facts) *admissionregistrationv1.ValidatingWebhook { return &f.Configuration.Value.Webhooks[0] }
 	_, _, expired := issue(t, noon.Add(-48*time.Hour), noon.Add(-time.Hour), nil, nil)
 	_, _, ending := issue(t, noon.Add(-99*time.Hour), noon.Add(time.Hour), nil, nil)
+	root := func(left time.Duration) []byte {
+		_, _, ca := issue(t, noon.Add(left-10*365*24*time.Hour), noon.Add(left), nil, nil)
+		return ca
+	}
 	_, _, other := issue(t, noon.Add(-time.Hour), noon.Add(99*time.Hour), nil, nil)
 	for name, c := range map[string]struct {
 		change func(*Facts)
@@ -182,20 +217,45 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 		"some namespaces are exempt": {func(f *Facts) {
 			hook(f).NamespaceSelector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: corev1.LabelMetadataName, Operator: metav1.LabelSelectorOpNotIn, Values: []string{"kube-system"}}}}
 		}, "configuration.exempt", Note, "by its namespaceSelector in kube-system (1 of 3)"},
+		"all namespaces are exempt": {func(f *Facts) {
+			hook(f).NamespaceSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"evict": "gated"}}
+		}, "configuration.exempt", Problem, "(evict=gated) selects none of 3 namespaces: no eviction is decided"},
 		"the default timeout":   {func(f *Facts) { hook(f).TimeoutSeconds = nil }, "configuration.timeoutSeconds", Warning, "10, the default"},
 		"no path":               {func(f *Facts) { hook(f).ClientConfig.Service.Path = nil }, "configuration.path", Problem, `path "/"`},
 		"an owner that is gone": {func(f *Facts) { f.Configuration.Value.OwnerReferences[0].UID = "old" }, "configuration.owner", Problem, "that is gone"},
 		"no owner":              {func(f *Facts) { f.Configuration.Value.OwnerReferences = nil }, "configuration.owner", Note, "belongs to no namespace"},
 		"another webhook is asked, too": {func(f *Facts) {
 			c := f.Configuration.Value.DeepCopy()
-			c.Name = "other"
+			c.Name, c.Webhooks[0].Name = "other", "guard.example"
 			f.Configurations.Value = append(f.Configurations.Value, *c)
-		}, "configuration.others", Note, "evictions.evictgate.dev of other"},
+		}, "configuration.others", Note, "guard.example of other"},
+		"another gate is asked, too": {func(f *Facts) { addGate(f, "old", "gates") }, "configuration.others", Warning,
+			"ValidatingWebhookConfiguration old has webhook evictions.evictgate.dev, too: the API server asks two gates"},
+		"another gate does not answer": {func(f *Facts) {
+			addGate(f, "old", "gates")
+			f.Probes.Value = []Probe{failed(500, `failed calling webhook "evictions.evictgate.dev": failed to call webhook: Post "https://evictgate.gates.svc:443/validate-eviction?timeout=5s": service "evictgate" not found`)}
+		}, "gate", Problem, "the API server cannot ask another gate, which ValidatingWebhookConfiguration old names: failed calling"},
+		"a gate that no configuration names any more": {func(f *Facts) {
+			f.Probes.Value = []Probe{failed(500, `failed calling webhook "evictions.evictgate.dev": failed to call webhook: Post "https://evictgate.gates.svc:443/validate-eviction?timeout=5s": EOF`)}
+		}, "gate", Problem, "the API server cannot ask another gate, at evictgate.gates.svc:443: failed calling"},
+		"the configuration has another name": {func(f *Facts) {
+			addGate(f, "gate", "gates")
+			f.Configuration = Fact[*admissionregistrationv1.ValidatingWebhookConfiguration]{Err: notFound("v")}
+		}, "configuration", Problem, "evictgate does not exist; webhook evictions.evictgate.dev is in gate"},
 		"an unready endpoint":       {func(f *Facts) { f.Slices.Value[0].Endpoints[0].Conditions.Ready = new(false) }, "service", Warning, "has 2 ready endpoints for 3 ready pods"},
 		"a caBundle that is no PEM": {func(f *Facts) { hook(f).ClientConfig.CABundle = []byte("x") }, "certificate.caBundle", Problem, "cannot be read: it holds something else"},
 		"a caBundle that has ended": {func(f *Facts) { hook(f).ClientConfig.CABundle = expired }, "certificate.caBundle", Problem, "the last ended at 2026-11-02T11:00:00Z"},
 		"a caBundle that ends soon": {func(f *Facts) { hook(f).ClientConfig.CABundle = ending }, "certificate.caBundle", Warning, "nothing has renewed it"},
-		"a caBundle of another CA":  {func(f *Facts) { hook(f).ClientConfig.CABundle = other }, "certificate.secret", Problem, "does not hold the CA of Secret evictgate/evictgate-ca"},
+		"a caBundle of a company's root, in its last years": {func(f *Facts) {
+			f.Configuration.Value.Annotations = nil
+			hook(f).ClientConfig.CABundle = root(31 * 24 * time.Hour)
+		}, "certificate.caBundle", OK, "has 1 valid CA, until"},
+		"a caBundle of a company's root, in its last month": {func(f *Facts) {
+			f.Configuration.Value.Annotations = nil
+			hook(f).ClientConfig.CABundle = root(29 * 24 * time.Hour)
+		}, "certificate.caBundle", Warning, "nothing has renewed it"},
+		"our own CA, where it should have been renewed": {func(f *Facts) { hook(f).ClientConfig.CABundle = root(31 * 24 * time.Hour) }, "certificate.caBundle", Warning, "nothing has renewed it"},
+		"a caBundle of another CA":                      {func(f *Facts) { hook(f).ClientConfig.CABundle = other }, "certificate.secret", Problem, "does not hold the CA of Secret evictgate/evictgate-ca"},
 		"a rotation": {func(f *Facts) {
 			hook(f).ClientConfig.CABundle = slices.Concat(expired, other, hook(f).ClientConfig.CABundle)
 		},
@@ -209,6 +269,19 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 				map[string]any{"type": "Ready", "status": "False", "message": "Issuer evictgate not found"},
 			}}}}
 		}, "certificate.cert-manager", Problem, "Issuer evictgate not found"},
+		"a quota forbids all pods": {func(f *Facts) {
+			f.Pods.Value, f.Deployment.Value.Status.ReadyReplicas = nil, 0
+			f.Deployment.Value.Status.Conditions = []appsv1.DeploymentCondition{{Type: appsv1.DeploymentReplicaFailure, Status: corev1.ConditionTrue, Message: "exceeded quota"}}
+		}, "replicas", Problem, "none of 3 replicas is ready: exceeded quota"},
+		"a quota forbids one pod": {func(f *Facts) {
+			f.Deployment.Value.Status.ReadyReplicas = 2
+			f.Deployment.Value.Status.Conditions = []appsv1.DeploymentCondition{{Type: appsv1.DeploymentReplicaFailure, Status: corev1.ConditionTrue, Message: "exceeded quota"}}
+		}, "replicas", Warning, "2 of 3 replicas are ready: exceeded quota"},
+		"no pod has come for long": {func(f *Facts) {
+			f.Pods.Value, f.Deployment.Value.Status.ReadyReplicas = nil, 0
+			f.Deployment.Value.Status.Conditions = []appsv1.DeploymentCondition{{Type: appsv1.DeploymentProgressing, Status: corev1.ConditionFalse, Message: "timed out"}}
+		}, "replicas", Problem, "none of 3 replicas is ready: timed out"},
+		"no pod, and no reason":  {func(f *Facts) { f.Pods.Value, f.Deployment.Value.Status.ReadyReplicas = nil, 0 }, "replicas", Problem, "none of 3 replicas is ready: there is no pod"},
 		"two of three are ready": {func(f *Facts) { f.Deployment.Value.Status.ReadyReplicas = 2 }, "replicas", Warning, "2 of 3 replicas are ready"},
 		"one replica only": {func(f *Facts) {
 			f.Deployment.Value.Spec.Replicas, f.Deployment.Value.Status.ReadyReplicas = new(int32(1)), 1
@@ -219,11 +292,21 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 			f.Logs = map[string]string{"evictgate-1": "{\"level\":\"INFO\",\"msg\":\"not ready\",\"why\":\"no Secret\"}\n{\"level\":\"INFO\",\"msg\":\"serving\"}\n"}
 		}, "replicas.pods", Warning, "pod evictgate-1 is not ready: CrashLoopBackOff; its log says: not ready: no Secret"},
 		"different images": {func(f *Facts) { f.Pods.Value[1].Spec.Containers[0].Image = "evictgate:2" }, "replicas.images", Warning, "evictgate:1, evictgate:2"},
-		"all on one node": {func(f *Facts) {
-			for i := range f.Pods.Value {
-				f.Pods.Value[i].Spec.NodeName = "node-1"
-			}
-		}, "replicas.spread", Warning, "all 3 replicas are on node node-1"},
+		"all on one node":  {onOneNode, "replicas.spread", Warning, "all 3 replicas are on node node-1"},
+		"all on one node of others that take no pods": {func(f *Facts) {
+			onOneNode(f)
+			f.Nodes.Value[1].Spec.Unschedulable = true
+			f.Nodes.Value[2].Spec.Taints = []corev1.Taint{{Key: "node-role.kubernetes.io/control-plane", Effect: corev1.TaintEffectNoSchedule}}
+		}, "replicas.spread", Note, "node node-1, the only one that takes them"},
+		"all on the one node of their kind": {func(f *Facts) {
+			onOneNode(f)
+			f.Deployment.Value.Spec.Template.Spec.NodeSelector = map[string]string{corev1.LabelOSStable: "linux"}
+			f.Nodes.Value[0].Labels = map[string]string{corev1.LabelOSStable: "linux"}
+		}, "replicas.spread", Note, "the only one that takes them"},
+		"all on one node, and others may not be seen": {func(f *Facts) {
+			onOneNode(f)
+			f.Nodes = Fact[[]corev1.Node]{Err: forbidden("nodes")}
+		}, "replicas.spread", Note, "whether others would take them is not known: no permission"},
 		"no priority": {func(f *Facts) { f.Deployment.Value.Spec.Template.Spec.PriorityClassName = "" }, "replicas.priority", Warning, "no priorityClassName"},
 		"two budgets": {func(f *Facts) { f.PDBs.Value = append(f.PDBs.Value, f.PDBs.Value[0]) }, "budget", Problem, "2 PodDisruptionBudgets"},
 		"outside the cluster": {func(f *Facts) {
@@ -240,8 +323,30 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 		"nobody explains": {func(f *Facts) {
 			hook(f).MatchConditions = nil
 			f.Probes.Value = []Probe{failed(404, `pods "evictgate-doctor" not found`)}
-		}, "gate", Problem, "nobody says that they decide"},
+		}, "gate", Problem, "evictions in namespace default pass undecided: what answers is no replica"},
+		"a condition may leave them out": {func(f *Facts) { f.Probes.Value = []Probe{failed(404, `pods "evictgate-doctor" not found`)} },
+			"gate", Problem, "pass undecided: a matchCondition leaves them out (not-evictgate: request.namespace != 'evictgate'), or what answers"},
+		"with Ignore, a condition may leave them out": {func(f *Facts) {
+			hook(f).FailurePolicy = new(admissionregistrationv1.Ignore)
+			f.Probes.Value = []Probe{failed(404, `pods "evictgate-doctor" not found`)}
+		}, "gate", Problem, "the API server gets no answer and failurePolicy is Ignore, or a matchCondition leaves them out"},
+		"with Ignore, the answer took too long": {func(f *Facts) {
+			hook(f).FailurePolicy = new(admissionregistrationv1.Ignore)
+			p := failed(404, `pods "evictgate-doctor" not found`)
+			p.Received = p.Sent.Add(5 * time.Second)
+			f.Probes.Value = []Probe{p}
+		}, "gate", Problem, "evictions pass undecided: no answer came in time within timeoutSeconds 5, and failurePolicy is Ignore"},
+		"three API servers":               {func(f *Facts) { f.Servers = f.Slices }, "gate", OK, "; of 3 API servers only those that were reached are tested"},
 		"no webhook for EvictionPolicies": {func(f *Facts) { f.Configuration.Value.Webhooks = f.Configuration.Value.Webhooks[:1] }, "configuration.policies", Warning, "are stored unchecked"},
+		"EvictionPolicies are sent to another path": {func(f *Facts) {
+			*f.Configuration.Value.Webhooks[1].ClientConfig.Service.Path = "/validate"
+		}, "configuration.policies", Problem, "asks evictgate.evictgate.svc:443/validate about EvictionPolicies, and the replicas answer at evictgate.evictgate.svc:443/validate-evictionpolicy"},
+		"EvictionPolicies are sent to another Service": {func(f *Facts) {
+			f.Configuration.Value.Webhooks[1].ClientConfig.Service.Name = "other"
+		}, "configuration.policies", Problem, "asks other.evictgate.svc:443/validate-evictionpolicy"},
+		"EvictionPolicies are not checked when they change": {func(f *Facts) {
+			f.Configuration.Value.Webhooks[1].Rules[0].Operations = []admissionregistrationv1.OperationType{"CREATE"}
+		}, "configuration.policies", Warning, "do not match CREATE and UPDATE"},
 		"a matchCondition that fails": {func(f *Facts) {
 			f.Probes.Value = []Probe{failed(403, `pods "x" is forbidden: expression 'object.spec' resulted in error: no such key: spec`)}
 		}, "gate", Problem, "a matchCondition of the webhook cannot be evaluated"},
@@ -261,9 +366,29 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 			}
 		}, "access", Problem, "system:serviceaccount:evictgate:evictgate may not get, list, watch persistentvolumes; needed by EvictionPolicy/disks"},
 		"no permission to ask about rights": {func(f *Facts) { f.Access = Fact[[]Access]{Err: forbidden("subjectaccessreviews")} }, "access", NotChecked, "ask for create on subjectaccessreviews"},
-		"a broken policy":                   {func(f *Facts) { f.Policies.Value[0] = Policy{Name: "night", Ready: "False", Message: "3:7: no\nsuch"} }, "policies", Problem, "EvictionPolicy night is not in force: 3:7: no such"},
-		"a policy nobody saw":               {func(f *Facts) { f.Policies.Value[0] = Policy{Name: "night", Created: noon.Add(-time.Hour)} }, "policies", Warning, "no replica has looked at EvictionPolicy night"},
-		"no CustomResourceDefinition":       {func(f *Facts) { f.Policies = Fact[[]Policy]{Err: notFound("evictionpolicies")} }, "policies", Note, "is not installed"},
+		"the arguments are not understood":  {func(f *Facts) { f.Access = Fact[[]Access]{Err: errors.New("no container has the argument serve")} }, "access", NotChecked, "no container has the argument serve"},
+		"no permission to see the Deployment": {func(f *Facts) {
+			f.Deployment, f.Access.Value = Fact[*appsv1.Deployment]{Err: forbidden("deployments")}, nil
+		}, "access", NotChecked, "is not known: no permission"},
+		"policies from elsewhere": {func(f *Facts) { f.Arguments.Value.Elsewhere = []string{"oci://registry/policies"} }, "access", OK,
+			"may do all 1 things that serving needs, beside what policies from oci://registry/policies may read"},
+		"a broken policy":                {func(f *Facts) { f.Policies.Value[0] = Policy{Name: "night", Ready: "False", Message: "3:7: no\nsuch"} }, "policies", Problem, "EvictionPolicy night is not in force: 3:7: no such"},
+		"a policy nobody saw":            {func(f *Facts) { f.Policies.Value[0] = Policy{Name: "night", Changed: noon.Add(-time.Hour)} }, "policies", Warning, "no replica has looked at EvictionPolicy night as it is now"},
+		"a policy that has just changed": {func(f *Facts) { f.Policies.Value[0] = Policy{Name: "night", Changed: noon.Add(-time.Second)} }, "policies", Note, "has no status yet"},
+		"policies that nobody serves":    {func(f *Facts) { f.Arguments.Value.Cluster = false }, "policies", Warning, "none of 1 EvictionPolicies is in force"},
+		"no CustomResourceDefinition":    {func(f *Facts) { f.Policies = Fact[[]Policy]{Err: notFound("evictionpolicies")} }, "policies", Problem, "a replica with --policies=cluster that starts now never gets ready"},
+		"no CustomResourceDefinition is needed": {func(f *Facts) {
+			f.Policies, f.Arguments.Value.Cluster = Fact[[]Policy]{Err: notFound("evictionpolicies")}, false
+		}, "policies", Note, "is not installed"},
+		"time ran out":                           {func(f *Facts) { f.Late = true }, "timeout", Warning, "time ran out"},
+		"time ran out before anything was tried": {func(f *Facts) { f.Probes = Fact[[]Probe]{Err: context.DeadlineExceeded} }, "gate", NotChecked, "time ran out"},
+		"endpoints of two address families": {func(f *Facts) {
+			f.Slices.Value = slices.Concat(f.Slices.Value, f.Slices.Value)
+		}, "service", OK, "has 3 ready endpoints"},
+		"a Service that is another name": {func(f *Facts) {
+			f.Service.Value.Spec = corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "gate.example"}
+			f.Slices.Value = nil
+		}, "service", Note, "is another name of gate.example"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := whole(t)
@@ -277,6 +402,53 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 			}
 			if list[i].Bad() != (list[i].Cure != "") {
 				t.Errorf("status %s and cure %q", list[i].Status, list[i].Cure)
+			}
+		})
+	}
+}
+
+// What to do depends on more than the check; an empty command is that only words are safe.
+func TestTheCommandFitsTheCause(t *testing.T) {
+	byHand := func(f *Facts) {
+		f.Configuration.Value.Annotations = nil
+		f.Configuration.Value.Webhooks[0].ClientConfig.CABundle = nil
+	}
+	for name, c := range map[string]struct {
+		change         func(*Facts)
+		check, command string
+	}{
+		"no pod is made":               {func(f *Facts) { f.Pods.Value, f.Deployment.Value.Status.ReadyReplicas = nil, 0 }, "replicas", "kubectl -n evictgate describe replicasets"},
+		"pods are there and not ready": {func(f *Facts) { f.Deployment.Value.Status.ReadyReplicas = 0 }, "replicas", "kubectl -n evictgate describe pods"},
+		"another gate":                 {func(f *Facts) { addGate(f, "old", "gates") }, "configuration.others", "kubectl delete validatingwebhookconfiguration old"},
+		"the configuration has another name": {func(f *Facts) {
+			addGate(f, "gate", "gates")
+			f.Configuration = Fact[*admissionregistrationv1.ValidatingWebhookConfiguration]{Err: notFound("v")}
+		}, "configuration", ""},
+		"the replicas keep a CA, and nobody writes it": {byHand, "certificate.caBundle", "kubectl annotate validatingwebhookconfiguration evictgate cert-manager.io/inject-ca-from-secret=evictgate/evictgate-ca"},
+		"the CA's Secret has another name": {func(f *Facts) { byHand(f); f.Arguments.Value.CASecret = "gates/ca" },
+			"certificate.caBundle", "kubectl annotate validatingwebhookconfiguration evictgate cert-manager.io/inject-ca-from-secret=gates/ca"},
+		"certificates from files": {func(f *Facts) { byHand(f); f.Arguments.Value = &Arguments{CertDir: "/certs"} }, "certificate.caBundle", ""},
+		"no budget, with Helm": {func(f *Facts) {
+			f.PDBs.Value = nil
+			f.Deployment.Value.Annotations = map[string]string{"meta.helm.sh/release-name": "a", "meta.helm.sh/release-namespace": "b"}
+		}, "budget", "helm upgrade a config/helm/evictgate --namespace b --reuse-values"},
+		"no budget, in another namespace": {func(f *Facts) { f.PDBs.Value = nil; f.Namespace = "gates" }, "budget", ""},
+		"no budget, where failures pass": {func(f *Facts) {
+			f.PDBs.Value = nil
+			f.Configuration.Value.Webhooks[0].FailurePolicy = new(admissionregistrationv1.Ignore)
+		}, "budget", "kubectl apply -k config/overlays/ignore"},
+		"no budget, and all is as it comes": {func(f *Facts) { f.PDBs.Value = nil }, "budget", "kubectl apply -k config/default"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := whole(t)
+			c.change(f)
+			list := Examine(f)
+			i := slices.IndexFunc(list, func(f Finding) bool { return f.Check == c.check && f.Bad() })
+			if i < 0 {
+				t.Fatalf("nothing is wrong with %s in %+v", c.check, list)
+			}
+			if list[i].Command != c.command || list[i].Cure == "" {
+				t.Errorf("got %+v, want command %q", list[i], c.command)
 			}
 		})
 	}
@@ -298,6 +470,8 @@ func TestAFailedCallIsExplained(t *testing.T) {
 		`remote error: tls: certificate required`:         "the replica asks for a client certificate (--client-ca), and does not take what the API server shows",
 		`remote error: tls: expired certificate`:          "the certificate that the API server shows (--client-ca) has expired",
 		`context deadline exceeded`:                       "no answer came in time",
+		`Address is not allowed`:                          "the cloud's API server does not reach addresses of pods",
+		`No agent available`:                              "the tunnel from the API server into the cluster is down",
 		`dial tcp: lookup gate.example: no such host`:     "the host in the webhook's URL is not known",
 		`http: server gave HTTP response to HTTPS client`: "what answers there speaks no TLS",
 		`EOF`:            "the connection ended before the answer",

@@ -1,6 +1,8 @@
 package doctor
 
 import (
+	"context"
+	"errors"
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -25,30 +27,42 @@ type Fact[T any] struct {
 // missing reports whether the API server says that there is no such thing.
 func (f Fact[T]) missing() bool { return apierrors.IsNotFound(f.Err) }
 
+// hidden reports whether there may be such a thing all the same.
+func (f Fact[T]) hidden() bool { return f.Err != nil && !f.missing() }
+
 // why is the reason of a check that is not made.
 func (f Fact[T]) why() string {
-	if apierrors.IsForbidden(f.Err) {
+	switch {
+	case apierrors.IsForbidden(f.Err):
 		return "no permission: " + f.Err.Error()
+	case errors.Is(f.Err, context.DeadlineExceeded):
+		return "time ran out"
 	}
 	return f.Err.Error()
 }
 
 // Target says which installation is meant.
 type Target struct {
-	// Namespace is that of the Deployment, Configuration the name of the ValidatingWebhookConfiguration.
-	Namespace, Configuration string
-	// Name is that of Deployment, Service and ServiceAccount.
+	// Namespace is that of the Deployment; empty is that of the Service which the configuration names.
+	Namespace string
+	// Configuration is the name of the ValidatingWebhookConfiguration.
+	Configuration string
+	// Name is that of the Deployment.
 	Name string
-	// ProbeNamespace is where dry-run evictions are tried.
+	// ProbeNamespace is where dry-run evictions are tried; empty is one that is not exempt.
 	ProbeNamespace string
 }
 
-// Facts are what was read of an installation.
+// Facts are what was read of an installation. In their Target nothing is left open.
 type Facts struct {
 	Target
 	// Now is when reading began.
-	Now    time.Time
+	Now time.Time
+	// Late is true when time ran out before everything was read.
+	Late   bool
 	Server Fact[*version.Info]
+	// Servers are the slices in which the API servers name themselves.
+	Servers Fact[[]discoveryv1.EndpointSlice]
 
 	Configuration Fact[*admissionregistrationv1.ValidatingWebhookConfiguration]
 	// Configurations are all of the cluster.
@@ -59,13 +73,14 @@ type Facts struct {
 	Slices  Fact[[]discoveryv1.EndpointSlice]
 
 	// Secret is the one from which the caBundle is made, and Certificate cert-manager's, by the annotations of the
-	// configuration; both are empty when it has none.
+	// configuration. When it has none, Secret is the one that the replicas serve from, if they do.
 	Secret      Fact[*corev1.Secret]
 	Certificate Fact[*unstructured.Unstructured]
 
 	Deployment Fact[*appsv1.Deployment]
+	Arguments  Fact[*Arguments]
 	Pods       Fact[[]corev1.Pod]
-	// Logs are the last lines of pods that are not ready, by name.
+	// Logs are the last lines of pods that should be ready and are not, by name.
 	Logs  map[string]string
 	PDBs  Fact[[]policyv1.PodDisruptionBudget]
 	Nodes Fact[[]corev1.Node]
@@ -76,6 +91,18 @@ type Facts struct {
 	Probes Fact[[]Probe]
 	// ServerAhead is by how much the API server's clock is ahead of this machine's.
 	ServerAhead Span
+}
+
+// Arguments are what a Deployment tells its replicas, as far as it matters here.
+type Arguments struct {
+	// Cluster says that EvictionPolicies are served.
+	Cluster bool
+	// Elsewhere are the directories and bundles from which policies come, too.
+	Elsewhere []string
+	// CASecret is the Secret of the own CA, as NAMESPACE/NAME; empty when certificates come from files.
+	CASecret string
+	// CertDir is where those files are.
+	CertDir string
 }
 
 // Access is one thing that the service account must be allowed.
@@ -90,9 +117,10 @@ type Access struct {
 // Policy is an EvictionPolicy, as far as its status is told.
 type Policy struct {
 	Name string
-	// Ready is the status of that condition, empty while there is none; Message says why.
+	// Ready is the status of that condition, empty while there is none about the policy as it is now; Message says why.
 	Ready, Message string
-	Created        time.Time
+	// Changed is when it became what it is now.
+	Changed time.Time
 }
 
 // Probe is one dry-run eviction of a pod that does not exist.

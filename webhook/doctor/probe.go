@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -10,6 +11,8 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 
 	"github.com/evictgate/evictgate/webhook"
 )
@@ -19,45 +22,64 @@ const (
 	probePod = "evictgate-doctor"
 	// probesAtOnce make the API server open several connections, so that several replicas are asked.
 	probesAtOnce = 6
-	// maxProbes bounds the tries.
-	maxProbes = 48
+	// maxRounds bounds the tries.
+	maxRounds = 8
 )
 
-// probe sends dry-run evictions until each ready replica has answered, or enough were sent, or none passes.
+// probe sends dry-run evictions until each ready replica has answered and each API server had its chance, or one does
+// not pass, or enough were sent.
 func (r *Reader) probe(ctx context.Context, f *Facts) {
-	wanted := max(1, len(f.readyPods()))
+	replicas, servers := max(1, len(f.readyPods())), endpoints(f.Servers.Value)
 	seen := map[string]bool{}
-	for len(f.Probes.Value) < maxProbes && len(seen) < wanted && ctx.Err() == nil {
-		round := r.probeAtOnce(ctx, probesAtOnce)
-		f.Probes.Value = append(f.Probes.Value, round...)
-		answered := false
-		for _, p := range round {
-			if p.passed() {
-				answered, seen[p.Explanation.Replica] = true, true
-			}
-		}
-		if !answered {
+	failed := false
+	for n := 0; n < maxRounds && (n < servers || len(seen) < replicas) && !failed && ctx.Err() == nil; n++ {
+		client, err := r.anew()
+		if err != nil {
+			f.Probes.Err = err
 			return
 		}
+		for _, p := range probeAtOnce(ctx, client, f.ProbeNamespace) {
+			if p.Code == 0 && ctx.Err() != nil {
+				continue // the time is over, which says nothing of the gate
+			}
+			f.Probes.Value = append(f.Probes.Value, p)
+			if p.passed() {
+				seen[p.Explanation.Replica] = true
+			} else {
+				failed = true
+			}
+		}
+	}
+	if len(f.Probes.Value) == 0 {
+		f.Probes.Err = ctx.Err()
 	}
 }
 
-func (r *Reader) probeAtOnce(ctx context.Context, n int) []Probe {
-	probes := make([]Probe, n)
+// anew is a client with a connection of its own, which may lead to another API server; a dialer of its own keeps it
+// from using one that there is:
+// https://github.com/kubernetes/client-go/blob/v0.37.2/transport/cache.go
+func (r *Reader) anew() (kubernetes.Interface, error) {
+	config := rest.CopyConfig(r.config)
+	config.Dial = new(net.Dialer).DialContext
+	return kubernetes.NewForConfig(config)
+}
+
+func probeAtOnce(ctx context.Context, client kubernetes.Interface, namespace string) []Probe {
+	probes := make([]Probe, probesAtOnce)
 	var sending sync.WaitGroup
 	for i := range probes {
-		sending.Go(func() { probes[i] = r.probeOnce(ctx) })
+		sending.Go(func() { probes[i] = probeOnce(ctx, client, namespace) })
 	}
 	sending.Wait()
 	return probes
 }
 
-func (r *Reader) probeOnce(ctx context.Context) Probe {
+func probeOnce(ctx context.Context, client kubernetes.Interface, namespace string) Probe {
 	var heard warnings
 	p := Probe{Sent: time.Now()}
-	err := r.client.PolicyV1().Evictions(r.ProbeNamespace).Evict(heard.listen(ctx), &policyv1.Eviction{
+	err := client.PolicyV1().Evictions(namespace).Evict(heard.listen(ctx), &policyv1.Eviction{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: r.ProbeNamespace, Name: probePod, Annotations: map[string]string{webhook.ExplainAnnotation: "true"},
+			Namespace: namespace, Name: probePod, Annotations: map[string]string{webhook.ExplainAnnotation: "true"},
 		},
 		DeleteOptions: &metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}},
 	})

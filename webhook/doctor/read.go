@@ -1,9 +1,12 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,9 +32,12 @@ import (
 // Reader reads an installation. Make it with NewReader.
 type Reader struct {
 	Target
-	// Needed lists what the replicas of a Deployment must be allowed; a nil Deployment could not be read.
+	// Arguments reads those of a Deployment's replicas.
+	Arguments func(*appsv1.Deployment) (*Arguments, error)
+	// Needed lists what the replicas of a Deployment must be allowed.
 	Needed func(context.Context, *appsv1.Deployment) ([]Access, error)
 
+	config  *rest.Config
 	client  kubernetes.Interface
 	dynamic dynamic.Interface
 	dates   *dates
@@ -44,6 +50,7 @@ func NewReader(config *rest.Config, target Target) (*Reader, error) {
 	config.QPS = -1
 	config.WarningHandlerWithContext = hearing{}
 	config.Wrap(r.dates.observe)
+	r.config = config
 	var err error
 	if r.client, err = kubernetes.NewForConfig(config); err != nil {
 		return nil, fmt.Errorf("make a client: %w", err)
@@ -52,7 +59,8 @@ func NewReader(config *rest.Config, target Target) (*Reader, error) {
 	return r, err
 }
 
-// Read gathers the Facts. It fails only when the API server cannot be asked at all.
+// Read gathers the Facts. It fails only when the API server cannot be asked at all, or ctx is cancelled; when its time
+// is over, what was not read by then is unknown.
 func (r *Reader) Read(ctx context.Context) (*Facts, error) {
 	f := &Facts{Target: r.Target, Now: time.Now(), Logs: map[string]string{}}
 	if err := r.reach(ctx, f); err != nil {
@@ -67,6 +75,9 @@ func (r *Reader) Read(ctx context.Context) (*Facts, error) {
 	r.readAccess(ctx, f)
 	r.probe(ctx, f)
 	f.ServerAhead = r.dates.ahead()
+	if f.Late = errors.Is(ctx.Err(), context.DeadlineExceeded); f.Late {
+		return f, nil
+	}
 	return f, ctx.Err()
 }
 
@@ -119,6 +130,43 @@ func (r *Reader) readConfiguration(ctx context.Context, f *Facts) {
 	f.Configurations = fact(all.Items, err)
 	namespaces, err := r.client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{})
 	f.Namespaces = fact(namespaces.Items, err)
+	f.Servers = r.slices(ctx, metav1.NamespaceDefault, "kubernetes")
+	f.settle()
+}
+
+// settle decides what the user left open.
+func (f *Facts) settle() {
+	hook := f.hook(webhook.Name)
+	if f.Namespace == "" && hook != nil && hook.ClientConfig.Service != nil {
+		f.Namespace = hook.ClientConfig.Service.Namespace
+	}
+	f.Namespace = cmp.Or(f.Namespace, standard)
+	f.ProbeNamespace = cmp.Or(f.ProbeNamespace, f.decidedNamespace())
+}
+
+// decidedNamespace is one in which evictions are decided as far as selectors say, `default` before others.
+func (f *Facts) decidedNamespace() string {
+	hook := f.hook(webhook.Name)
+	if hook == nil {
+		return metav1.NamespaceDefault
+	}
+	exempt, _ := f.exempt(hook)
+	if !slices.Contains(exempt, metav1.NamespaceDefault) {
+		return metav1.NamespaceDefault
+	}
+	for _, n := range f.Namespaces.Value {
+		if n.DeletionTimestamp == nil && n.Name != f.Namespace && !slices.Contains(exempt, n.Name) {
+			return n.Name
+		}
+	}
+	return metav1.NamespaceDefault
+}
+
+func (r *Reader) slices(ctx context.Context, namespace, service string) Fact[[]discoveryv1.EndpointSlice] {
+	list, err := r.client.DiscoveryV1().EndpointSlices(namespace).List(ctx, metav1.ListOptions{
+		LabelSelector: labels.Set{discoveryv1.LabelServiceName: service}.String(),
+	})
+	return fact(list.Items, err)
 }
 
 func (r *Reader) readService(ctx context.Context, f *Facts) {
@@ -128,23 +176,23 @@ func (r *Reader) readService(ctx context.Context, f *Facts) {
 	}
 	to := hook.ClientConfig.Service
 	f.Service = fact(r.client.CoreV1().Services(to.Namespace).Get(ctx, to.Name, metav1.GetOptions{}))
-	slices, err := r.client.DiscoveryV1().EndpointSlices(to.Namespace).List(ctx, metav1.ListOptions{
-		LabelSelector: labels.Set{discoveryv1.LabelServiceName: to.Name}.String(),
-	})
-	f.Slices = fact(slices.Items, err)
+	f.Slices = r.slices(ctx, to.Namespace, to.Name)
 }
 
-// readCertificate follows the configuration's annotations.
+// readCertificate follows the configuration's annotations, or else the replicas' arguments.
 func (r *Reader) readCertificate(ctx context.Context, f *Facts) {
 	if f.Configuration.Value == nil {
 		return
 	}
 	from, ok := f.injected()
+	if !ok {
+		from = f.servedSecret()
+	}
 	namespace, name, err := cache.SplitMetaNamespaceKey(from)
-	if !ok || err != nil {
+	if from == "" || err != nil {
 		return
 	}
-	if !f.selfSigned() {
+	if ok && !f.selfSigned() {
 		certificates := r.dynamic.Resource(cmapi.SchemeGroupVersion.WithResource("certificates")).Namespace(namespace)
 		f.Certificate = fact(certificates.Get(ctx, name, metav1.GetOptions{}))
 		if f.Certificate.Err != nil {
@@ -157,31 +205,43 @@ func (r *Reader) readCertificate(ctx context.Context, f *Facts) {
 }
 
 func (r *Reader) readWorkload(ctx context.Context, f *Facts) {
-	f.Deployment = fact(r.client.AppsV1().Deployments(r.Namespace).Get(ctx, r.Name, metav1.GetOptions{}))
+	f.Deployment = fact(r.client.AppsV1().Deployments(f.Namespace).Get(ctx, r.Name, metav1.GetOptions{}))
 	if f.Deployment.Value == nil {
 		return
 	}
+	f.Arguments = fact(r.Arguments(f.Deployment.Value))
 	selector := metav1.FormatLabelSelector(f.Deployment.Value.Spec.Selector)
-	pods, err := r.client.CoreV1().Pods(r.Namespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
+	pods, err := r.client.CoreV1().Pods(f.Namespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
 	f.Pods = fact(pods.Items, err)
-	pdbs, err := r.client.PolicyV1().PodDisruptionBudgets(r.Namespace).List(ctx, metav1.ListOptions{})
+	pdbs, err := r.client.PolicyV1().PodDisruptionBudgets(f.Namespace).List(ctx, metav1.ListOptions{})
 	f.PDBs = fact(pdbs.Items, err)
-	nodes, err := r.client.CoreV1().Nodes().List(ctx, metav1.ListOptions{Limit: 2})
+	nodes, err := r.client.CoreV1().Nodes().List(ctx, metav1.ListOptions{Limit: maxNodes})
 	f.Nodes = fact(nodes.Items, err)
-	for i := range f.Pods.Value {
-		if p := &f.Pods.Value[i]; !isReady(p) {
-			f.Logs[p.Name] = r.log(ctx, p)
-		}
+	r.readLogs(ctx, f)
+}
+
+const (
+	// maxNodes is how many are looked at; two that can be used are surely among them.
+	maxNodes = 500
+	// logLines are read of a pod that is not ready, and logPatience is for all of them.
+	logLines    = 40
+	logPatience = 3 * time.Second
+)
+
+// readLogs reads what it can in a short time: logs only add to what is found.
+func (r *Reader) readLogs(ctx context.Context, f *Facts) {
+	ctx, cancel := context.WithTimeout(ctx, logPatience)
+	defer cancel()
+	pods := f.unreadyPods()
+	logs := make([]string, len(pods))
+	atOnce(len(pods), func(i int) { logs[i] = r.log(ctx, &pods[i]) })
+	for i := range pods {
+		f.Logs[pods[i].Name] = logs[i]
 	}
 }
 
-// logLines are read of a pod that is not ready.
-const logLines = 40
-
-// log is empty where it cannot be read: it only adds to what is found.
+// log is empty where it cannot be read.
 func (r *Reader) log(ctx context.Context, p *corev1.Pod) string {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
-	defer cancel()
 	raw, err := r.client.CoreV1().Pods(p.Namespace).GetLogs(p.Name, &corev1.PodLogOptions{Container: r.Name, TailLines: new(int64(logLines))}).DoRaw(ctx)
 	if err != nil {
 		return ""
@@ -197,14 +257,26 @@ func (r *Reader) readPolicies(ctx context.Context, f *Facts) {
 		return
 	}
 	for i := range list.Items {
-		o := &list.Items[i]
-		status, message := condition(o, "Ready")
-		f.Policies.Value = append(f.Policies.Value, Policy{Name: o.GetName(), Ready: status, Message: message, Created: o.GetCreationTimestamp().Time})
+		f.Policies.Value = append(f.Policies.Value, policyOf(&list.Items[i]))
 	}
 }
 
-// reviewsAtOnce bounds the questions about access in flight.
-const reviewsAtOnce = 8
+// maxAtOnce bounds the questions in flight.
+const maxAtOnce = 8
+
+// atOnce does something n times, some of them at the same time.
+func atOnce(n int, do func(i int)) {
+	var doing sync.WaitGroup
+	room := make(chan struct{}, maxAtOnce)
+	for i := range n {
+		doing.Go(func() {
+			room <- struct{}{}
+			defer func() { <-room }()
+			do(i)
+		})
+	}
+	doing.Wait()
+}
 
 // readAccess asks for everything that serving needs whether the service account may.
 func (r *Reader) readAccess(ctx context.Context, f *Facts) {
@@ -214,30 +286,19 @@ func (r *Reader) readAccess(ctx context.Context, f *Facts) {
 	if f.Access = fact(r.Needed(ctx, f.Deployment.Value)); f.Access.Err != nil {
 		return
 	}
-	user := "system:serviceaccount:" + r.Namespace + ":" + f.serviceAccount()
-	var asking sync.WaitGroup
-	var mu sync.Mutex
-	room := make(chan struct{}, reviewsAtOnce)
-	for i := range f.Access.Value {
-		asking.Go(func() {
-			room <- struct{}{}
-			defer func() { <-room }()
-			allowed, err := r.may(ctx, user, f.Access.Value[i].ResourceAttributes)
-			mu.Lock()
-			defer mu.Unlock()
-			f.Access.Value[i].Allowed = allowed
-			if err != nil {
-				f.Access.Err = err
-			}
-		})
-	}
-	asking.Wait()
+	errs := make([]error, len(f.Access.Value))
+	atOnce(len(f.Access.Value), func(i int) {
+		f.Access.Value[i].Allowed, errs[i] = r.may(ctx, f, f.Access.Value[i].ResourceAttributes)
+	})
+	f.Access.Err = cmp.Or(errs...)
 }
 
-func (r *Reader) may(ctx context.Context, user string, what authorizationv1.ResourceAttributes) (bool, error) {
+// may asks about the service account.
+func (r *Reader) may(ctx context.Context, f *Facts, what authorizationv1.ResourceAttributes) (bool, error) {
 	review, err := r.client.AuthorizationV1().SubjectAccessReviews().Create(ctx, &authorizationv1.SubjectAccessReview{
 		Spec: authorizationv1.SubjectAccessReviewSpec{
-			User: user, Groups: []string{"system:serviceaccounts", "system:serviceaccounts:" + r.Namespace, "system:authenticated"}, ResourceAttributes: &what,
+			User: "system:serviceaccount:" + f.Namespace + ":" + f.serviceAccount(), ResourceAttributes: &what,
+			Groups: []string{"system:serviceaccounts", "system:serviceaccounts:" + f.Namespace, "system:authenticated"},
 		},
 	}, metav1.CreateOptions{})
 	if err != nil {

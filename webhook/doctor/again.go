@@ -1,0 +1,95 @@
+package doctor
+
+import (
+	"fmt"
+	"maps"
+
+	cmapi "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/evictgate/evictgate/webhook"
+)
+
+// standard is what the manifests call everything as long as nobody changes them.
+const standard = "evictgate"
+
+// reapply is the cure that puts back what the manifests say; how that is done is the last of what is formatted.
+func (f *Facts) reapply(finding *Finding, format string, args ...any) {
+	how, command := f.again()
+	finding.cure(format, append(args, how)...)
+	finding.Command = command
+}
+
+// again says how this installation is applied once more. Other manifests than its own would break it, so there is a
+// command only where it is known which those are.
+func (f *Facts) again() (how, command string) {
+	marks := f.marks()
+	release, dir := marks["meta.helm.sh/release-name"], f.kustomization()
+	switch {
+	case marks["argocd.argoproj.io/tracking-id"]+marks["argocd.argoproj.io/instance"]+marks["argocd-controller"] != "":
+		return "have Argo CD sync it", ""
+	case marks["kustomize.toolkit.fluxcd.io/name"]+marks["helm.toolkit.fluxcd.io/name"] != "":
+		return "have Flux reconcile it", ""
+	case release != "":
+		return fmt.Sprintf("have Helm upgrade release %s to the chart and the values that it has", release),
+			fmt.Sprintf("helm upgrade %s config/helm/evictgate --namespace %s --reuse-values", release, marks["meta.helm.sh/release-namespace"])
+	case dir != "":
+		return "apply the manifests again, with the same image and changes", "kubectl apply -k " + dir
+	}
+	return "apply the manifests again, as they were applied before", ""
+}
+
+// marks are the labels, annotations and names of programs by which one sees who keeps the installation.
+func (f *Facts) marks() map[string]string {
+	marks := map[string]string{}
+	add := func(o metav1.Object) {
+		maps.Copy(marks, o.GetLabels())
+		maps.Copy(marks, o.GetAnnotations())
+		for _, m := range o.GetManagedFields() {
+			marks[m.Manager] = m.Manager
+		}
+	}
+	if f.Configuration.Value != nil {
+		add(f.Configuration.Value)
+	}
+	if f.Deployment.Value != nil {
+		add(f.Deployment.Value)
+	}
+	return marks
+}
+
+// kustomization is the directory that makes this installation; empty when none does, or it is not known. Where the
+// configuration is gone, its failurePolicy is taken to be the usual one.
+func (f *Facts) kustomization() string {
+	hook := f.hook(webhook.Name)
+	hidden := f.Configuration.hidden() || f.Configuration.missing() && f.Deployment.hidden()
+	changed := f.Namespace != standard || f.Name != standard || f.Target.Configuration != standard ||
+		hook != nil && (hook.ClientConfig.Service == nil || hook.ClientConfig.Service.Namespace != standard)
+	switch ignores := ignores(hook); {
+	case hidden || changed:
+		return ""
+	case f.keepsCA() && ignores:
+		return "config/overlays/ignore"
+	case f.keepsCA():
+		return "config/default"
+	case f.issued() && !ignores:
+		return "config/overlays/certmanager"
+	}
+	return ""
+}
+
+// keepsCA reports whether evictgate keeps the CA itself, by its arguments or, without a Deployment, the configuration.
+func (f *Facts) keepsCA() bool {
+	if a := f.Arguments.Value; a != nil {
+		return a.CASecret != ""
+	}
+	return f.Configuration.Value == nil || f.selfSigned()
+}
+
+// issued reports whether cert-manager keeps the caBundle; without a configuration it may.
+func (f *Facts) issued() bool {
+	if f.Configuration.Value == nil {
+		return true
+	}
+	return f.Configuration.Value.Annotations[cmapi.WantInjectAnnotation] != ""
+}
