@@ -167,16 +167,16 @@ func TestTheChartRefusesWhatCannotBeMeant(t *testing.T) {
 // TestTheChartsOwnValues are those that kustomize has no need of.
 func TestTheChartsOwnValues(t *testing.T) {
 	for values, want := range map[string]string{
-		"podLabels.mesh=off":                        "        mesh: off\n",
+		"podLabels.mesh=out":                        "        mesh: out\n",
 		"serviceAccountAnnotations.role=records":    "  annotations:\n    role: records\nautomountServiceAccountToken: false\n",
-		"webhookAnnotations.enforcer=off":           "    cert-manager.io/inject-ca-from-secret: evictgate/evictgate-ca\n    enforcer: off\n",
+		"webhookAnnotations.enforcer=out":           "    cert-manager.io/inject-ca-from-secret: evictgate/evictgate-ca\n    enforcer: out\n",
 		"ports.webhook=443":                         "        - --listen=:443\n",
 		"priorityClassName=ordinary":                "      priorityClassName: ordinary\n",
 		"store.url=postgres://e@db:6432/evictgate":  "  - ports: [{port: 6432}]\n",
 		"store.url=postgres://e@db.db.svc/ev?x=1:2": "  - ports: [{port: 5432}]\n",
 	} {
 		t.Run(values, func(t *testing.T) {
-			out := render(t, "--set-string="+values, "--set=networkPolicy.enabled=true")
+			out := render(t, "--set="+values, "--set=networkPolicy.enabled=true")
 			if !strings.Contains(out, want) {
 				t.Errorf("no %q in\n%s", want, out)
 			}
