@@ -25,7 +25,7 @@ type ClientCA struct {
 	log   logr.Logger
 
 	mu   sync.Mutex
-	seen os.FileInfo
+	seen os.FileInfo    // of the file when pool was read; nil when it must be read again
 	pool *x509.CertPool // nil until the file was good once
 	why  error          // what is wrong with the file now
 }
@@ -78,22 +78,22 @@ func (c *ClientCA) Ready(*http.Request) error {
 	return nil
 }
 
-// current is what the file holds, or held when it was good last.
+// current is what the file holds, or held when it was good last. What could
+// not be read is read again each time, since it may become good without a
+// change that shows: after an error of the disk, or by its permissions.
 func (c *ClientCA) current() (*x509.CertPool, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	info, err := os.Stat(c.file)
-	switch {
-	case err != nil:
-		c.seen = nil
-	case c.unchanged(info):
-		return c.pool, c.why
-	default:
+	if err == nil && c.unchanged(info) {
+		return c.pool, nil
+	}
+	c.seen = nil
+	if err == nil {
 		var pool *x509.CertPool
 		if pool, err = readPool(c.file); err == nil {
-			c.pool = pool
+			c.pool, c.seen = pool, info
 		}
-		c.seen = info
 	}
 	c.tell(err)
 	return c.pool, c.why

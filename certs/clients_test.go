@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -143,4 +144,24 @@ func TestClientsFollowTheFile(t *testing.T) {
 	}
 	says(t, call(ofB))
 	refused(ofA)
+}
+
+// A read that fails leaves no trace in the file's size, time or inode, and neither does its success.
+func TestClientsReadAgainWhatWasBad(t *testing.T) {
+	ca := newIssuer(t, "callers")
+	dir := t.TempDir()
+	file := filepath.Join(dir, "ca.crt")
+	at := time.Now().Add(-time.Hour)
+	put := func(content []byte) {
+		t.Helper()
+		write(t, dir, "ca.crt", content)
+		if err := os.Chtimes(file, at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := Clients(file, nil, testr.New(t))
+	put(bytes.Repeat([]byte("?"), len(ca.pem())))
+	says(t, c.Ready(nil), "client CA file "+file+" holds no certificate in PEM form")
+	put(ca.pem())
+	says(t, c.Ready(nil))
 }

@@ -7,7 +7,9 @@ import (
 	"time"
 )
 
-// validity says whether cert can be used at now, naming both times if not.
+// validity says whether cert can be used at now. It does not say what time it
+// is, so that what it says stays the same: it is logged when it changes, with
+// the time.
 func validity(cert *x509.Certificate, now time.Time) error {
 	subject := "certificate"
 	if cert.IsCA {
@@ -15,11 +17,9 @@ func validity(cert *x509.Certificate, now time.Time) error {
 	}
 	switch {
 	case now.After(cert.NotAfter):
-		return fmt.Errorf("%s expired at %s and it is now %s: renew it, or correct the clock",
-			subject, stamp(cert.NotAfter), stamp(now))
+		return fmt.Errorf("%s expired at %s: renew it, or correct the clock", subject, stamp(cert.NotAfter))
 	case now.Before(cert.NotBefore):
-		return fmt.Errorf("%s is not valid before %s and it is now %s: wait, or correct the clock",
-			subject, stamp(cert.NotBefore), stamp(now))
+		return fmt.Errorf("%s is not valid before %s: wait, or correct the clock", subject, stamp(cert.NotBefore))
 	}
 	return nil
 }

@@ -20,13 +20,15 @@ const (
 	maxBody = 7 << 20
 	// defaultTimeout is taken when the sender states none; the API server always does.
 	defaultTimeout = 5 * time.Second
+	// maxTimeout is the longest that a webhook configuration can state; only others ask for more.
+	maxTimeout = 30 * time.Second
 	// reserve is kept back of the sender's timeout to write the answer, at most half of it.
 	reserve = 500 * time.Millisecond
 )
 
-// Front stands before the Gate, and before each further webhook. It answers what cannot be a review with 4xx and a sentence, and sets the
-// deadline: controller-runtime's server sets none, and a review that outlives the API server's patience
-// costs the client its explanation.
+// Front stands before the Gate, and before each further webhook. It answers what cannot be a review with 4xx
+// and a sentence, and sets the deadline, of the body's arrival as well: controller-runtime's server sets none,
+// and a review that outlives the API server's patience costs the client its explanation.
 type Front struct {
 	Next http.Handler
 
@@ -44,13 +46,18 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if f.Draining() {
 		w.Header().Set("Connection", "close")
 	}
+	bound := patience(r)
+	// A body that never comes would be waited for by the review, and by a server that stops. net/http takes
+	// the deadline off where the body ends, and reads up to there after a refusal, too. Only the writers of
+	// tests know no deadlines.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bound))
 	if code, text := refuse(r); code != 0 {
 		http.Error(w, text, code)
 		return
 	}
 	// The request's own context ends when the server begins to stop, and a review in flight would be left
 	// undecided; its deadline is bound enough.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), patience(r))
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), bound)
 	defer cancel()
 	r = r.WithContext(ctx)
 	r.Body = struct {
@@ -83,5 +90,6 @@ func patience(r *http.Request) time.Duration {
 	if err != nil || timeout <= 0 {
 		timeout = defaultTimeout
 	}
+	timeout = min(timeout, maxTimeout)
 	return timeout - min(reserve, timeout/2)
 }

@@ -49,7 +49,7 @@ func NewMetrics(registry prometheus.Registerer, records *audit.Writer) (*Metrics
 		badRequests:   single("bad_requests_total", "Reviews that were not about an eviction."),
 		panics:        single("panics_total", "Panics while deciding; the review was left undecided."),
 		eventsDropped: single("events_dropped_total", "Kubernetes Events left out because too many were waiting."),
-		handshakes:    single("tls_handshake_failures_total", "Connections to the webhook, /metrics or the review page that ended before TLS was agreed on."),
+		handshakes:    single("tls_handshake_failures_total", "Connections to the webhook or /metrics that ended before TLS was agreed on."),
 		overrides:     counter("overrides_total", "Evictions that asked to override policies, by result: used, unneeded or ignored.", "result"),
 		reloads:       counter("policy_reloads_total", "Changes of the policies by result; failed when some could not be used.", "result"),
 		reloaded: prometheus.NewGauge(prometheus.GaugeOpts{

@@ -50,7 +50,8 @@ type eviction struct {
 // decode reads an AdmissionReview. Its error is what the sender did wrong.
 func decode(body io.Reader, size int64) (incoming, error) {
 	var in incoming
-	raw := bytes.NewBuffer(make([]byte, 0, max(size, 0)+bytes.MinRead))
+	// What the sender only announces costs no memory; the buffer of a large body grows as it arrives.
+	raw := bytes.NewBuffer(make([]byte, 0, min(max(size, 0), largeBody)+bytes.MinRead))
 	if _, err := raw.ReadFrom(body); err != nil {
 		return in, fmt.Errorf("read the request: %w", err)
 	}

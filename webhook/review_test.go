@@ -3,6 +3,7 @@ package webhook
 import (
 	"bytes"
 	"encoding/json"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -72,5 +73,15 @@ func TestDecodeNamesWhatHasAWrongType(t *testing.T) {
 		if (err == nil) != (want == "") || (err != nil && !strings.HasSuffix(err.Error(), want)) {
 			t.Errorf("%s: %v, want %q", request, err, want)
 		}
+	}
+}
+
+func TestASizeThatIsOnlyAnnouncedCostsNoMemory(t *testing.T) {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := decode(strings.NewReader("{"), maxBody)
+	runtime.ReadMemStats(&after)
+	if taken := after.TotalAlloc - before.TotalAlloc; err == nil || taken > maxBody/4 {
+		t.Errorf("%v, for %d bytes", err, taken)
 	}
 }

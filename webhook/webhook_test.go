@@ -228,6 +228,7 @@ func TestTheDeadlineIsShorterThanTheSendersTimeout(t *testing.T) {
 		"a short one":                 {"?timeout=600ms", 300 * time.Millisecond},
 		"nonsense":                    {"?timeout=soon", 4500 * time.Millisecond},
 		"negative":                    {"?timeout=-1s", 4500 * time.Millisecond},
+		"longer than any can be":      {"?timeout=1000h", 29500 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var left time.Duration

@@ -4,11 +4,13 @@ import (
 	"slices"
 
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/component-helpers/auth/rbac/validation"
 
 	"github.com/evictgate/evictgate/certs"
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/policies/v1alpha1"
 	"github.com/evictgate/evictgate/webhook/page"
+	"github.com/evictgate/evictgate/webhook/registration"
 )
 
 // serviceRules are what the service account of a serving process must be allowed.
@@ -23,12 +25,17 @@ func (f *serveFlags) rules(needs *policies.Needs) serviceRules {
 	if f.records.full() {
 		needs = policies.EverythingNeeded()
 	}
-	secret, configuration := certs.SelfRules(f.certSecret, f.webhookConfiguration)
-	// The own webhook configuration is read in both modes, and owned by the namespace, so that it goes with it.
-	r := serviceRules{Cluster: slices.Concat(needs.RBAC(), configuration, eventRules())}
+	// The own webhook configuration is read in both modes.
+	var secret []rbacv1.PolicyRule
+	configuration := certs.FilesRules(f.webhookConfiguration)
 	if f.certs == "self" {
-		r.Namespaced = secret
+		secret, configuration = certs.SelfRules(f.certSecret, f.webhookConfiguration)
 	}
+	r := serviceRules{Namespaced: secret, Cluster: with(needs.RBAC(), configuration...)}
+	if f.registration.own != "false" {
+		r.Cluster = with(r.Cluster, registration.Rules(f.certNamespace, f.webhookConfiguration)...)
+	}
+	r.Cluster = append(r.Cluster, eventRules()...)
 	if slices.Contains(f.sources.names(), sourceCluster) {
 		r.Cluster = append(r.Cluster, evictionPolicyRules()...)
 	}
@@ -36,6 +43,29 @@ func (f *serveFlags) rules(needs *policies.Needs) serviceRules {
 		r.Cluster = append(r.Cluster, delegationRules()...)
 	}
 	return r
+}
+
+// with adds rules, and says nothing twice: verbs on the same objects make one rule, and what is allowed on all
+// objects is not allowed on some.
+func with(rules []rbacv1.PolicyRule, more ...rbacv1.PolicyRule) []rbacv1.PolicyRule {
+	for _, r := range more {
+		if covered, _ := validation.Covers(rules, []rbacv1.PolicyRule{r}); covered {
+			continue
+		}
+		same := slices.IndexFunc(rules, func(o rbacv1.PolicyRule) bool {
+			return slices.Equal(o.APIGroups, r.APIGroups) && slices.Equal(o.Resources, r.Resources) && slices.Equal(o.ResourceNames, r.ResourceNames)
+		})
+		if same < 0 {
+			rules = append(rules, r)
+			continue
+		}
+		for _, verb := range r.Verbs {
+			if !slices.Contains(rules[same].Verbs, verb) {
+				rules[same].Verbs = append(rules[same].Verbs, verb)
+			}
+		}
+	}
+	return rules
 }
 
 // eventRules are for the Events of refusals; a repeated one is patched.

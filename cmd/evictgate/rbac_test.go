@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -120,6 +121,32 @@ func TestRulesFollowTheFlags(t *testing.T) {
 						t.Errorf("%s %q is allowed, the flags say %q", rule.Resources[0], name, want)
 					}
 				}
+			}
+		})
+	}
+}
+
+// Who keeps the caBundle or the owner of the webhook configuration writes it, and nobody else may.
+func TestWhatMayBeDoneToTheWebhookConfiguration(t *testing.T) {
+	files := []string{"--certs=files", "--cert-dir=/certs"}
+	for name, tt := range map[string]struct {
+		args []string
+		want []string
+	}{
+		"an own CA":                                   {nil, []string{"get", "list", "watch", "patch"}},
+		"an own CA, and another owner":                {[]string{"--own-configuration=false"}, []string{"get", "list", "watch", "patch"}},
+		"a certificate from files":                    {files, []string{"get", "list", "watch", "patch"}},
+		"a certificate from files, and another owner": {append(files, "--own-configuration=false"), []string{"get", "list", "watch"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := serveFlagsOf(t, tt.args...)
+			want := []rbacv1.PolicyRule{{
+				APIGroups: []string{"admissionregistration.k8s.io"}, Resources: []string{"validatingwebhookconfigurations"},
+				ResourceNames: []string{"evictgate"}, Verbs: tt.want,
+			}}
+			got := slices.DeleteFunc(f.rules(&policies.Needs{}).Cluster, func(r rbacv1.PolicyRule) bool { return r.Resources[0] != "validatingwebhookconfigurations" })
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
 			}
 		})
 	}

@@ -17,7 +17,7 @@ type registrationFlags struct {
 }
 
 func (f *registrationFlags) add(flags *pflag.FlagSet) {
-	flags.StringVar(&f.own, "own-configuration", "auto", "tie the webhook configuration to the pod's namespace (or --cert-namespace), so that it goes with it and blocks nothing after that: auto (as a pod of the cluster), true or false")
+	flags.StringVar(&f.own, "own-configuration", "auto", "tie the webhook configuration to the pod's namespace (or --cert-namespace), so that it goes with it and blocks nothing after that, unless Argo CD applied it: auto (as a pod of the cluster), true or false")
 }
 
 func (f *registrationFlags) validate(snapshot bool) error {

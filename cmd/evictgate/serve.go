@@ -251,12 +251,13 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 	}
 	log.Info("serving", "listen", f.listen, "path", webhook.Path, "sources", strings.Join(f.sources.names(), ","))
 	err = server.Run(ctx)
-	if status != nil { // what was decided while the server shut down
+	// Records go first, since the kubelet may lose its patience while the API server is waited for.
+	records.Close()
+	if status != nil { // what was decided while the server shut down counts, too
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		status.Flush(last)
 		cancel()
 	}
-	records.Close()
 	return err
 }
 

@@ -382,6 +382,31 @@ func TestReplicasAgreeAndTheOwnerSurvivesWhatIsApplied(t *testing.T) {
 	}
 }
 
+// Argo CD deletes an Application's objects but for those that have an owner.
+func TestWhatArgoCDAppliedHasNoOwner(t *testing.T) {
+	namespace, shop := space(t), victim(t)
+	name := namespace.Name
+	apply(t, nobody(name, shop), "apply")
+	t.Cleanup(func() {
+		_, _, _ = plane.Kubectl(context.Background(), "delete", "validatingwebhookconfiguration", name)
+	})
+	r := run(t, plane.Client, name, name)
+	awaitOwner(t, name, namespace)
+	// As when it takes over what was applied by hand.
+	apply(t, nobody(name, shop), "apply", "--server-side", "--force-conflicts", "--field-manager=argocd-controller")
+	err := kube.Wait(t.Context(), "the owner to be gone", func(context.Context) (bool, error) {
+		owners := configurationOf(t, name).OwnerReferences
+		return len(owners) == 0, fmt.Errorf("owners are %+v", owners)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(500 * time.Millisecond)
+	if c := configurationOf(t, name); len(c.OwnerReferences) > 0 || strings.Count(r.log(), "goes with the namespace no more") != 1 {
+		t.Errorf("owners are %+v:\n%s", c.OwnerReferences, r.log())
+	}
+}
+
 // The garbage collector removes what is owned only by a namespace that is gone, whatever its name. A replica
 // that names the new one before it looks saves the configuration.
 func TestANamespaceMadeAnewKeepsItsConfiguration(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
@@ -20,6 +21,8 @@ var (
 	ErrToken = errors.New("the token is not valid")
 	// ErrForbidden says that the token's user may not do this; the error that wraps it names them.
 	ErrForbidden = errors.New("not allowed")
+	// ErrBusy says that a token was not looked at, since too many others are.
+	ErrBusy = errors.New("too many tokens are being checked")
 )
 
 // Checker decides who may do what.
@@ -39,23 +42,31 @@ func Bearer(r *http.Request) string {
 }
 
 // Cached remembers for a short time what a checker said, so that a page does not ask the API server for each
-// request. Who loses the right keeps it for that time at most.
+// request. Who loses the right keeps it for that time at most. Of the tokens that are new to it the checker
+// looks at a few at a time, so that whoever makes tokens up does not slow down what else the API server is
+// asked; those that were good are always looked at again.
 func Cached(checker Checker, now func() time.Time) Checker {
-	return &cached{Checker: checker, now: now, known: map[[sha256.Size]byte]remembered{}}
+	return &cached{Checker: checker, now: now, known: map[key]remembered{}, slots: make(chan struct{}, atOnce)}
 }
 
 const (
 	allowedFor = time.Minute
 	refusedFor = 5 * time.Second
 	maxKnown   = 1000
+	// atOnce bounds the tokens that are looked at beside each other for the first time.
+	atOnce = 4
 )
 
 type cached struct {
 	Checker
 	now   func() time.Time
+	slots chan struct{}
 	mu    sync.Mutex
-	known map[[sha256.Size]byte]remembered
+	known map[key]remembered
 }
+
+// key stands for an action with a token.
+type key [sha256.Size]byte
 
 type remembered struct {
 	user  string
@@ -65,13 +76,21 @@ type remembered struct {
 
 // Allow answers from memory where it can.
 func (c *cached) Allow(ctx context.Context, token string, a Action) (string, error) {
-	key := sha256.Sum256([]byte(a.Verb + " " + a.Path + " " + token))
+	k := key(sha256.Sum256([]byte(a.Verb + " " + a.Path + " " + token)))
 	now := c.now()
 	c.mu.Lock()
-	r, ok := c.known[key]
+	r, ok := c.known[k]
 	c.mu.Unlock()
 	if ok && now.Before(r.until) {
 		return r.user, r.err
+	}
+	if !ok || r.err != nil {
+		select {
+		case c.slots <- struct{}{}:
+			defer func() { <-c.slots }()
+		default:
+			return "", ErrBusy
+		}
 	}
 	user, err := c.Checker.Allow(ctx, token, a)
 	if err != nil && !errors.Is(err, ErrToken) && !errors.Is(err, ErrForbidden) {
@@ -81,11 +100,19 @@ func (c *cached) Allow(ctx context.Context, token string, a Action) (string, err
 	if err != nil {
 		r.until = now.Add(refusedFor)
 	}
+	c.remember(k, r)
+	return user, err
+}
+
+// remember makes room when there is none: refusals go first, which anybody can cause.
+func (c *cached) remember(k key, r remembered) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.known) >= maxKnown {
+		maps.DeleteFunc(c.known, func(_ key, r remembered) bool { return r.err != nil })
+	}
+	if len(c.known) >= maxKnown {
 		clear(c.known)
 	}
-	c.known[key] = r
-	return user, err
+	c.known[k] = r
 }

@@ -29,6 +29,9 @@ func (g Guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if code == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="evictgate"`)
 	}
+	if errors.Is(err, ErrBusy) {
+		w.Header().Set("Retry-After", "1")
+	}
 	http.Error(w, text, code)
 }
 
@@ -49,6 +52,8 @@ func (g Guard) refusal(user string, err error) (code int, text string) {
 		return http.StatusForbidden, fmt.Sprintf("evictgate: %s may not %s the nonResourceURL %s: bind a ClusterRole that allows it", user, a.Verb, a.Path)
 	case errors.Is(err, ErrToken):
 		return http.StatusUnauthorized, fmt.Sprintf("evictgate: %s needs a valid bearer token in the header Authorization, whose user may %s this nonResourceURL", a.Path, a.Verb)
+	case errors.Is(err, ErrBusy): // no line in the log: whoever reaches the port can cause any number
+		return http.StatusServiceUnavailable, "evictgate: too many tokens are being checked. Try again."
 	}
 	g.Log.Error("a token could not be checked", "path", a.Path, "err", err)
 	return http.StatusServiceUnavailable, "evictgate: the token could not be checked; the log says why. Try again."

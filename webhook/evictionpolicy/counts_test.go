@@ -1,6 +1,7 @@
 package evictionpolicy
 
 import (
+	"context"
 	"log/slog"
 	"sync"
 	"testing"
@@ -114,5 +115,19 @@ func BenchmarkObserve(b *testing.B) {
 				s.Observe(in, d)
 			}
 		})
+	}
+}
+
+// Start ends with the server's other parts, before the last decisions are made.
+func TestWhatIsCountedWaitsForTheLastFlush(t *testing.T) {
+	s := counting()
+	s.count(counted{"a", "u"}, tally{refused: 1})
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if err := s.Start(ended); err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff(map[counted]tally{{"a", "u"}: {refused: 1}}, s.take(), cmp.AllowUnexported(counted{}, tally{})); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

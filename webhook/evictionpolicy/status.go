@@ -25,8 +25,8 @@ const (
 	DefaultInterval = 30 * time.Second
 	// sayAgain is when a replica looks once more whether its statement stands.
 	sayAgain = 5 * time.Minute
-	// flushWithin bounds the last flush, and requestWithin one request.
-	flushWithin, requestWithin = 5 * time.Second, 5 * time.Second
+	// requestWithin bounds one request.
+	requestWithin = 5 * time.Second
 )
 
 // Status writes what became of the policies into their objects, and adds up how often they spoke.
@@ -135,7 +135,7 @@ func (s *Status) count(key counted, t tally) {
 	s.tallies[key].add(t)
 }
 
-// Start writes until ctx is done, and then once more.
+// Start writes until ctx is done. Decisions may still be made then: who ends them flushes what is left.
 func (s *Status) Start(ctx context.Context) error {
 	// Replicas that start together should not write together.
 	interval := time.NewTimer(s.pause())
@@ -143,9 +143,6 @@ func (s *Status) Start(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushWithin)
-			defer cancel()
-			s.Flush(last)
 			return nil
 		case <-s.told:
 			s.announce(ctx)

@@ -108,6 +108,9 @@ func (p *Page) askToken(w http.ResponseWriter, r *http.Request, user string, err
 	switch {
 	case errors.Is(err, access.ErrForbidden):
 		status, why = http.StatusForbidden, "The token is valid, but "+visible(user)+" may not do this: give them a role with the nonResourceURL /review and the verb get."
+	case errors.Is(err, access.ErrBusy): // no line in the log: whoever reaches the page can cause any number
+		w.Header().Set("Retry-After", "1")
+		status, why = http.StatusServiceUnavailable, "Too many tokens are being checked. Try again."
 	case !errors.Is(err, access.ErrToken):
 		p.options.Log.Error("a token could not be checked", "err", err)
 		status, why = http.StatusServiceUnavailable, "The token could not be checked; the log of evictgate says why. Try again."

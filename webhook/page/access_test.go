@@ -29,6 +29,8 @@ func (a tokens) Allow(_ context.Context, token string, action access.Action) (st
 		return "<b>bert</b>", fmt.Errorf("%w", access.ErrForbidden)
 	case token == "away":
 		return "", errors.New("the API server is away")
+	case token == "one too many":
+		return "", access.ErrBusy
 	}
 	return "", access.ErrToken
 }
@@ -46,7 +48,7 @@ func guarded(t *testing.T) (*httptest.Server, *int) {
 func TestWhoHasNoTokenGetsTheForm(t *testing.T) {
 	server, asked := guarded(t)
 	for _, path := range []string{"/", "/stuck", "/decisions/one", "/episodes/uid-1", "/decisions?format=json", "/decisions?format=csv"} {
-		for token, want := range map[string]int{"": 401, "wrong": 401, "other": 403, "away": 503, "good": 200} {
+		for token, want := range map[string]int{"": 401, "wrong": 401, "other": 403, "away": 503, "one too many": 503, "good": 200} {
 			request, _ := http.NewRequest(http.MethodGet, server.URL+path, nil)
 			if token != "" {
 				request.Header.Set("Authorization", "Bearer "+token)
@@ -67,7 +69,7 @@ func TestWhoHasNoTokenGetsTheForm(t *testing.T) {
 			}
 		}
 	}
-	if *asked > 4+6 { // each token once, but the one that could not be checked
+	if *asked > 4+6+6 { // each token once, but the two that could not be checked
 		t.Errorf("access was asked %d times", *asked)
 	}
 }

@@ -2,6 +2,8 @@ package registration
 
 import (
 	"encoding/json"
+	"fmt"
+	"slices"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -13,25 +15,72 @@ import (
 type change struct {
 	// what says it in the log.
 	what string
-	// owners are the new ones, all of them; nil leaves them alone.
+	// owners are the new ones, all of them, perhaps none; nil leaves them alone.
 	owners []metav1.OwnerReference
 	// ignore names the webhooks whose failurePolicy becomes Ignore.
 	ignore []string
 }
 
 // changeFor is what a configuration lacks when that is the namespace it belongs to; nil when it is as it
-// should be.
-func changeFor(configuration *admissionregistrationv1.ValidatingWebhookConfiguration, namespace *corev1.Namespace) *change {
+// should be. Its error says that it does not belong there.
+func changeFor(configuration *admissionregistrationv1.ValidatingWebhookConfiguration, namespace *corev1.Namespace) (*change, error) {
+	if elsewhere := calledElsewhere(configuration, namespace.Name); elsewhere != "" {
+		return nil, fmt.Errorf("it calls Service %s, so it is of an installation in another namespace than %s: name this one's by --webhook-configuration", elsewhere, namespace.Name)
+	}
 	if namespace.DeletionTimestamp != nil {
 		if strict := strictOnes(configuration); len(strict) > 0 {
-			return &change{what: "the namespace is being deleted: evictions pass from now on where no replica answers", ignore: strict}
+			return &change{what: "the namespace is being deleted: evictions pass from now on where no replica answers", ignore: strict}, nil
 		}
-		return nil
+		return nil, nil
+	}
+	if byArgoCD(configuration) {
+		if owners, changed := freedOf(configuration.OwnerReferences, namespace.Name); changed {
+			return &change{what: "the webhook configuration goes with the namespace no more: Argo CD applied it, and would leave behind what has an owner", owners: owners}, nil
+		}
+		return nil, nil
 	}
 	if owners, changed := ownedBy(configuration.OwnerReferences, namespace); changed {
-		return &change{what: "the webhook configuration now goes with the namespace", owners: owners}
+		return &change{what: "the webhook configuration now goes with the namespace", owners: owners}, nil
 	}
-	return nil
+	return nil, nil
+}
+
+// calledElsewhere names a Service that is called when none of the namespace is; empty for a configuration that
+// calls one of the namespace, or URLs alone.
+func calledElsewhere(configuration *admissionregistrationv1.ValidatingWebhookConfiguration, namespace string) string {
+	elsewhere := ""
+	for _, hook := range configuration.Webhooks {
+		service := hook.ClientConfig.Service
+		switch {
+		case service == nil:
+		case service.Namespace == namespace:
+			return ""
+		default:
+			elsewhere = service.Namespace + "/" + service.Name
+		}
+	}
+	return elsewhere
+}
+
+// byArgoCD reports whether Argo CD applied the configuration: by the marks it tracks its objects by, or as the
+// manager of fields, since the label that it tracks by otherwise is everybody's.
+func byArgoCD(configuration *admissionregistrationv1.ValidatingWebhookConfiguration) bool {
+	_, annotated := configuration.Annotations["argocd.argoproj.io/tracking-id"]
+	_, labelled := configuration.Labels["argocd.argoproj.io/instance"]
+	return annotated || labelled || slices.ContainsFunc(configuration.ManagedFields, func(f metav1.ManagedFieldsEntry) bool {
+		return f.Manager == "argocd-controller"
+	})
+}
+
+// isNamespace reports whether an owner is the namespace, or one of its name that is gone.
+func isNamespace(owner metav1.OwnerReference, name string) bool {
+	return owner.APIVersion == "v1" && owner.Kind == "Namespace" && owner.Name == name
+}
+
+// freedOf takes the namespace out of the owners. Other owners stay.
+func freedOf(owners []metav1.OwnerReference, namespace string) (list []metav1.OwnerReference, changed bool) {
+	list = slices.DeleteFunc(slices.Clone(owners), func(o metav1.OwnerReference) bool { return isNamespace(o, namespace) })
+	return list, len(list) < len(owners)
 }
 
 // ownedBy puts the namespace among the owners, in the place of one of the same name that is gone. Other
@@ -39,7 +88,7 @@ func changeFor(configuration *admissionregistrationv1.ValidatingWebhookConfigura
 func ownedBy(owners []metav1.OwnerReference, namespace *corev1.Namespace) (list []metav1.OwnerReference, changed bool) {
 	found := false
 	for _, owner := range owners {
-		if owner.APIVersion == "v1" && owner.Kind == "Namespace" && owner.Name == namespace.Name {
+		if isNamespace(owner, namespace.Name) {
 			if owner.UID != namespace.UID {
 				changed = true
 				continue
@@ -76,7 +125,7 @@ func (c *change) patch(configuration *admissionregistrationv1.ValidatingWebhookC
 		Metadata struct {
 			UID             types.UID               `json:"uid"`
 			ResourceVersion string                  `json:"resourceVersion"`
-			Owners          []metav1.OwnerReference `json:"ownerReferences,omitempty"`
+			Owners          []metav1.OwnerReference `json:"ownerReferences,omitzero"`
 		} `json:"metadata"`
 		Webhooks []webhook `json:"webhooks,omitempty"`
 	}

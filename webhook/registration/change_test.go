@@ -1,6 +1,7 @@
 package registration
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -19,13 +20,30 @@ func hook(name string, policy *admissionregistrationv1.FailurePolicyType) admiss
 	return admissionregistrationv1.ValidatingWebhook{Name: name, FailurePolicy: policy}
 }
 
+// calls are webhooks by what they call: a Service, as NAMESPACE/NAME, or a URL.
+func calls(targets ...string) []admissionregistrationv1.ValidatingWebhook {
+	var hooks []admissionregistrationv1.ValidatingWebhook
+	for _, target := range targets {
+		h := hook(target, nil)
+		if namespace, name, _ := strings.Cut(target, "/"); strings.Contains(target, ":") {
+			h.ClientConfig.URL = &target
+		} else {
+			h.ClientConfig.Service = &admissionregistrationv1.ServiceReference{Namespace: namespace, Name: name}
+		}
+		hooks = append(hooks, h)
+	}
+	return hooks
+}
+
 func TestWhatAConfigurationLacks(t *testing.T) {
 	fail, ignore := new(admissionregistrationv1.Fail), new(admissionregistrationv1.Ignore)
 	for name, c := range map[string]struct {
+		meta        metav1.ObjectMeta
 		owners      []metav1.OwnerReference
 		hooks       []admissionregistrationv1.ValidatingWebhook
 		terminating bool
 		want        *change
+		err         string
 	}{
 		"a new one":    {want: &change{owners: []metav1.OwnerReference{owner("Namespace", "evictgate", "new")}}},
 		"all is there": {owners: []metav1.OwnerReference{owner("Namespace", "evictgate", "new")}},
@@ -57,14 +75,52 @@ func TestWhatAConfigurationLacks(t *testing.T) {
 			owners:      []metav1.OwnerReference{owner("Namespace", "evictgate", "old")},
 			terminating: true,
 		},
+		"Argo CD tracks it by an annotation": {meta: metav1.ObjectMeta{Annotations: map[string]string{"argocd.argoproj.io/tracking-id": "evictgate:admissionregistration.k8s.io/ValidatingWebhookConfiguration:evictgate/evictgate"}}},
+		"Argo CD tracks it by its own label": {meta: metav1.ObjectMeta{Labels: map[string]string{"argocd.argoproj.io/instance": "evictgate"}}},
+		"Argo CD applied it":                 {meta: metav1.ObjectMeta{ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "kubectl"}, {Manager: "argocd-controller"}}}},
+		"Helm applied it": {
+			meta: metav1.ObjectMeta{Labels: map[string]string{"app.kubernetes.io/instance": "evictgate"}, ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "helm"}}},
+			want: &change{owners: []metav1.OwnerReference{owner("Namespace", "evictgate", "new")}},
+		},
+		"Argo CD applied it, and we own it": {
+			meta:   metav1.ObjectMeta{ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "argocd-controller"}}},
+			owners: []metav1.OwnerReference{owner("Namespace", "evictgate", "new"), owner("Operator", "evictgate", "o"), owner("Namespace", "evictgate", "old")},
+			want:   &change{owners: []metav1.OwnerReference{owner("Operator", "evictgate", "o")}},
+		},
+		"Argo CD applied it, and nobody else owns it": {
+			meta:   metav1.ObjectMeta{ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "argocd-controller"}}},
+			owners: []metav1.OwnerReference{owner("Namespace", "evictgate", "new")},
+			want:   &change{owners: []metav1.OwnerReference{}},
+		},
+		"Argo CD applied it, and the namespace is being deleted": {
+			meta:        metav1.ObjectMeta{ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "argocd-controller"}}},
+			hooks:       []admissionregistrationv1.ValidatingWebhook{hook("a", fail)},
+			terminating: true,
+			want:        &change{ignore: []string{"a"}},
+		},
+		"it calls a Service elsewhere": {hooks: calls("other/evictgate"), err: "it calls Service other/evictgate, so it is of an installation in another namespace than evictgate: name this one's by --webhook-configuration"},
+		"it calls a Service elsewhere, and the namespace is being deleted": {
+			hooks: calls("https://localhost:1", "other/evictgate"), terminating: true,
+			err: "it calls Service other/evictgate, so it is of an installation in another namespace than evictgate: name this one's by --webhook-configuration",
+		},
+		"it calls one here, too": {hooks: calls("other/evictgate", "evictgate/gate"), want: &change{owners: []metav1.OwnerReference{owner("Namespace", "evictgate", "new")}}},
+		"it calls a URL":         {hooks: calls("https://localhost:1"), want: &change{owners: []metav1.OwnerReference{owner("Namespace", "evictgate", "new")}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			configuration := &admissionregistrationv1.ValidatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: "evictgate", OwnerReferences: c.owners}, Webhooks: c.hooks}
+			configuration := &admissionregistrationv1.ValidatingWebhookConfiguration{ObjectMeta: c.meta, Webhooks: c.hooks}
+			configuration.OwnerReferences = c.owners
 			namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "evictgate", UID: "new"}}
 			if c.terminating {
 				namespace.DeletionTimestamp = &metav1.Time{Time: time.Now()}
 			}
-			got := changeFor(configuration, namespace)
+			got, err := changeFor(configuration, namespace)
+			text := ""
+			if err != nil {
+				text = err.Error()
+			}
+			if text != c.err {
+				t.Fatalf("error %q, want %q", text, c.err)
+			}
 			if (got != nil) != (c.want != nil) {
 				t.Fatalf("got %+v, want %+v", got, c.want)
 			}
@@ -88,6 +144,10 @@ func TestAPatchIsForOneObjectAsItWasSeen(t *testing.T) {
 		"owners": {
 			change{owners: []metav1.OwnerReference{owner("Namespace", "evictgate", "n")}}, types.MergePatchType,
 			`{"metadata":{"uid":"u","resourceVersion":"7","ownerReferences":[{"apiVersion":"v1","kind":"Namespace","name":"evictgate","uid":"n"}]}}`,
+		},
+		"no owners": {
+			change{owners: []metav1.OwnerReference{}}, types.MergePatchType,
+			`{"metadata":{"uid":"u","resourceVersion":"7","ownerReferences":[]}}`,
 		},
 		"failure policies": {
 			change{ignore: []string{"a", "b"}}, types.StrategicMergePatchType,

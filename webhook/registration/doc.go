@@ -10,6 +10,9 @@
 //
 //   - A namespace can own what lies in no namespace, being such an object itself.
 //   - kubectl apply, on either side, and helm upgrade leave owners alone that their manifests never named.
+//   - Argo CD, deleting an Application, leaves what has an owner to the garbage collector. The namespace often
+//     is none of the Application's objects and stays, and the configuration would stay with it, without a
+//     replica. So what Argo CD applied gets no owner: https://github.com/argoproj/argo-cd/issues/4764
 //   - A namespace that was deleted and made anew has another UID, and to the garbage collector a configuration
 //     that names the old one only has no owner. It deletes what it has judged only as it was then, unless the
 //     owners are still the same, so a replica that names the new owner in time wins:

@@ -115,6 +115,8 @@ func (o *Owner) attempt(ctx context.Context) time.Duration {
 		return again
 	case done != "":
 		o.tell(slog.LevelInfo, done, "configuration", o.Configuration, "namespace", o.Namespace)
+	default: // all is well, so what hinders it next is news
+		o.told = ""
 	}
 	return recheck
 }
@@ -141,9 +143,9 @@ func (o *Owner) settle(ctx context.Context) (done string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("get namespace %s: %w", o.Namespace, err)
 	}
-	change := changeFor(configuration, namespace)
-	if change == nil {
-		return "", nil
+	change, err := changeFor(configuration, namespace)
+	if err != nil || change == nil {
+		return "", err
 	}
 	kind, patch, err := change.patch(configuration)
 	if err != nil {
