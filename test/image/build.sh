@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Builds the image $IMAGE from bin/evictgate into the builder's own store, and an OCI layout of it into bin/image,
-# which tests read; `build.sh which` says with what. Two runs on the same sources with the same builder give the same
-# digest.
+# Builds the image $IMAGE of the program in $BIN, which is for $ARCH, into the builder's own store, and an OCI layout of it
+# into bin/image, which tests read; `build.sh which` says with what. Two runs on the same sources with the same builder
+# give the same digest.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-: "${IMAGE:=evictgate:dev}" "${VERSION:=devel}" "${REVISION:=}" "${SOURCE_DATE_EPOCH:=0}"
+: "${IMAGE:=evictgate:dev}" "${VERSION:=devel}" "${REVISION:=}" "${SOURCE_DATE_EPOCH:=0}" "${BIN:=bin}" "${ARCH:=$(go env GOARCH)}"
 
 # builder prints the program that can build here: $BUILDER, or the first that is there.
 builder() {
@@ -18,18 +18,16 @@ builder=$(builder)
 [ "${1:-}" != which ] || { echo "$builder"; exit 0; }
 [ -n "$builder" ] || { echo "no image builder is here: install buildah (apt-get install buildah), podman, or docker with its daemon" >&2; exit 1; }
 
-[ "$(go env GOOS)" = linux ] || { echo "the image holds a program for Linux: make image builds it on Linux only" >&2; exit 1; }
-
 # Modes are set here, so that neither a umask nor a checkout's bits reach the image.
 rootfs=bin/rootfs
 rm -rf "$rootfs" bin/image
 install -d -m 0755 "$rootfs" "$rootfs/licenses"
-install -m 0755 bin/evictgate "$rootfs/evictgate"
+install -m 0755 "$BIN/evictgate" "$rootfs/evictgate"
 install -m 0644 LICENSE bin/THIRD-PARTY-NOTICES "$rootfs/licenses/"
-install -m 0644 bin/evictgate.spdx.json "$rootfs/evictgate.spdx.json"
+install -m 0644 "$BIN/evictgate.spdx.json" "$rootfs/evictgate.spdx.json"
 
 created=$(TZ=UTC0 printf '%(%FT%TZ)T' "$SOURCE_DATE_EPOCH")
-arguments=(--build-arg "VERSION=$VERSION" --build-arg "REVISION=$REVISION" --build-arg "CREATED=$created" --file Dockerfile --tag "$IMAGE")
+arguments=(--platform "linux/$ARCH" --build-arg "VERSION=$VERSION" --build-arg "REVISION=$REVISION" --build-arg "CREATED=$created" --file Dockerfile --tag "$IMAGE")
 
 case $builder in
   buildah | podman)
