@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"sigs.k8s.io/yaml"
+
+	"github.com/evictgate/evictgate/test/kube"
 )
 
 const (
@@ -18,10 +20,8 @@ const (
 // promtool runs the real promtool.
 func promtool(t *testing.T, args ...string) {
 	t.Helper()
-	const program = "../bin/promtool"
-	if _, err := os.Stat(program); err != nil {
-		t.Skip("bin/promtool is not built; make promtool builds it")
-	}
+	kube.Need(t, "promtool")
+	program, _ := kube.Program("promtool")
 	track(t, "../config/alerts")
 	track(t, "alerts")
 	if out, err := exec.Command(program, args...).CombinedOutput(); err != nil {

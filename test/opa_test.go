@@ -7,15 +7,15 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/evictgate/evictgate/test/kube"
 )
 
 // opa runs the real opa program over the shipped schema and capabilities.
 func opa(t *testing.T, command string, args ...string) (string, error) {
 	t.Helper()
-	const program = "../bin/opa"
-	if _, err := os.Stat(program); err != nil {
-		t.Skip("bin/opa is not built; make opa builds it")
-	}
+	kube.Need(t, "opa")
+	program, _ := kube.Program("opa")
 	track(t, "../policies/schema")
 	shipped := []string{command, "--schema", "../policies/schema/input.json", "--capabilities", "../policies/schema/capabilities.json"}
 	out, err := exec.Command(program, append(shipped, args...)...).CombinedOutput()

@@ -57,9 +57,7 @@ func check(t *testing.T, err error) {
 // space gives a test a namespace of its own.
 func space(t *testing.T) string {
 	t.Helper()
-	if shared == nil {
-		t.Skipf("not built: %s; run make controlplane", strings.Join(kube.Missing(), ", "))
-	}
+	kube.Need(t)
 	t.Parallel()
 	namespace, err := shared.Namespace(t.Context(), "certs")
 	check(t, err)
@@ -69,10 +67,8 @@ func space(t *testing.T) string {
 // startCertManager runs cert-manager's controllers and cainjector for one namespace.
 func startCertManager(t *testing.T, namespace string) *os.Process {
 	t.Helper()
-	program, built := kube.Program("certmanager")
-	if !built {
-		t.Skip("not built: certmanager; run make certmanager")
-	}
+	kube.Need(t, "certmanager")
+	program, _ := kube.Program("certmanager")
 	for _, args := range [][]string{
 		{"apply", "--server-side", "-f", program + "-crds"},
 		{"wait", "--for=condition=Established", "--timeout=30s", "-f", program + "-crds"},
@@ -84,7 +80,7 @@ func startCertManager(t *testing.T, namespace string) *os.Process {
 	check(t, err)
 	command := exec.Command(program, "--kubeconfig", shared.Kubeconfig, "--namespace", namespace)
 	command.Stderr = log
-	check(t, command.Start())
+	check(t, kube.Spawn(command))
 	t.Cleanup(func() {
 		_ = command.Process.Signal(syscall.SIGCONT) // a test may have stopped it
 		_ = command.Process.Signal(os.Interrupt)

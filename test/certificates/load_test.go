@@ -174,7 +174,8 @@ func (l *load) report(t *testing.T, over string) {
 	l.end()
 	t.Logf("%s: %d evictions in %s, %d failed; %d handshakes, %d failed; %d certificates of %d CAs",
 		over, l.evictions, took.Round(time.Second), l.failedEvictions, l.handshakes, l.failedDial, len(l.served), len(l.cas))
-	if l.evictions < 100 || l.handshakes < 100 {
+	// A slow machine leaves some out, most of all of the handshakes, before which the caBundle is read.
+	if l.evictions < int(clients*took/evictEvery/4) || l.handshakes < int(took/dialEvery/10) {
 		t.Error("that is no load")
 	}
 }

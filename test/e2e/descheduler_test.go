@@ -89,10 +89,8 @@ type descheduler struct{ binary, dir, kubeconfig, policy, log string }
 
 func deschedulerBinary(t *testing.T) string {
 	t.Helper()
-	path, built := kube.Program("descheduler")
-	if !built {
-		t.Skip("not built: descheduler; run make descheduler")
-	}
+	kube.Need(t, "descheduler")
+	path, _ := kube.Program("descheduler")
 	return path
 }
 

@@ -54,9 +54,7 @@ func start(t *testing.T, o gate.Options) (*gate.Gate, string) {
 // space gives a test a namespace of its own.
 func space(t *testing.T) string {
 	t.Helper()
-	if shared == nil {
-		t.Skipf("not built: %s; run make controlplane", strings.Join(kube.Missing(), ", "))
-	}
+	kube.Need(t)
 	t.Parallel()
 	namespace, err := shared.Namespace(t.Context(), "e2e")
 	if err != nil {

@@ -52,9 +52,7 @@ const hookName = "evictgate-policies"
 // install and remove their definition. There are no controllers, so pods are what the test says.
 func ownPlane(t *testing.T) *kube.ControlPlane {
 	t.Helper()
-	if shared == nil {
-		t.Skipf("not built: %s; run make controlplane", strings.Join(kube.Missing(), ", "))
-	}
+	kube.Need(t)
 	t.Parallel()
 	plane, err := kube.Start(t.Context(), kube.Options{})
 	if err != nil {
@@ -95,12 +93,11 @@ func (l *logText) String() string {
 
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := kube.FreeAddress()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	return address
 }
 
 // servePolicies starts a policyServer, which writes statuses at the interval. Its webhooks are not
@@ -163,9 +160,17 @@ func servePolicies(t *testing.T, plane *kube.ControlPlane, interval time.Duratio
 		if err := <-done; err != nil {
 			t.Errorf("the server ended: %v", err)
 		}
+		flush(s.status)
 	})
 	t.Cleanup(s.stop)
 	return s
+}
+
+// flush is what serve does when no decision can come any more.
+func flush(s *evictionpolicy.Status) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	s.Flush(ctx)
 }
 
 // lint is a second opinion that the tests recognise.
@@ -692,6 +697,7 @@ func judgeAs(t *testing.T, plane *kube.ControlPlane, interval time.Duration, rev
 	r.stop = sync.OnceFunc(func() {
 		cancel()
 		running.Wait()
+		flush(r.Status)
 	})
 	t.Cleanup(r.stop)
 	return r

@@ -511,9 +511,7 @@ func (a *audited) recorded(g *gate.Gate, n int) []audit.Record {
 }
 
 func TestTheAuditLogProvesWhichEvictionsPassedUs(t *testing.T) {
-	if shared == nil {
-		t.Skipf("not built: %s; run make controlplane", strings.Join(kube.Missing(), ", "))
-	}
+	kube.Need(t)
 	t.Parallel()
 	a := startAudited(t)
 	created := map[string]bool{}

@@ -1,9 +1,7 @@
 package faults
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"strings"
 	"testing"
@@ -30,12 +28,21 @@ func TestTheShutdownDelayOutlastsTheProbe(t *testing.T) {
 	}
 }
 
+// The webhook is registered as in the manifests; the page tells of it.
+func TestTheWebhookIsCalledAsThePageSays(t *testing.T) {
+	o := gate.Options{Name: "evictgate"}
+	c, err := o.Configuration("127.0.0.1:9443")
+	must(t, err)
+	evictions := c.Webhooks[0]
+	says := fmt.Sprintf("failurePolicy is %s and timeoutSeconds %d.", *evictions.FailurePolicy, *evictions.TimeoutSeconds)
+	if got := time.Duration(*evictions.TimeoutSeconds) * time.Second; got != callTimeout || !strings.Contains(preface, says) {
+		t.Errorf("calls end after %s, expected %s; the page does not say %q", got, callTimeout, says)
+	}
+}
+
 // The fault runs hold for the manifests as far as these say the same.
 func TestReplicasAreProbedAsInTheManifests(t *testing.T) {
 	raw, err := os.ReadFile("../../config/manager/deployment.yaml")
-	if errors.Is(err, fs.ErrNotExist) {
-		t.Skip("there are no manifests yet")
-	}
 	must(t, err)
 	var d appsv1.Deployment
 	must(t, yaml.UnmarshalStrict(raw, &d))

@@ -167,6 +167,7 @@ type load struct {
 
 	mu       sync.Mutex
 	answers  map[answer]int
+	gone     int // pods that were really evicted
 	examples map[answer]string
 	wrong    []string
 	longest  time.Duration
@@ -299,6 +300,9 @@ func (l *load) note(s step, began time.Time, after time.Duration, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.answers[got]++
+	if got == admitted && !s.dry {
+		l.gone++
+	}
 	l.longest = max(l.longest, took)
 	if !slices.Contains(decisions, got) {
 		l.times = append(l.times, failure{after: after, took: took, what: got})

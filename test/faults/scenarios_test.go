@@ -36,11 +36,13 @@ type scenario struct {
 	fault string
 	// gets and why stand in the table: what an eviction gets meanwhile, and the reason.
 	gets, why string
-	// bound is how many evictions may get anything but a decision, when the fault took so long; nil is
+	// bound is how many evictions may get anything but a decision, when the fault lasted so long; nil is
 	// none, as for all that is planned.
-	bound func(took time.Duration) int
-	// lingers is when evictions may get anything but a decision also after run has returned.
-	lingers bool
+	bound func(lasted time.Duration) int
+	// lingers is for how long after run has returned evictions may begin that get anything but a decision.
+	lingers time.Duration
+	// stalls is when no eviction is answered during the fault.
+	stalls bool
 	// unwritten is how many records may be lost with a process that was killed.
 	unwritten int
 	// group names the replicas it runs over; "" are those as installed.
@@ -58,9 +60,9 @@ const (
 
 func atMost(n int) func(time.Duration) int { return func(time.Duration) int { return n } }
 
-// each is the bound when every eviction fails: those that begin meanwhile, those under way before, and a last
+// each is the bound when every eviction fails that begins during the fault, is under way before it, or in a last
 // burst.
-func each(took time.Duration) int { return int(took.Seconds()*rate) + 2*inFlight }
+func each(lasted time.Duration) int { return int(lasted.Seconds()*rate) + 2*inFlight }
 
 var scenarios = []scenario{
 	{
@@ -104,7 +106,7 @@ var scenarios = []scenario{
 	},
 	{
 		fault: "a node is lost, with a replica on it", gets: "500, failed calling webhook: timeout, after 5 s", unwritten: inFlight,
-		bound: func(took time.Duration) int { return int(took/callTimeout+1) * inFlight },
+		bound: func(lasted time.Duration) int { return int(lasted/callTimeout+1) * inFlight },
 		why:   "as with a replica that hangs, but the pod stays in the rotation until the node was not heard of for 50 s (--node-monitor-grace-period); an API server keeps its connections to the others, so that few calls meet it",
 		run:   loseNode,
 	},
@@ -114,12 +116,12 @@ var scenarios = []scenario{
 		run: killAll,
 	},
 	{
-		fault: "the API server is killed, and away 5 s", gets: "no connection to the API server, or its own 403 in its first moments", bound: each, lingers: true,
+		fault: "the API server is killed, and away 5 s", gets: "no connection to the API server, or its own 403 in its first moments", bound: each, lingers: 2 * time.Second,
 		why: "no eviction gets as far as the webhook; the replicas stay, and stay ready, and one that starts meanwhile waits",
 		run: loseAPIServer,
 	},
 	{
-		fault: "etcd pauses 10 s", gets: "a decision when etcd is back; seldom 429, undecided, or the API server's own 500 or 504", bound: atMost(2 * inFlight), lingers: true,
+		fault: "etcd pauses 10 s", gets: "a decision when etcd is back; seldom 429, undecided, or the API server's own 500 or 504", bound: atMost(inFlight), lingers: 2 * time.Second, stalls: true,
 		why: "the API server waits for etcd before it calls the webhook; a review that is under way is decided by what is known of the cluster, and left undecided when the pod is not known yet",
 		run: func(st *stage) {
 			must(st.T, st.plane.Pause(kube.Etcd))
@@ -168,6 +170,7 @@ func loseAPIServer(st *stage) {
 	ends := stays[0]
 	stays = stays[1:]
 	must(st.T, st.plane.Kill(kube.APIServer))
+	killed := time.Now()
 	var both sync.WaitGroup
 	defer both.Wait()
 	both.Go(func() { st.endsInTime(ends) })
@@ -185,6 +188,7 @@ func loseAPIServer(st *stage) {
 		}
 	}
 	must(st.T, st.plane.Restart(st.Context(), kube.APIServer))
+	st.lasted = time.Since(killed)
 }
 
 // endsInTime sends SIGTERM and wants the end, with the preStop hook before it, within a minute: well before

@@ -60,8 +60,8 @@ const (
 	heading = "| fault | what an eviction gets | evictions | anything but a decision | new connections, failed | why |"
 )
 
-// document writes docs/faults.md, or compares it: it has the same scenarios, those that must have none
-// claim zero, and no other claims more than there were.
+// document writes docs/faults.md, or compares it: it has the same scenarios, and those that must have none claim
+// zero. The other figures are those of another run.
 func (w *world) document(t *testing.T) {
 	t.Helper()
 	if len(w.rows) < len(scenarios) || t.Failed() {
@@ -88,7 +88,7 @@ func (w *world) document(t *testing.T) {
 	}
 }
 
-// differs compares a row of the page; the figures are those of another run.
+// differs compares a row of the page.
 func (r row) differs(cells []string) string {
 	own := strings.Split(r.markdown(), " | ")
 	if len(cells) != len(own) {

@@ -27,15 +27,18 @@ var quick = Kubelet{
 type standIn struct {
 	endpoint
 	unready         atomic.Bool
+	refused         atomic.Int32 // probes
 	deleted, exited chan struct{}
 }
 
-func newStandIn(t *testing.T, b *Balancer, name string) *standIn {
+func newStandIn(t *testing.T, b *Balancer, name string, ready bool) *standIn {
 	t.Helper()
 	s := &standIn{deleted: make(chan struct{}), exited: make(chan struct{})}
+	s.unready.Store(!ready)
 	health := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		if s.unready.Load() {
 			w.WriteHeader(http.StatusInternalServerError)
+			s.refused.Add(1)
 		}
 	}))
 	t.Cleanup(health.Close)
@@ -116,9 +119,9 @@ func askAnew(b *Balancer) error {
 
 func TestNewConnectionsGoRoundThoseThatAreReady(t *testing.T) {
 	b := balance(t)
-	newStandIn(t, b, "a")
-	newStandIn(t, b, "b")
-	newStandIn(t, b, "c").unready.Store(true)
+	newStandIn(t, b, "a", true)
+	newStandIn(t, b, "b", true)
+	newStandIn(t, b, "c", false)
 	size(t, b, 2)
 	var asked []string
 	for range 4 {
@@ -136,16 +139,18 @@ func TestNewConnectionsGoRoundThoseThatAreReady(t *testing.T) {
 
 func TestAnEndpointLeavesTheRotation(t *testing.T) {
 	for name, c := range map[string]struct {
-		leave func(*standIn)
-		least time.Duration
+		leave  func(*standIn)
+		least  time.Duration
+		probes int32 // that failed
 	}{
-		"when its probe failed twice": {leave: func(s *standIn) { s.unready.Store(true) }, least: quick.Period + quick.Propagation},
+		// By how much they are apart is the ticker's, which makes up for a probe that was slow.
+		"when its probe failed twice": {leave: func(s *standIn) { s.unready.Store(true) }, least: quick.Propagation, probes: 2},
 		"when its pod is deleted":     {leave: func(s *standIn) { close(s.deleted) }, least: quick.Propagation},
 		"when its process ends":       {leave: func(s *standIn) { close(s.exited) }, least: quick.Relist + quick.Propagation},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := balance(t)
-			s := newStandIn(t, b, "a")
+			s := newStandIn(t, b, "a", true)
 			size(t, b, 1)
 			kept := dial(t, b)
 			if _, err := ask(kept); err != nil {
@@ -154,6 +159,9 @@ func TestAnEndpointLeavesTheRotation(t *testing.T) {
 			c.leave(s)
 			if took := size(t, b, 0); took < c.least {
 				t.Errorf("left after %s, expected %s at least", took, c.least)
+			}
+			if failed := s.refused.Load(); failed < c.probes {
+				t.Errorf("left after %d failed probes, expected %d at least", failed, c.probes)
 			}
 			if _, err := ask(kept); err != nil {
 				t.Errorf("a kept connection ended: %v", err)

@@ -24,6 +24,7 @@ import (
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
 
 	"github.com/evictgate/evictgate/test/kube"
 	"github.com/evictgate/evictgate/webhook/audit"
@@ -43,7 +44,7 @@ type Options struct {
 	// Policies registers the webhook of EvictionPolicies, too, for those with these labels; an empty selector
 	// takes all, nil leaves the webhook out.
 	Policies *metav1.LabelSelector
-	// FailurePolicy is Fail by default.
+	// FailurePolicy is that of config/ by default, Fail.
 	FailurePolicy admissionregistrationv1.FailurePolicyType
 	// CABundle is set when the certificate comes from files; then the CA is not injected.
 	CABundle []byte
@@ -91,31 +92,19 @@ func prepare(o Options) (*Gate, error) {
 	if o.Name == "" {
 		o.Name = "evictgate"
 	}
-	ports, err := freePorts(3)
+	ports, err := kube.FreePorts(3)
 	if err != nil {
 		return nil, err
 	}
+	address := func(i int) string { return fmt.Sprintf("127.0.0.1:%d", ports[i]) }
 	dir, err := os.MkdirTemp("", "evictgate-gate-")
 	if err != nil {
 		return nil, err
 	}
-	return &Gate{options: o, dir: dir, Listen: ports[0], Metrics: ports[1], Health: ports[2], exited: make(chan struct{})}, nil
+	return &Gate{options: o, dir: dir, Listen: address(0), Metrics: address(1), Health: address(2), exited: make(chan struct{})}, nil
 }
 
-func freePorts(n int) ([]string, error) {
-	var addresses []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = l.Close() }()
-		addresses = append(addresses, l.Addr().String())
-	}
-	return addresses, nil
-}
-
-// register creates the webhook configuration as config/ does.
+// register creates the webhook configuration.
 func (o *Options) register(ctx context.Context, listen string) error {
 	configuration, err := o.Configuration(listen)
 	if err != nil {
@@ -135,7 +124,7 @@ func (o *Options) unregister() error {
 	return o.Plane.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Delete(ctx, o.Name, metav1.DeleteOptions{})
 }
 
-// Configuration has the webhooks of a server at that address; Name must be set.
+// Configuration is that of config/webhook, for a server at that address and by the options; Name must be set.
 func (o *Options) Configuration(listen string) (*admissionregistrationv1.ValidatingWebhookConfiguration, error) {
 	_, text, err := net.SplitHostPort(listen)
 	if err != nil {
@@ -145,31 +134,47 @@ func (o *Options) Configuration(listen string) (*admissionregistrationv1.Validat
 	if err != nil {
 		return nil, err
 	}
-	evictions := o.webhook("evictions.evictgate.dev", o.called(int32(port), "/validate-eviction"), admissionregistrationv1.RuleWithOperations{
-		Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create},
-		Rule:       admissionregistrationv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"pods/eviction"}, Scope: new(admissionregistrationv1.NamespacedScope)},
-	})
+	configuration, err := asInstalled()
+	if err != nil {
+		return nil, err
+	}
+	configuration.Name = o.Name
+	for i := range configuration.Webhooks {
+		hook := &configuration.Webhooks[i]
+		hook.ClientConfig = o.called(int32(port), *hook.ClientConfig.Service.Path)
+		hook.FailurePolicy = new(cmp.Or(o.FailurePolicy, *hook.FailurePolicy))
+	}
+	evictions, policies := &configuration.Webhooks[0], &configuration.Webhooks[1]
 	if len(o.Namespaces) > 0 {
 		evictions.NamespaceSelector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{
 			Key: "kubernetes.io/metadata.name", Operator: metav1.LabelSelectorOpIn, Values: o.Namespaces,
 		}}}
 	}
-	configuration := &admissionregistrationv1.ValidatingWebhookConfiguration{
-		ObjectMeta: metav1.ObjectMeta{Name: o.Name},
-		Webhooks:   []admissionregistrationv1.ValidatingWebhook{evictions},
-	}
-	if o.Policies != nil {
-		hook := o.webhook("policies.evictgate.dev", o.called(int32(port), "/validate-evictionpolicy"), admissionregistrationv1.RuleWithOperations{
-			Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create, admissionregistrationv1.Update},
-			Rule:       admissionregistrationv1.Rule{APIGroups: []string{"evictgate.dev"}, APIVersions: []string{"v1alpha1"}, Resources: []string{"evictionpolicies"}, Scope: new(admissionregistrationv1.ClusterScope)},
-		})
-		hook.ObjectSelector = o.Policies
-		configuration.Webhooks = append(configuration.Webhooks, hook)
+	policies.ObjectSelector = o.Policies
+	if o.Policies == nil {
+		configuration.Webhooks = configuration.Webhooks[:1]
 	}
 	if o.CABundle == nil {
 		configuration.Annotations = map[string]string{"cert-manager.io/inject-ca-from-secret": o.certNamespace() + "/" + o.Name}
 	}
 	return configuration, nil
+}
+
+// asInstalled reads what config/ installs: the webhook of evictions, and after it that of EvictionPolicies.
+func asInstalled() (*admissionregistrationv1.ValidatingWebhookConfiguration, error) {
+	name := filepath.Join(kube.Root(), "config", "webhook", "configuration.yaml")
+	raw, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	c := &admissionregistrationv1.ValidatingWebhookConfiguration{}
+	if err := yaml.UnmarshalStrict(raw, c); err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	if len(c.Webhooks) != 2 || c.Webhooks[0].Name != "evictions.evictgate.dev" || c.Webhooks[1].Name != "policies.evictgate.dev" {
+		return nil, fmt.Errorf("%s has not the webhooks of evictions and of policies", name)
+	}
+	return c, nil
 }
 
 func (o *Options) certNamespace() string { return cmp.Or(o.CertNamespace, "default") }
@@ -193,22 +198,6 @@ func (o *Options) dnsName() string {
 	return o.Service + ".default.svc"
 }
 
-func (o *Options) webhook(name string, called admissionregistrationv1.WebhookClientConfig, rule admissionregistrationv1.RuleWithOperations) admissionregistrationv1.ValidatingWebhook {
-	failure := o.FailurePolicy
-	if failure == "" {
-		failure = admissionregistrationv1.Fail
-	}
-	return admissionregistrationv1.ValidatingWebhook{
-		Name:                    name,
-		ClientConfig:            called,
-		AdmissionReviewVersions: []string{"v1"},
-		FailurePolicy:           &failure,
-		SideEffects:             new(admissionregistrationv1.SideEffectClassNone),
-		TimeoutSeconds:          new(int32(5)),
-		Rules:                   []admissionregistrationv1.RuleWithOperations{rule},
-	}
-}
-
 func (g *Gate) launch() error {
 	var err error
 	if g.stdout, err = os.Create(filepath.Join(g.dir, "records.jsonl")); err != nil {
@@ -227,7 +216,7 @@ func (g *Gate) launch() error {
 	}
 	g.command = exec.Command(g.options.Binary, append(args, g.options.Args...)...)
 	g.command.Stdout, g.command.Stderr = g.stdout, stderr
-	if err := g.command.Start(); err != nil {
+	if err := kube.Spawn(g.command); err != nil {
 		g.command = nil
 		return fmt.Errorf("start evictgate: %w", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
@@ -20,25 +21,18 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"golang.org/x/crypto/x509roots/fallback/bundle"
+
+	"github.com/evictgate/evictgate/test/skip"
 )
 
 // layoutDir is what `make image` writes.
 const layoutDir = "../../bin/image"
 
-// lacks skips the test for want of something, or fails it where nothing may be skipped.
-func lacks(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatal(what)
-	}
-	t.Skip(what)
-}
-
 // built returns the image that make has built.
 func built(t *testing.T) v1.Image {
 	t.Helper()
 	if _, err := os.Stat(layoutDir); errors.Is(err, fs.ErrNotExist) {
-		lacks(t, "no image: make image writes bin/image")
+		skip.Without(t, "bin/image (make image)")
 	}
 	img, err := read(layoutDir)
 	must(t, err)
@@ -191,10 +185,8 @@ func TestTheProgramNeedsNothingBesideIt(t *testing.T) {
 	}
 	info, err := buildinfo.Read(bytes.NewReader(program))
 	must(t, err)
-	for _, setting := range info.Settings {
-		if setting.Key == "-trimpath" && setting.Value != "true" {
-			t.Error("it holds paths of the machine that built it")
-		}
+	if !slices.Contains(info.Settings, debug.BuildSetting{Key: "-trimpath", Value: "true"}) {
+		t.Error("it holds paths of the machine that built it")
 	}
 	for root := range bundle.Roots() {
 		if !bytes.Contains(program, root.Certificate) {

@@ -9,14 +9,17 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
 	"syscall"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sys/unix"
 
 	"github.com/evictgate/evictgate/test/privilege"
+	"github.com/evictgate/evictgate/test/skip"
 )
 
 // inside is a process in the image's file system, as a container runtime starts it: mounts and process IDs of its
@@ -77,7 +80,7 @@ func extract(img v1.Image, root string) error {
 func (i inside) command(t *testing.T) *exec.Cmd {
 	t.Helper()
 	if lack := privilege.Missing(); lack != "" {
-		lacks(t, "to mount the image's file system, missing: "+lack)
+		skip.Without(t, lack)
 	}
 	built(t)
 	root, err := extracted()
@@ -89,12 +92,13 @@ func (i inside) command(t *testing.T) *exec.Cmd {
 	must(t, err)
 	cmd := exec.Command(self)
 	cmd.Env = []string{variable + "=" + string(spec)}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID, Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID, Unshareflags: syscall.CLONE_NEWNS}
 	return cmd
 }
 
 // enter makes this process the one that spec describes; it returns only when that fails.
 func enter(spec string) error {
+	runtime.LockOSThread() // the signal below is asked for by the thread that becomes the program
 	var i inside
 	if err := json.Unmarshal([]byte(spec), &i); err != nil {
 		return err
@@ -113,6 +117,10 @@ func enter(spec string) error {
 	}
 	if err := errors.Join(syscall.Setgroups(nil), syscall.Setgid(65532), syscall.Setuid(65532)); err != nil {
 		return fmt.Errorf("become the image's user: %w", err)
+	}
+	// A change of the user takes the signal of the parent's death back.
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return err
 	}
 	return syscall.Exec("/evictgate", slices.Insert(i.Args, 0, "/evictgate"), i.Env)
 }

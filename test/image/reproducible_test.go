@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/evictgate/evictgate/test/skip"
 )
 
 // outcome is what two builds of the same sources have in common.
@@ -20,7 +22,7 @@ func TestTwoBuildsInTwoPlacesAreTheSame(t *testing.T) {
 	builder, err := exec.Command("./build.sh", "which").Output()
 	must(t, err)
 	if len(builder) <= len("\n") {
-		lacks(t, "no image builder: install buildah")
+		skip.Without(t, "a builder of images: install buildah")
 	}
 	first := build(t, filepath.Join(t.TempDir(), "a"), "022", strings.TrimSpace(string(builder)))
 	second := build(t, filepath.Join(t.TempDir(), "another/and/longer"), "077", strings.TrimSpace(string(builder)))

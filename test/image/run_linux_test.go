@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -25,6 +24,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	admissionv1 "k8s.io/api/admission/v1"
+
+	"github.com/evictgate/evictgate/test/kube"
 )
 
 func TestTheProgramInTheImageSaysItsVersion(t *testing.T) {
@@ -69,7 +70,8 @@ func serve(t *testing.T, files map[string]string, env []string, args ...string) 
 	}
 	s := &server{t: t, work: t.TempDir(), log: &lockedBuffer{}, exited: make(chan error, 1)}
 	must(t, os.Chown(s.work, 65532, 65532))
-	address := freeAddress(t)
+	address, err := kube.FreeAddress()
+	must(t, err)
 	s.url = "https://" + address + "/validate-eviction?timeout=5s"
 	i := inside{
 		ReadOnly: map[string]string{"/data": data}, Writable: map[string]string{"/scratch": s.work}, Env: env,
@@ -80,7 +82,7 @@ func serve(t *testing.T, files map[string]string, env []string, args ...string) 
 	}
 	s.command = i.command(t)
 	s.command.Stdout, s.command.Stderr = io.Discard, s.log
-	must(t, s.command.Start())
+	must(t, kube.Spawn(s.command))
 	go func() { s.exited <- s.command.Wait() }()
 	t.Cleanup(func() {
 		_ = s.command.Process.Kill()
@@ -96,14 +98,6 @@ func write(t *testing.T, dir, name, text string) {
 	t.Helper()
 	must(t, os.Chmod(dir, 0o755))
 	must(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().String()
 }
 
 // terminate ends the server as a kubelet does, and fails when it does not end well.

@@ -3,6 +3,7 @@
 package install
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -19,6 +20,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"github.com/evictgate/evictgate/test/kube"
 	"github.com/evictgate/evictgate/webhook"
 )
 
@@ -32,6 +34,7 @@ const (
 type answer struct {
 	at      time.Time
 	decided *webhook.Explanation // nil: nobody says that he decided
+	dryRun  bool
 	err     error
 }
 
@@ -73,7 +76,7 @@ func (c *client) evict(ctx context.Context, namespace, pod string, dryRun bool) 
 		eviction.DeleteOptions = &metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}}
 	}
 	c.heard = nil
-	a := answer{at: time.Now(), err: c.PolicyV1().Evictions(namespace).Evict(ctx, eviction)}
+	a := answer{at: time.Now(), dryRun: dryRun, err: c.PolicyV1().Evictions(namespace).Evict(ctx, eviction)}
 	if e, found := webhook.ReadExplanation(c.heard); found {
 		a.decided = &e
 	}
@@ -83,16 +86,18 @@ func (c *client) evict(ctx context.Context, namespace, pod string, dryRun bool) 
 // flow is evictions from several clients, all the time: half of them really evict pods of the Deployment web,
 // the others ask for the pod that a policy holds.
 type flow struct {
+	began   time.Time
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
 	mu      sync.Mutex
 	answers []answer
+	took    time.Duration
 }
 
 func (s *site) flow(t *testing.T) *flow {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	f := &flow{cancel: cancel}
+	f := &flow{began: time.Now(), cancel: cancel}
 	t.Cleanup(func() { f.stop() })
 	for i := range clients {
 		c := newClient(t, s.plane.Config)
@@ -136,12 +141,14 @@ func (f *flow) note(a answer) {
 func (f *flow) stop() []answer {
 	f.cancel()
 	f.wg.Wait()
+	f.took = cmp.Or(f.took, time.Since(f.began))
 	return f.answers
 }
 
 // figures counts answers.
 type figures struct {
 	all, failed, undecided int
+	evicted                int // pods that really went
 	outcomes               map[string]int
 	replicas               map[string]int
 	firstFailure           error
@@ -150,6 +157,9 @@ type figures struct {
 func count(answers []answer) figures {
 	n := figures{all: len(answers), outcomes: map[string]int{}, replicas: map[string]int{}}
 	for _, a := range answers {
+		if a.err == nil && !a.dryRun {
+			n.evicted++
+		}
 		switch {
 		case a.decided != nil:
 			n.outcomes[string(a.decided.Outcome)]++
@@ -179,8 +189,56 @@ func (f *flow) allDecided(t *testing.T) figures {
 	t.Helper()
 	n := count(f.stop())
 	t.Log(n)
-	if n.all < 20 || len(n.outcomes) < 2 || n.failed+n.undecided > 0 {
-		t.Errorf("%s; the first failure: %v", n, n.firstFailure)
+	if !f.enough(n) || len(n.outcomes) < 2 || n.failed+n.undecided > 0 {
+		t.Errorf("%s in %s; the first failure: %v", n, f.took.Round(time.Second), n.firstFailure)
 	}
 	return n
+}
+
+// allDecidedUntil ends the flow and holds it to the purpose of a removal that began then: every eviction before it
+// got a decision, none failed after it, and some went past the gate.
+func (f *flow) allDecidedUntil(t *testing.T, began time.Time) {
+	t.Helper()
+	answers := f.stop()
+	n := count(answers)
+	t.Log(n)
+	if !f.enough(n) || n.failed > 0 || n.undecided == 0 {
+		t.Errorf("%s in %s; the first failure: %v", n, f.took.Round(time.Second), n.firstFailure)
+	}
+	for _, a := range answers {
+		if a.at.Before(began) && a.decided == nil {
+			t.Errorf("an eviction before the removal was not decided: %v", a.err)
+		}
+	}
+}
+
+// enough wants a tenth of the evictions that there would be if none took any time, and pods that really went.
+func (f *flow) enough(n figures) bool {
+	return n.all >= int(clients*f.took/pause/10) && n.evicted > 0
+}
+
+// crowd is how many evict at once: more than the 25 connections that the API server keeps.
+const crowd = 30
+
+// allHeard waits until each of the replicas has decided an eviction. The API server may keep its connections to
+// others: many evictions at once make it open more.
+func (s *site) allHeard(t *testing.T, f *flow) []corev1.Pod {
+	t.Helper()
+	replicas := s.replicas(t)
+	var clients []*client
+	for range crowd {
+		clients = append(clients, newClient(t, s.plane.Config))
+	}
+	check(t, kube.Wait(t.Context(), "each replica to decide", func(context.Context) (bool, error) {
+		var all sync.WaitGroup
+		for _, c := range clients {
+			all.Go(func() { f.note(c.evict(t.Context(), "default", "held", true)) })
+		}
+		all.Wait()
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		heard := count(f.answers).replicas
+		return !slices.ContainsFunc(replicas, func(p corev1.Pod) bool { return heard[p.Name] == 0 }), fmt.Errorf("heard: %v", heard)
+	}))
+	return replicas
 }

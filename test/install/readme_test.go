@@ -3,6 +3,7 @@
 package install
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -53,13 +54,19 @@ func steps(console string) (all []step) {
 }
 
 // follow runs the commands of a block, in a copy of config/, and holds what they print to what the page shows,
-// in which … stands for anything. A command that fails is a failure unless the page shows an error. It returns
-// all that was printed.
-func (s *site) follow(t *testing.T, name string) string {
+// in which … stands for anything. A command that fails is a failure unless the page shows an error. What the page
+// says in words to put in the place of something follows the name, in pairs. It returns all that was printed.
+func (s *site) follow(t *testing.T, name string, instead ...string) string {
 	t.Helper()
 	var all strings.Builder
-	for _, step := range steps(block(t, name, "console")) {
-		out, err := s.shell(t, step.command)
+	console := block(t, name, "console")
+	for i := 0; i < len(instead); i += 2 {
+		if !strings.Contains(console, instead[i]) {
+			t.Fatalf("the block %s has no %s", name, instead[i])
+		}
+	}
+	for _, step := range steps(strings.NewReplacer(instead...).Replace(console)) {
+		out, err := s.shell(t.Context(), step.command)
 		all.WriteString(out)
 		if err != nil && !strings.Contains(strings.Join(step.shown, "\n"), "Error from server") {
 			t.Fatalf("$ %s%s%v", step.command, out, err)
@@ -83,9 +90,8 @@ func matches(line, text string) bool {
 }
 
 // shell runs a command as the administrator, in the copy of config/'s parent.
-func (s *site) shell(t *testing.T, command string) (string, error) {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", command)
+func (s *site) shell(ctx context.Context, command string) (string, error) {
+	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", command)
 	cmd.Dir = s.dir
 	cmd.Env = []string{"HOME=" + s.dir, "KUBECONFIG=" + s.plane.Kubeconfig, "PATH=" + s.bin + ":" + os.Getenv("PATH")}
 	out, err := cmd.CombinedOutput()
@@ -94,7 +100,7 @@ func (s *site) shell(t *testing.T, command string) (string, error) {
 
 func (s *site) must(t *testing.T, command string) string {
 	t.Helper()
-	out, err := s.shell(t, command)
+	out, err := s.shell(t.Context(), command)
 	if err != nil {
 		t.Fatalf("$ %s\n%s%v", command, out, err)
 	}

@@ -13,20 +13,21 @@ import (
 // has, and returns the administrator's configuration for it when it is ready. Stop ends it, too; Restart,
 // Kill and Pause mean the first one.
 func (c *ControlPlane) AnotherAPIServer(ctx context.Context) (*rest.Config, error) {
-	free, err := freePorts()
+	free, err := FreePorts(1)
 	if err != nil {
 		return nil, err
 	}
-	dir := c.file(fmt.Sprintf("%s-%d", APIServer, free.apiserver))
+	port := free[0]
+	dir := c.file(fmt.Sprintf("%s-%d", APIServer, port))
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, err
 	}
-	args := append(c.apiServerArgs(), fmt.Sprintf("--secure-port=%d", free.apiserver), "--audit-log-path="+dir+"/"+auditLog)
+	args := append(c.apiServerArgs(), fmt.Sprintf("--secure-port=%d", port), "--audit-log-path="+dir+"/"+auditLog)
 	if err := c.launchBeside(args, dir); err != nil {
 		return nil, err
 	}
 	config := rest.CopyConfig(c.Config)
-	config.Host = fmt.Sprintf("https://127.0.0.1:%d", free.apiserver)
+	config.Host = fmt.Sprintf("https://127.0.0.1:%d", port)
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, err

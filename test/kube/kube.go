@@ -92,11 +92,14 @@ type ControlPlane struct {
 	stopped bool
 }
 
-// Missing names the programs that are not built, in a fixed order; it is empty when all are.
-// `make controlplane` builds them.
-func Missing() []string {
+// Missing names those of the programs that are not built, in their order; without a name, those of a control
+// plane. `make controlplane` builds these, `make NAME` another.
+func Missing(programs ...string) []string {
+	if len(programs) == 0 {
+		programs = []string{Etcd, APIServer, ControllerManager, Scheduler, kubectl, Kwok, kwokStages}
+	}
 	var missing []string
-	for _, name := range []string{Etcd, APIServer, ControllerManager, Scheduler, kubectl, Kwok, kwokStages} {
+	for _, name := range programs {
 		if _, built := Program(name); !built {
 			missing = append(missing, name)
 		}

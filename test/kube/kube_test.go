@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -25,14 +26,13 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/evictgate/evictgate/test/kube"
+	"github.com/evictgate/evictgate/test/skip"
 )
 
 // start starts a control plane that ends with the test, and says how long that took.
 func start(t *testing.T, o kube.Options) *kube.ControlPlane {
 	t.Helper()
-	if missing := kube.Missing(); len(missing) > 0 {
-		t.Skipf("not built: %s; run make controlplane", strings.Join(missing, ", "))
-	}
+	kube.Need(t)
 	if o.Log == nil {
 		o.Log = t.Output()
 	}
@@ -107,6 +107,13 @@ func TestControlPlane(t *testing.T) {
 				t.Errorf("kubectl version lacks %q: %s%s", want, stdout, stderr)
 			}
 		}
+	})
+
+	t.Run("a Service has an address of this machine, which leads nowhere else", func(t *testing.T) {
+		check(t, kube.Wait(t.Context(), "the API server's own Service", func(ctx context.Context) (bool, error) {
+			service, err := c.Client.CoreV1().Services("default").Get(ctx, "kubernetes", metav1.GetOptions{})
+			return err == nil && net.ParseIP(service.Spec.ClusterIP).IsLoopback(), err
+		}))
 	})
 
 	t.Run("an eviction is answered 201 and audited with user, bodies and answer", func(t *testing.T) {
@@ -346,24 +353,28 @@ func TestKilledProcessLeavesNothing(t *testing.T) {
 		}
 		time.Sleep(200 * time.Millisecond)
 		pids := c.PIDs()
-		fmt.Printf("pids %d %d\n", pids[kube.Etcd], pids[kube.APIServer])
+		stopped := exec.Command("sleep", "60")
+		check(t, kube.Spawn(stopped))
+		check(t, stopped.Process.Signal(syscall.SIGSTOP))
+		fmt.Printf("pids %d %d %d\n", pids[kube.Etcd], pids[kube.APIServer], stopped.Process.Pid)
 		time.Sleep(time.Minute) // until it is killed
 		return
 	}
-	if missing := kube.Missing(); len(missing) > 0 || runtime.GOOS != "linux" {
-		t.Skipf("needs Linux and make controlplane (not built: %s)", strings.Join(missing, ", "))
+	if runtime.GOOS != "linux" {
+		skip.Without(t, "Linux")
 	}
+	kube.Need(t)
 	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
 	cmd.Env = append(os.Environ(), child+"="+t.TempDir())
 	out := must[io.ReadCloser](t)(cmd.StdoutPipe())
 	check(t, cmd.Start())
-	var etcd, apiserver int
-	if _, err := fmt.Fscanf(out, "pids %d %d\n", &etcd, &apiserver); err != nil {
+	var etcd, apiserver, stopped int
+	if _, err := fmt.Fscanf(out, "pids %d %d %d\n", &etcd, &apiserver, &stopped); err != nil {
 		t.Errorf("the child did not say what it started: %v", err)
 	}
 	check(t, cmd.Process.Kill())
 	_ = cmd.Wait() // it says that it was killed
-	for _, pid := range []int{etcd, apiserver} {
+	for _, pid := range []int{etcd, apiserver, stopped} {
 		check(t, kube.Wait(t.Context(), fmt.Sprintf("process %d to end", pid), func(context.Context) (bool, error) {
 			return gone(pid), nil
 		}))
@@ -377,9 +388,7 @@ func gone(pid int) bool {
 }
 
 func TestStartNamesTheProgramThatFails(t *testing.T) {
-	if missing := kube.Missing(); len(missing) > 0 {
-		t.Skipf("not built: %s; run make controlplane", strings.Join(missing, ", "))
-	}
+	kube.Need(t)
 	began := time.Now()
 	_, err := kube.Start(t.Context(), kube.Options{APIServerArgs: []string{"--no-such-flag"}})
 	want := regexp.MustCompile(`(?s)^start kube-apiserver: waited .*: it ended: exit status 1.*; its log ends with:.*unknown flag: --no-such-flag`)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -16,9 +17,9 @@ import (
 // stopGrace is how long a program has to leave after SIGTERM.
 const stopGrace = 10 * time.Second
 
-// spawner starts programs from one OS thread that lives as long as the control plane. The
-// kernel sends the parent-death signal when the *thread* that forked ends, and Go ends
-// threads as it likes: started from an ordinary goroutine, children would die at random.
+// spawner starts programs from one OS thread that lives until it is closed. The kernel sends the
+// parent-death signal when the *thread* that forked ends, and Go ends threads as it likes: started
+// from an ordinary goroutine, children would die at random.
 type spawner struct {
 	work chan func()
 	quit chan struct{}
@@ -40,9 +41,19 @@ func newSpawner() *spawner {
 	return s
 }
 
+// lasting is the spawner of Spawn; nobody closes it.
+var lasting = sync.OnceValue(newSpawner)
+
+// Spawn is cmd.Start for a program that ends with this process, however that ends: also one that
+// SIGSTOP has stopped. Ctrl-C does not reach it.
+func Spawn(cmd *exec.Cmd) error { return lasting().start(cmd) }
+
 // start is cmd.Start on the spawner's thread.
 func (s *spawner) start(cmd *exec.Cmd) error {
-	cmd.SysProcAttr = childAttributes()
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	endWithParent(cmd.SysProcAttr)
 	result := make(chan error, 1)
 	select {
 	case s.work <- func() { result <- cmd.Start() }:

@@ -2,8 +2,8 @@ package kube
 
 import "syscall"
 
-// childAttributes: a group of its own keeps Ctrl-C away from the program, so that Stop can
+// endWithParent: a group of its own keeps Ctrl-C away from the program, so that Stop can
 // end them in order; the parent-death signal ends it when this process is killed instead.
-func childAttributes() *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+func endWithParent(a *syscall.SysProcAttr) {
+	a.Setpgid, a.Pdeathsig = true, syscall.SIGKILL
 }

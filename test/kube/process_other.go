@@ -4,7 +4,5 @@ package kube
 
 import "syscall"
 
-// childAttributes lacks the parent-death signal, which only Linux has.
-func childAttributes() *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Setpgid: true}
-}
+// endWithParent lacks the parent-death signal, which only Linux has.
+func endWithParent(a *syscall.SysProcAttr) { a.Setpgid = true }

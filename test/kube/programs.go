@@ -21,8 +21,9 @@ import (
 )
 
 const (
-	serviceRange   = "10.0.0.0/24"
-	firstServiceIP = "10.0.0.1"
+	// serviceRange is of this machine: no call of a Service leaves it, and whoever has 10.0.0.0/8 is left in peace.
+	serviceRange   = "127.96.0.0/24"
+	firstServiceIP = "127.96.0.1"
 	loopback       = "127.0.0.1"
 	serviceIssuer  = "https://kubernetes.default.svc"
 	auditLog       = "audit.log"
@@ -64,9 +65,11 @@ func prepare(o Options) (_ *ControlPlane, err error) {
 			err = errors.Join(err, os.RemoveAll(c.Dir))
 		}
 	}()
-	if c.ports, err = freePorts(); err != nil {
+	free, err := FreePorts(2)
+	if err != nil {
 		return nil, err
 	}
+	c.ports = ports{etcd: free[0], apiserver: free[1]}
 	if c.ca, err = newAuthority(); err != nil {
 		return nil, err
 	}
@@ -147,9 +150,9 @@ func (c *ControlPlane) writeKubeconfig(path, user string, groups ...string) erro
 	return clientcmd.WriteToFile(*config, path)
 }
 
-// freePorts chooses ports below the range from which the kernel takes those of outgoing
-// connections: a port of that range could be gone when a program is restarted.
-func freePorts() (ports, error) {
+// FreePorts chooses n ports below the range from which the kernel takes those of outgoing
+// connections: a port of that range could be gone when a program is started, or restarted.
+func FreePorts(n int) ([]int, error) {
 	var found []int
 	for range 200 {
 		port := 20000 + rand.IntN(10000)
@@ -157,12 +160,21 @@ func freePorts() (ports, error) {
 		if err != nil {
 			continue
 		}
-		defer l.Close() // held until both are chosen
-		if found = append(found, port); len(found) == 2 {
-			return ports{etcd: found[0], apiserver: found[1]}, nil
+		defer l.Close() // held until all are chosen
+		if found = append(found, port); len(found) == n {
+			return found, nil
 		}
 	}
-	return ports{}, errors.New("no free port between 20000 and 30000")
+	return nil, errors.New("no free port between 20000 and 30000")
+}
+
+// FreeAddress is a free port at the loopback address.
+func FreeAddress() (string, error) {
+	found, err := FreePorts(1)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s:%d", loopback, found[0]), nil
 }
 
 // args are the arguments of a program.

@@ -42,13 +42,6 @@ func setUp(ctx context.Context, s *gate.Setup) (err error) {
 	return err
 }
 
-func needsPlane(t *testing.T) {
-	t.Helper()
-	if plane == nil {
-		t.Skipf("not built: %s; run make controlplane", strings.Join(kube.Missing(), ", "))
-	}
-}
-
 // ofTargets are labels that Prometheus gives to what it scrapes, and `cluster`, which many set-ups add.
 var ofTargets = []string{"cluster", "namespace", "pod", "job", "instance"}
 
@@ -63,7 +56,7 @@ var elsewhere = map[string][]string{
 // Every metric and every label in the alerts and in the dashboard is one that a running Evictgate or a running
 // API server has.
 func TestEveryExpressionReadsWhatIsThere(t *testing.T) {
-	needsPlane(t)
+	kube.Need(t)
 	own, apiServer := everythingHappens(t)
 	there := labelsOf(t, own, apiServer)
 	maps.Copy(there, elsewhere)

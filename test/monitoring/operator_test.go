@@ -25,7 +25,7 @@ import (
 // render is config/default with these components of config/.
 func render(t *testing.T, components ...string) []byte {
 	t.Helper()
-	needsPlane(t)
+	kube.Need(t)
 	dir := t.TempDir()
 	config, err := filepath.Abs("../../config")
 	if err != nil {

@@ -4,6 +4,7 @@ package node
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -21,7 +22,7 @@ import (
 
 const (
 	// stateDir holds a lock and a directory for each network.
-	stateDir = "/run/evictgate-node"
+	stateDir = privilege.Dir
 	// slots is how many networks one machine can have at a time: 10.64.0.0/16 to 10.95.0.0/16.
 	slots, firstNet = 32, 64
 )
@@ -61,8 +62,8 @@ func NewNetwork() (*Network, error) {
 		if n == nil {
 			continue // in use
 		}
-		err = n.sweep()
-		if taken == nil && err == nil {
+		vacant, err := n.vacate()
+		if vacant && taken == nil {
 			taken = n
 			continue
 		}
@@ -71,7 +72,7 @@ func NewNetwork() (*Network, error) {
 		}
 	}
 	if taken == nil {
-		return nil, fmt.Errorf("all %d networks in %s are in use", slots, stateDir)
+		return nil, fmt.Errorf("all %d networks in %s are in use, or the machine has routes there", slots, stateDir)
 	}
 	if err := taken.create(); err != nil {
 		return nil, errors.Join(err, taken.Close())
@@ -114,6 +115,43 @@ func (n *Network) sweep() error {
 		}
 	}
 	return errors.Join(err, os.RemoveAll(n.dir))
+}
+
+// vacate removes what a process has left that is gone, and says whether the network can be had.
+func (n *Network) vacate() (bool, error) {
+	if err := n.sweep(); err != nil {
+		return false, err
+	}
+	routed, err := n.routed()
+	return !routed && err == nil, err
+}
+
+// routed says whether the machine has a route to a part of the network's addresses.
+func (n *Network) routed() (bool, error) {
+	out, err := exec.Command("ip", "-4", "-json", "route", "show", "table", "all").Output()
+	if err != nil {
+		return false, fmt.Errorf("ip route: %w", err)
+	}
+	var routes []struct {
+		To string `json:"dst"`
+	}
+	if err := json.Unmarshal(out, &routes); err != nil {
+		return false, fmt.Errorf("ip route: %w", err)
+	}
+	for _, r := range routes {
+		if n.holds(r.To) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// holds says whether a route begins within the network. One that is wider, as a company's to all of 10.0.0.0/8, is
+// no hindrance: for a while the bridge takes a small part of it.
+func (n *Network) holds(route string) bool {
+	first, _, _ := strings.Cut(route, "/")
+	address, err := netip.ParseAddr(first) // the default route has none
+	return err == nil && netip.PrefixFrom(n.address(0), 16).Contains(address)
 }
 
 // Close removes the network. Pods must be gone.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/evictgate/evictgate/test/node/container"
+	"github.com/evictgate/evictgate/test/skip"
 )
 
 // TestKilledRunLeavesNothing runs this test binary again, kills it while a container runs, and looks for what
@@ -24,12 +25,7 @@ func TestKilledRunLeavesNothing(t *testing.T) {
 		runOneContainer(t)
 		return
 	}
-	if missing := Missing(); len(missing) > 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("missing: %s", strings.Join(missing, ", "))
-		}
-		t.Skipf("missing: %s", strings.Join(missing, ", "))
-	}
+	skip.Without(t, Missing()...)
 	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
 	cmd.Env = append(os.Environ(), child+"=yes")
 	out, err := cmd.StdoutPipe()
@@ -102,9 +98,7 @@ func read(path string) string {
 }
 
 func TestTwoNetworksSideBySide(t *testing.T) {
-	if missing := Missing(); len(missing) > 0 {
-		t.Skipf("missing: %s", strings.Join(missing, ", "))
-	}
+	skip.Without(t, Missing()...)
 	first, err := NewNetwork()
 	check(t, err)
 	second, err := NewNetwork()
@@ -128,9 +122,21 @@ func TestTwoNetworksSideBySide(t *testing.T) {
 	}
 }
 
+func TestANetworkLeavesTheRoutesOfTheMachineAlone(t *testing.T) {
+	n := &Network{slot: 2} // 10.66.0.0/16
+	for route, want := range map[string]bool{
+		"10.66.0.0/16": true, "10.66.9.0/24": true, "10.66.255.255": true,
+		"10.67.0.0/16": false, "10.0.0.0/8": false, "default": false, "192.168.1.0/24": false,
+	} {
+		if n.holds(route) != want {
+			t.Errorf("%s: want %t", route, want)
+		}
+	}
+}
+
 func TestAContainerThatCannotStartSaysWhy(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("missing: root")
+		skip.Without(t, "root")
 	}
 	enter := filepath.Join(t.TempDir(), "enter")
 	out, err := exec.Command("go", "build", "-o", enter, "./enter").CombinedOutput()

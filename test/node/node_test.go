@@ -31,6 +31,7 @@ import (
 
 	"github.com/evictgate/evictgate/test/kube"
 	"github.com/evictgate/evictgate/test/node"
+	"github.com/evictgate/evictgate/test/skip"
 )
 
 const manifest = `
@@ -240,12 +241,8 @@ type setup struct {
 
 func start(t *testing.T) *setup {
 	t.Helper()
-	if missing := slices.Concat(kube.Missing(), node.Missing()); len(missing) > 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("missing: %s", strings.Join(missing, ", "))
-		}
-		t.Skipf("missing: %s", strings.Join(missing, ", "))
-	}
+	kube.Need(t)
+	skip.Without(t, node.Missing()...)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	network, err := node.NewNetwork()

@@ -6,7 +6,6 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -57,9 +56,7 @@ samplingRatePerMillion: 1000000
 // start gives a test a namespace with a ready pod of a Deployment, and a gate in front of it.
 func start(t *testing.T, o gate.Options) (*gate.Gate, *corev1.Pod) {
 	t.Helper()
-	if shared == nil {
-		t.Skipf("not built: %s; run make controlplane", strings.Join(kube.Missing(), ", "))
-	}
+	kube.Need(t)
 	namespace, err := shared.Namespace(t.Context(), "ops")
 	if err != nil {
 		t.Fatal(err)

@@ -2,21 +2,19 @@ package operations
 
 import (
 	"crypto/tls"
-	"net"
 	"net/http"
 	"testing"
 
 	"github.com/evictgate/evictgate/test/gate"
+	"github.com/evictgate/evictgate/test/kube"
 )
 
 // Profiles are on their own listener, and on no other.
 func TestProfilesAreOnNoOtherListener(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := kube.FreeAddress()
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := listener.Addr().String()
-	_ = listener.Close()
 	g, _ := start(t, gate.Options{Args: []string{"--pprof-listen", address}})
 	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	for url, want := range map[string]int{

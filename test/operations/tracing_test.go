@@ -21,9 +21,7 @@ import (
 // An eviction that a budget refuses is one trace: the API server's request, its call of the webhook, and
 // under that call what Evictgate did.
 func TestOneEvictionIsOneTrace(t *testing.T) {
-	if shared == nil {
-		t.Skipf("not built: %s; run make controlplane", strings.Join(kube.Missing(), ", "))
-	}
+	kube.Need(t)
 	g, pod := start(t, gate.Options{Args: []string{"--tracing-endpoint", "http://" + shared.traces.HTTP, "--tracing-sample", "0"}})
 	createBudget(t, pod.Namespace)
 	err := kube.Wait(t.Context(), "the budget to refuse", func(ctx context.Context) (bool, error) {

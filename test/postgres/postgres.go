@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -20,6 +19,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/evictgate/evictgate/test/kube"
+	"github.com/evictgate/evictgate/test/skip"
 )
 
 // Server is a running server, with the superuser evictgate and no passwords.
@@ -52,8 +54,8 @@ func ForTest(t testing.TB) *Server {
 func SkipWithout(t testing.TB, err error) {
 	t.Helper()
 	switch {
-	case errors.Is(err, ErrMissing) && os.Getenv("CI") != "true":
-		t.Skip(err)
+	case errors.Is(err, ErrMissing):
+		skip.Without(t, "PostgreSQL: install postgresql")
 	case err != nil:
 		t.Fatal(err)
 	}
@@ -114,14 +116,11 @@ func (s *Server) begin(ctx context.Context) error {
 	if out, err := init.CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb: %w\n%s", err, out)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	free, err := kube.FreePorts(1)
 	if err != nil {
 		return err
 	}
-	s.port = l.Addr().(*net.TCPAddr).Port
-	if err := l.Close(); err != nil {
-		return err
-	}
+	s.port = free[0]
 	return s.run(ctx)
 }
 
@@ -142,7 +141,7 @@ func (s *Server) run(ctx context.Context) error {
 		"-c", "unix_socket_directories="+s.dir, "-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=100")
 	s.output.Reset()
 	c.Stdout, c.Stderr = &s.output, &s.output
-	if err := c.Start(); err != nil {
+	if err := kube.Spawn(c); err != nil {
 		return err
 	}
 	ended := make(chan struct{})

@@ -7,10 +7,14 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
 )
+
+// Dir is where containers have their files: /tmp may itself be an overlay, which no other can be mounted on.
+const Dir = "/run/evictgate-node"
 
 // Missing says what this process lacks; empty when it may do all. It is asked once.
 var Missing = sync.OnceValue(func() string {
@@ -22,11 +26,7 @@ var Missing = sync.OnceValue(func() string {
 			return "the program " + program
 		}
 	}
-	kinds, _ := os.ReadFile("/proc/filesystems")
-	if !strings.Contains(string(kinds), "\toverlay\n") {
-		return "overlayfs"
-	}
-	dir, err := os.MkdirTemp("", "evictgate-privilege-")
+	dir, err := layers()
 	if err != nil {
 		return err.Error()
 	}
@@ -34,6 +34,7 @@ var Missing = sync.OnceValue(func() string {
 	bridge := fmt.Sprintf("egp%d", os.Getpid())
 	for _, try := range [][]string{
 		{"mount", "-t", "tmpfs", "tmpfs", dir},
+		{"mount", "-t", "overlay", "overlay", dir, "-o", fmt.Sprintf("lowerdir=%[1]s/lower,upperdir=%[1]s/upper,workdir=%[1]s/work", dir)},
 		{"ip", "link", "add", "name", bridge, "type", "bridge"},
 		{"ip", "link", "add", "name", "egpa", "type", "veth", "peer", "name", "egpb"},
 	} {
@@ -48,6 +49,23 @@ var Missing = sync.OnceValue(func() string {
 	_ = exec.Command("ip", "link", "delete", bridge).Run()
 	return ""
 })
+
+// layers makes a directory with the parts of an overlay.
+func layers() (string, error) {
+	if err := os.MkdirAll(Dir, 0o711); err != nil {
+		return "", err
+	}
+	dir, err := os.MkdirTemp(Dir, "privilege-")
+	if err != nil {
+		return "", err
+	}
+	for _, name := range []string{"lower", "upper", "work"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			return "", err
+		}
+	}
+	return dir, nil
+}
 
 // apart runs a command in namespaces of its own, so that it leaves nothing behind.
 func apart(command ...string) error {

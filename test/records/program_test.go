@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -25,6 +24,7 @@ import (
 	"time"
 
 	"github.com/evictgate/evictgate/test/gate"
+	"github.com/evictgate/evictgate/test/kube"
 	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/audit/store"
 )
@@ -58,12 +58,11 @@ type program struct {
 
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := kube.FreeAddress()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().String()
+	return address
 }
 
 // serve starts the program with more arguments, and returns when it answers.
@@ -84,7 +83,7 @@ func serve(t *testing.T, arguments ...string) *program {
 		"--metrics-listen", p.metrics, "--health-listen", "0", "--shutdown-delay", "0s",
 	}, arguments...)...)
 	p.command.Stdout, p.command.Stderr = create(t, p.stdout), create(t, p.log)
-	if err := p.command.Start(); err != nil {
+	if err := kube.Spawn(p.command); err != nil {
 		t.Fatal(err)
 	}
 	go func() {
