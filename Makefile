@@ -85,8 +85,10 @@ programs: ## install PostgreSQL, Chromium, buildah, iproute2 and OpenSSL, which 
 # The race detector needs a C compiler; without one the same tests run without it.
 RACE := $(if $(shell command -v $${CC:-gcc} 2>/dev/null),CGO_ENABLED=1 $(GO) test -race,$(GO) test)
 
-# These count evictions that get no decision, and nothing beside them may take the processors away.
-ALONE := /test/(certificates|faults|install|registration)$$
+# These count evictions that get no decision: nothing beside them may take the processors away. Those of APART wait most
+# of the time, and do each other no harm.
+ALONE := /test/(faults|install)$$
+APART := /test/(certificates|registration)$$
 
 # Where tests start programs, go test does not know what their results come from: an earlier one is not taken again.
 FRESH := $(GO) test -count=1 -timeout 20m
@@ -99,7 +101,8 @@ test: build controlplane descheduler opa promtool helm certmanager programs ## r
 	$(if $(findstring -race,$(RACE)),,@echo "no C compiler found: the tests run without the race detector; install gcc to have it")
 	$(if $(shell test/image/build.sh which),@$(MAKE) --no-print-directory image,@echo "no image builder: the tests of the image and of the installation are skipped")
 	@rm -f $(EVICTGATE_SKIPPED)
-	$(FRESH) $(shell $(GO) list ./cmd/... ./test/... | grep -vE '$(ALONE)')
+	$(FRESH) $(shell $(GO) list ./cmd/... ./test/... | grep -vE '$(ALONE)|$(APART)')
+	$(FRESH) -p 2 $(shell $(GO) list ./test/... | grep -E '$(APART)')
 	$(FRESH) -p 1 $(shell $(GO) list ./test/... | grep -E '$(ALONE)')
 	cd test/opa && $(FRESH) ./...
 	cd test/release && $(FRESH) ./...

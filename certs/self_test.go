@@ -54,9 +54,7 @@ func startControlPlane(t *testing.T) *kube.ControlPlane {
 	if testing.Short() {
 		t.Skip("needs a control plane")
 	}
-	if missing := kube.Missing(); len(missing) > 0 {
-		t.Skipf("not built: %s; run make controlplane", strings.Join(missing, ", "))
-	}
+	kube.Need(t)
 	ctrl.SetLogger(logr.Discard())
 	control, err := kube.Start(t.Context(), kube.Options{})
 	if err != nil {

@@ -47,10 +47,7 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close")
 	}
 	bound := patience(r)
-	// A body that never comes would be waited for by the review, and by a server that stops. net/http takes
-	// the deadline off where the body ends, and reads up to there after a refusal, too. Only the writers of
-	// tests know no deadlines.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bound))
+	arriveWithin(w, bound)
 	if code, text := refuse(r); code != 0 {
 		http.Error(w, text, code)
 		return
@@ -66,6 +63,19 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}{http.MaxBytesReader(w, r.Body, maxBody), r.Body}
 	w.Header().Set("Content-Type", "application/json")
 	f.Next.ServeHTTP(w, r)
+}
+
+// arriveWithin bounds how long the body may take: one that never comes would be waited for by the review, and by a
+// server that stops. net/http takes the deadline off where the body ends, and reads up to there after a refusal, too.
+// Only the writers of tests know no deadlines.
+func arriveWithin(w http.ResponseWriter, bound time.Duration) {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bound))
+}
+
+// nothingHere answers on all other paths.
+func nothingHere(w http.ResponseWriter, r *http.Request) {
+	arriveWithin(w, patience(r))
+	http.NotFound(w, r)
 }
 
 // refuse finds what is wrong with a request before its body is read; code 0 when nothing is.

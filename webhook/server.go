@@ -143,7 +143,7 @@ func (s *Server) assemble() error {
 	for path, handler := range s.options.Handlers {
 		hooks.Register(path, s.behindFront(handler))
 	}
-	hooks.Register("/", s.behindFront(http.NotFoundHandler())) // a body that does not arrive there is not waited for, either
+	hooks.Register("/", http.HandlerFunc(nothingHere))
 	runnables := append([]manager.Runnable{s.options.Certificates}, s.options.Runnables...)
 	for _, r := range runnables {
 		if err := s.manager.Add(r); err != nil {

@@ -50,9 +50,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestPredictAnswersAsTheAPIServerDoes(t *testing.T) {
-	if missing := kube.Missing(); len(missing) > 0 {
-		t.Skipf("not built: %s; run make controlplane", strings.Join(missing, ", "))
-	}
+	kube.Need(t)
 	plane, err := kube.Start(t.Context(), kube.Options{})
 	if err != nil {
 		t.Fatal(err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -41,22 +40,17 @@ func objects(t *testing.T, text string) map[string]*unstructured.Unstructured {
 }
 
 // program is the path of a program that was built into bin/, or the test is skipped.
-func program(t *testing.T, name, target string) string {
+func program(t *testing.T, name string) string {
 	t.Helper()
-	path, built := kube.Program(name)
-	if !built {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("%s is not built: run make %s", name, target)
-		}
-		t.Skipf("%s is not built: run make %s", name, target)
-	}
+	kube.Need(t, name)
+	path, _ := kube.Program(name)
 	return path
 }
 
 // kustomize renders a directory with the kustomize of kubectl.
 func kustomize(t *testing.T, dir string) string {
 	t.Helper()
-	out, err := run(t.Context(), nil, nil, program(t, "kubectl", "controlplane"), "kustomize", dir)
+	out, err := run(t.Context(), nil, nil, program(t, "kubectl"), "kustomize", dir)
 	check(t, err)
 	return out
 }
@@ -69,7 +63,7 @@ func helm(ctx context.Context, t *testing.T, plane *kube.ControlPlane, args ...s
 	if plane != nil {
 		env[3] = "KUBECONFIG=" + plane.Kubeconfig
 	}
-	return run(ctx, nil, env, program(t, "helm", "helm"), args...)
+	return run(ctx, nil, env, program(t, "helm"), args...)
 }
 
 func render(t *testing.T, values ...string) string {

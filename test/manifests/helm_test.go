@@ -18,7 +18,7 @@ import (
 
 // TestHelm installs, upgrades and uninstalls the chart with the real helm.
 func TestHelm(t *testing.T) {
-	program(t, "helm", "helm")
+	program(t, "helm")
 	plane := start(t, everything(3))
 	before := everythingIn(t, plane)
 	run := func(command string, args ...string) {

@@ -28,9 +28,7 @@ const (
 // start runs a control plane of the test's own: the manifests have names of their own, so that two tests would meet.
 func start(t *testing.T, o kube.Options) *kube.ControlPlane {
 	t.Helper()
-	if missing := kube.Missing(); len(missing) > 0 {
-		t.Skipf("not built: %s; run make controlplane", strings.Join(missing, ", "))
-	}
+	kube.Need(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	plane, err := kube.Start(ctx, o)

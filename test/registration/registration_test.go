@@ -44,9 +44,7 @@ func setUp(ctx context.Context, s *gate.Setup) (err error) {
 // space gives a test a namespace of its own, as an installation has one.
 func space(t *testing.T) *corev1.Namespace {
 	t.Helper()
-	if plane == nil {
-		t.Skipf("not built: %s; run make controlplane", strings.Join(kube.Missing(), ", "))
-	}
+	kube.Need(t)
 	name, err := plane.Namespace(t.Context(), "installed")
 	if err != nil {
 		t.Fatal(err)
@@ -505,9 +503,7 @@ func TestTheRulesSuffice(t *testing.T) {
 }
 
 func TestWhereOwnersNeedPermissionToDelete(t *testing.T) {
-	if plane == nil {
-		t.Skipf("not built: %s; run make controlplane", strings.Join(kube.Missing(), ", "))
-	}
+	kube.Need(t)
 	strict, err := kube.Start(t.Context(), kube.Options{Controllers: true, APIServerArgs: []string{"--enable-admission-plugins=OwnerReferencesPermissionEnforcement"}})
 	if err != nil {
 		t.Fatal(err)

@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/evictgate/evictgate/test/kube"
 )
 
 // logText collects the log of a program.
@@ -40,10 +42,8 @@ func (l *logText) String() string {
 // startOPA runs the real opa as a server with this configuration.
 func startOPA(t *testing.T, config string) (address string, log *logText) {
 	t.Helper()
-	const program = "../../../bin/opa"
-	if _, err := os.Stat(program); err != nil {
-		t.Skip("bin/opa is not built; make opa builds it")
-	}
+	kube.Need(t, "opa")
+	program, _ := kube.Program("opa")
 	file := filepath.Join(t.TempDir(), "opa.yaml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
