@@ -104,10 +104,9 @@ func serve(t *testing.T, plane *kube.ControlPlane, more ...string) *server {
 
 func address(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	free, err := kube.FreeAddress()
 	check(t, err)
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	return free
 }
 
 // page is the URL of the review page, which the log tells.
