@@ -103,7 +103,8 @@ func TestReplicasSpread(t *testing.T) {
 func TestTheNetworkOfTheNodes(t *testing.T) {
 	plane := start(t, everything(3))
 	kubectl(t, plane, "apply", "-k", overlay(t, "resources: [CONFIG/default]\ncomponents: [CONFIG/host-network]"))
-	for _, when := range []string{"at first", "after an update"} {
+	look := func(when string) {
+		t.Helper()
 		pods := ready(t, plane, 3)
 		if got := slices.Sorted(maps.Values(nodesOf(pods))); !slices.Equal(got, []int{1, 1, 1}) {
 			t.Errorf("%s the replicas are spread %v", when, got)
@@ -113,9 +114,11 @@ func TestTheNetworkOfTheNodes(t *testing.T) {
 				t.Errorf("%s pod %s takes port %d of its node, on the node's network: %t", when, p.Name, port.HostPort, p.Spec.HostNetwork)
 			}
 		}
-		kubectl(t, plane, "--namespace", namespace, "rollout", "restart", "deployment", "evictgate")
-		kubectl(t, plane, "--namespace", namespace, "rollout", "status", "deployment", "evictgate", "--timeout=60s")
 	}
+	look("at first")
+	kubectl(t, plane, "--namespace", namespace, "rollout", "restart", "deployment", "evictgate")
+	kubectl(t, plane, "--namespace", namespace, "rollout", "status", "deployment", "evictgate", "--timeout=60s")
+	look("after an update")
 }
 
 // drain drains a node as an administrator does; the gate's own pods need no gate.
