@@ -31,7 +31,8 @@ var allowed = map[string][]string{
 	"/webhook/registration":   {},
 	"/webhook/tracing":        {},
 	"/webhook/doctor": {
-		"/policies", "/policies/v1alpha1", "/webhook", "/webhook/audit", "/webhook/budget", "/webhook/cluster", "/webhook/history", "/webhook/outcome", "/webhook/tracing",
+		"/policies", "/policies/v1alpha1", "/webhook", "/webhook/audit", "/webhook/budget", "/webhook/cluster", "/webhook/history", "/webhook/outcome",
+		"/webhook/registration", "/webhook/tracing",
 	},
 	"/webhook/outcome": {"/policies", "/policies/v1alpha1", "/webhook/audit"},
 	"/webhook":         {"/policies", "/policies/v1alpha1", "/webhook/audit", "/webhook/budget", "/webhook/cluster", "/webhook/history", "/webhook/outcome", "/webhook/tracing"},

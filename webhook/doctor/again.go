@@ -3,11 +3,13 @@ package doctor
 import (
 	"fmt"
 	"maps"
+	"slices"
 
 	cmapi "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/evictgate/evictgate/webhook"
+	"github.com/evictgate/evictgate/webhook/registration"
 )
 
 // standard is what the manifests call everything as long as nobody changes them.
@@ -23,10 +25,11 @@ func (f *Facts) reapply(finding *Finding, format string, args ...any) {
 // again says how this installation is applied once more. Other manifests than its own would break it, so there is a
 // command only where it is known which those are.
 func (f *Facts) again() (how, command string) {
-	marks := f.marks()
+	objects := f.applied()
+	marks := marksOf(objects)
 	release, dir := marks["meta.helm.sh/release-name"], f.kustomization()
 	switch {
-	case marks["argocd.argoproj.io/tracking-id"]+marks["argocd.argoproj.io/instance"]+marks["argocd-controller"] != "":
+	case slices.ContainsFunc(objects, registration.ByArgoCD):
 		return "have Argo CD sync it", ""
 	case marks["kustomize.toolkit.fluxcd.io/name"]+marks["helm.toolkit.fluxcd.io/name"] != "":
 		return "have Flux reconcile it", ""
@@ -39,21 +42,23 @@ func (f *Facts) again() (how, command string) {
 	return "apply the manifests again, as they were applied before", ""
 }
 
-// marks are the labels, annotations and names of programs by which one sees who keeps the installation.
-func (f *Facts) marks() map[string]string {
-	marks := map[string]string{}
-	add := func(o metav1.Object) {
-		maps.Copy(marks, o.GetLabels())
-		maps.Copy(marks, o.GetAnnotations())
-		for _, m := range o.GetManagedFields() {
-			marks[m.Manager] = m.Manager
-		}
-	}
+// applied are the objects by which one sees who keeps the installation.
+func (f *Facts) applied() (objects []metav1.Object) {
 	if f.Configuration.Value != nil {
-		add(f.Configuration.Value)
+		objects = append(objects, f.Configuration.Value)
 	}
 	if f.Deployment.Value != nil {
-		add(f.Deployment.Value)
+		objects = append(objects, f.Deployment.Value)
+	}
+	return objects
+}
+
+// marksOf are the labels and annotations of objects.
+func marksOf(objects []metav1.Object) map[string]string {
+	marks := map[string]string{}
+	for _, o := range objects {
+		maps.Copy(marks, o.GetLabels())
+		maps.Copy(marks, o.GetAnnotations())
 	}
 	return marks
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/evictgate/evictgate/policies/v1alpha1"
 	"github.com/evictgate/evictgate/webhook"
+	"github.com/evictgate/evictgate/webhook/registration"
 )
 
 // policiesHook is the webhook that checks EvictionPolicies before they are stored.
@@ -283,6 +284,10 @@ func checkOwner(f *Facts, l *findings) {
 			return
 		}
 		l.ok(check, "the configuration goes with namespace %s", f.Namespace)
+		return
+	}
+	if registration.ByArgoCD(f.Configuration.Value) {
+		l.ok(check, "the configuration goes with its Argo CD application, and so belongs to no namespace")
 		return
 	}
 	l.note(check, "the configuration belongs to no namespace: remove it by hand before the rest, or it blocks evictions when the replicas are gone")

@@ -224,6 +224,10 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 		"no path":               {func(f *Facts) { hook(f).ClientConfig.Service.Path = nil }, "configuration.path", Problem, `path "/"`},
 		"an owner that is gone": {func(f *Facts) { f.Configuration.Value.OwnerReferences[0].UID = "old" }, "configuration.owner", Problem, "that is gone"},
 		"no owner":              {func(f *Facts) { f.Configuration.Value.OwnerReferences = nil }, "configuration.owner", Note, "belongs to no namespace"},
+		"no owner, by Argo CD": {func(f *Facts) {
+			f.Configuration.Value.OwnerReferences = nil
+			f.Configuration.Value.Annotations = map[string]string{"argocd.argoproj.io/tracking-id": "gate:admissionregistration.k8s.io/ValidatingWebhookConfiguration:/evictgate"}
+		}, "configuration.owner", OK, "goes with its Argo CD application"},
 		"another webhook is asked, too": {func(f *Facts) {
 			c := f.Configuration.Value.DeepCopy()
 			c.Name, c.Webhooks[0].Name = "other", "guard.example"

@@ -33,7 +33,7 @@ func changeFor(configuration *admissionregistrationv1.ValidatingWebhookConfigura
 		}
 		return nil, nil
 	}
-	if byArgoCD(configuration) {
+	if ByArgoCD(configuration) {
 		if owners, changed := freedOf(configuration.OwnerReferences, namespace.Name); changed {
 			return &change{what: "the webhook configuration goes with the namespace no more: Argo CD applied it, and would leave behind what has an owner", owners: owners}, nil
 		}
@@ -62,12 +62,12 @@ func calledElsewhere(configuration *admissionregistrationv1.ValidatingWebhookCon
 	return elsewhere
 }
 
-// byArgoCD reports whether Argo CD applied the configuration: by the marks it tracks its objects by, or as the
-// manager of fields, since the label that it tracks by otherwise is everybody's.
-func byArgoCD(configuration *admissionregistrationv1.ValidatingWebhookConfiguration) bool {
-	_, annotated := configuration.Annotations["argocd.argoproj.io/tracking-id"]
-	_, labelled := configuration.Labels["argocd.argoproj.io/instance"]
-	return annotated || labelled || slices.ContainsFunc(configuration.ManagedFields, func(f metav1.ManagedFieldsEntry) bool {
+// ByArgoCD reports whether Argo CD applied an object: by the marks it tracks its objects by, or as the manager of
+// fields, since the label that it tracks by otherwise is everybody's.
+func ByArgoCD(o metav1.Object) bool {
+	_, annotated := o.GetAnnotations()["argocd.argoproj.io/tracking-id"]
+	_, labelled := o.GetLabels()["argocd.argoproj.io/instance"]
+	return annotated || labelled || slices.ContainsFunc(o.GetManagedFields(), func(f metav1.ManagedFieldsEntry) bool {
 		return f.Manager == "argocd-controller"
 	})
 }
