@@ -8,6 +8,8 @@ REVISION ?= $(shell git rev-parse HEAD 2>/dev/null)
 SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),0)
 export CGO_ENABLED ?= 0
 GO ?= go
+# For the program, the tests and the checks alike, so that all share what is compiled; and no build holds a path.
+export GOFLAGS := $(strip $(shell $(GO) env GOFLAGS 2>/dev/null) -trimpath)
 
 .PHONY: help
 help: ## list the targets
@@ -21,7 +23,7 @@ TARGET ?=
 
 .PHONY: build
 build: ## build bin/evictgate
-	$(TARGET) $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o $(BIN)/evictgate ./cmd/evictgate
+	$(TARGET) $(GO) build -buildvcs=false -ldflags '$(LDFLAGS)' -o $(BIN)/evictgate ./cmd/evictgate
 
 IMAGE ?= evictgate:dev
 ARCH ?= $(shell $(GO) env GOARCH)

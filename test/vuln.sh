@@ -10,7 +10,7 @@ database=${VULN_DB:-https://vuln.go.dev}
 read -ra packages <<<"${PACKAGES:-./...}"
 tool=bin/govulncheck-$govulncheck
 if [ ! -x "$tool" ]; then
-  GOBIN="$PWD/bin" GOFLAGS=-buildvcs=false go install "golang.org/x/vuln/cmd/govulncheck@$govulncheck"
+  GOBIN="$PWD/bin" GOFLAGS="${GOFLAGS:-} -buildvcs=false" go install "golang.org/x/vuln/cmd/govulncheck@$govulncheck"
   mv bin/govulncheck "$tool"
 fi
 errors=$(mktemp)
