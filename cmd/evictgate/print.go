@@ -72,26 +72,30 @@ func (p printer) printf(format string, args ...any) {
 }
 
 // structured prints a value as JSON or YAML; it reports false for any other format. What a terminal would
-// not show as text is escaped. YAML that would hold such text is written in JSON's style, where it can be.
+// not show as text is escaped. YAML of a value with such text is written in JSON's style, where it can be.
 func (p printer) structured(format string, v any) (bool, error) {
-	escape := jsonEscape
-	switch format {
-	case "json":
-	case "yaml":
-		escape = yamlEscape
-		if raw, err := yaml.Marshal(v); err == nil && bytes.Equal(raw, escaped(raw, escape)) {
-			_, err = p.out.Write(raw)
-			return true, err
-		}
-	default:
+	if format != "json" && format != "yaml" {
 		return false, nil
 	}
 	raw, err := json.MarshalIndent(v, "", "  ")
-	if err == nil {
-		_, err = p.out.Write(append(escaped(raw, escape), '\n'))
+	if err != nil {
+		return true, err
 	}
+	escape := jsonEscape
+	if format == "yaml" {
+		escape = yamlEscape
+		// The text is looked at before and after: to YAML's writer U+0085 is a space.
+		if block, err := yaml.JSONToYAML(raw); err == nil && shown(raw) && shown(block) {
+			_, err = p.out.Write(block)
+			return true, err
+		}
+	}
+	_, err = p.out.Write(append(escaped(raw, escape), '\n'))
 	return true, err
 }
+
+// shown reports whether there is nothing to escape.
+func shown(raw []byte) bool { return bytes.Equal(raw, escaped(raw, jsonEscape)) }
 
 // escaped escapes what does not show, in JSON, where it stands in strings only.
 func escaped(raw []byte, escape func(dst []byte, r rune) []byte) []byte {

@@ -42,7 +42,7 @@ func TestSafe(t *testing.T) {
 
 // anyText is rich in what terminals dislike.
 func anyText() *rapid.Generator[string] {
-	piece := rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{"\x1b[2J", "\u202e", "\n", "\t", "\xff", "\u009b", "大", "\u200b", "e\u0301"}))
+	piece := rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{"\x1b[2J", "\u202e", "\u0085", "\u2028", "\n", "\t", "\xff", "\u009b", "大", "\u200b", "e\u0301"}))
 	return rapid.Custom(func(t *rapid.T) string {
 		return strings.Join(rapid.SliceOfN(piece, 0, 6).Draw(t, "pieces"), "")
 	})
