@@ -274,7 +274,7 @@ func asked(r *audit.Record) bool {
 }
 
 // decisions is how many there are in the week; -decisions=100000 takes some minutes of two processors.
-var decisions = flag.Int("decisions", 10_000, "how many decisions are made and replayed")
+var decisions = flag.Int("decisions", aWeekHas, "how many decisions are made and replayed")
 
 // TestAWeekOfDecisions replays decisions by the set that made them, and by sets that differ from it in one
 // thing, whose effect is counted in the records.
