@@ -57,27 +57,27 @@ demo: build controlplane ## a real control plane, a budget, a policy, and a kube
 	$(GO) run ./test/demo
 
 .PHONY: controlplane
-controlplane: ## build etcd, Kubernetes 1.37 and kwok into bin/ (10 to 15 minutes once, then cached)
+controlplane: ## build etcd, Kubernetes 1.37 and kwok into bin/ (5 to 15 minutes once, then cached)
 	@test/controlplane/build.sh
 
 .PHONY: opa
-opa: ## build the opa program, which tests hold the shipped schema to, into bin/ (a minute or two once, then cached)
+opa: ## build the opa program, which tests hold the shipped schema to, into bin/ (up to 4 minutes once, then cached)
 	@test/program.sh opa
 
 .PHONY: descheduler
-descheduler: ## build the descheduler, a client of the tests, into bin/ (2 to 4 minutes once, then cached)
+descheduler: ## build the descheduler, a client of the tests, into bin/ (up to 4 minutes once, then cached)
 	@test/program.sh descheduler
 
 .PHONY: promtool
-promtool: ## build promtool, which tests the alert rules, into bin/ (2 to 3 minutes once, then cached)
+promtool: ## build promtool, which tests the alert rules, into bin/ (up to 4 minutes once, then cached)
 	@test/program.sh promtool
 
 .PHONY: helm
-helm: ## build helm, which tests the chart, into bin/ (2 to 3 minutes once, then cached)
+helm: ## build helm, which tests the chart, into bin/ (up to 4 minutes once, then cached)
 	@test/program.sh helm
 
 .PHONY: certmanager
-certmanager: ## build cert-manager's controllers, which tests have issue certificates, into bin/ (2 to 4 minutes once)
+certmanager: ## build cert-manager's controllers, which tests have issue certificates, into bin/ (up to 4 minutes once)
 	@test/certmanager/build.sh
 
 .PHONY: programs

@@ -33,7 +33,7 @@ if [ "$(cat "$out/.$name" 2>/dev/null)" = "$inputs" ] && [ -x "$out/$name" ]; th
   exit 0
 fi
 
-echo "building $name $version into $out: 2 to 4 minutes on two cores the first time, cached afterwards"
+echo "building $name $version into $out: up to 4 minutes on two cores the first time, cached afterwards"
 start=$SECONDS
 go build "${flags[@]}" -ldflags "-s -w${stamped:+ -X $stamped$version}" -o "$out/$name" "${package:-$module/cmd/$name}"
 echo "$inputs" >"$out/.$name"

@@ -18,7 +18,7 @@ if [ "$(cat "$out/.certmanager" 2>/dev/null)" = "$stamp" ] && [ -x "$out/certman
   exit 0
 fi
 
-echo "building cert-manager $version into $out: 2 to 4 minutes on two cores the first time, cached afterwards"
+echo "building cert-manager $version into $out: up to 4 minutes on two cores the first time, cached afterwards"
 start=$SECONDS
 go build -ldflags "-s -w -X github.com/cert-manager/cert-manager/pkg/util.AppVersion=$version" -o "$out/certmanager" .
 rm -rf "$out/certmanager-crds"

@@ -24,7 +24,7 @@ if [ "$(cat "$out/.controlplane" 2>/dev/null)" = "$stamp" ] && [ -d "$out/kwok-s
   fi
 fi
 
-echo "building the control plane $version into $out: 10 to 15 minutes on two cores the first time, cached afterwards"
+echo "building the control plane $version into $out: 5 to 15 minutes on two cores the first time, cached afterwards"
 # All Kubernetes programs print the version they are given at link time.
 set_version="-s -w"
 for pkg in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
