@@ -439,3 +439,30 @@ func residentMemory(t *testing.T, c *kube.ControlPlane) string {
 	}
 	return fmt.Sprintf("%d MiB (%s)", total/1024, strings.Join(parts, ", "))
 }
+
+// A port is given away once, and no other process takes it for one of its own.
+func TestFreePortsAreGivenAwayOnce(t *testing.T) {
+	given := map[int]bool{}
+	for range 300 { // by chance alone, two of them would be the same in 99 of 100 runs
+		ports, err := kube.FreePorts(1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if given[ports[0]] {
+			t.Fatalf("port %d was given away twice", ports[0])
+		}
+		given[ports[0]] = true
+	}
+	for port := range given {
+		address := fmt.Sprintf(":%d", port)
+		if l, err := net.ListenPacket("udp", address); err == nil {
+			_ = l.Close()
+			t.Fatalf("another process would take port %d", port)
+		}
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Fatalf("no program can listen: %v", err)
+		}
+		_ = l.Close()
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -150,22 +151,46 @@ func (c *ControlPlane) writeKubeconfig(path, user string, groups ...string) erro
 	return clientcmd.WriteToFile(*config, path)
 }
 
-// FreePorts chooses n ports below the range from which the kernel takes those of outgoing
-// connections: a port of that range could be gone when a program is started, or restarted.
+// FreePorts chooses n ports below the range from which the kernel takes those of outgoing connections: a port
+// of that range could be gone when a program is started, or restarted. No other test gets them, whether it runs
+// in this process or beside it: their UDP ports are held until this process ends, and no program here needs those.
 func FreePorts(n int) ([]int, error) {
 	var found []int
 	for range 200 {
 		port := 20000 + rand.IntN(10000)
-		l, err := net.Listen("tcp", fmt.Sprintf(":%d", port)) // free at every address
-		if err != nil {
+		if !hold(port) {
 			continue
 		}
-		defer l.Close() // held until all are chosen
 		if found = append(found, port); len(found) == n {
 			return found, nil
 		}
 	}
 	return nil, errors.New("no free port between 20000 and 30000")
+}
+
+// held are the UDP ports that say which ports are given away; a socket that nobody refers to is closed.
+var held struct {
+	sync.Mutex
+	ports []net.PacketConn
+}
+
+// hold takes the UDP port, if the TCP port is free at every address.
+func hold(port int) bool {
+	address := fmt.Sprintf(":%d", port)
+	udp, err := net.ListenPacket("udp", address)
+	if err != nil {
+		return false
+	}
+	tcp, err := net.Listen("tcp", address)
+	if err != nil {
+		_ = udp.Close()
+		return false
+	}
+	_ = tcp.Close()
+	held.Lock()
+	defer held.Unlock()
+	held.ports = append(held.ports, udp)
+	return true
 }
 
 // FreeAddress is a free port at the loopback address.
