@@ -84,35 +84,57 @@ certmanager: ## build cert-manager's controllers, which tests have issue certifi
 programs: ## install PostgreSQL, Chromium, buildah, iproute2 and OpenSSL, which tests start, or say what is skipped without them
 	@test/install.sh
 
-# The race detector needs a C compiler; without one the same tests run without it.
-RACE := $(if $(shell command -v $${CC:-gcc} 2>/dev/null),CGO_ENABLED=1 $(GO) test -race,$(GO) test)
+# The tests that need Go alone.
+QUICK := ./policies/... ./webhook/... ./certs/... ./cmd/... ./test
+
+.PHONY: test
+test: build ## run the quick tests: what needs Go alone, no control plane, no root and no other programs
+	@rm -f $(EVICTGATE_SKIPPED)
+	$(GO) test -timeout 20m $(QUICK)
+	@echo "left out, and run by make test-all: the race detector, a real control plane, the image, installations, attacks, the browser"
+	@$(SKIPPED)
+
+# The race detector needs a C compiler; without one these tests run without it.
+RACE := $(if $(shell command -v $${CC:-gcc} 2>/dev/null),CGO_ENABLED=1 $(GO) test -race)
+
+# Nothing runs at once in these; make test has them.
+SEQUENTIAL := /policies/(check|suite|internal/.*|v1alpha1)$$
 
 # These count evictions that get no decision: nothing beside them may take the processors away. Those of APART wait most
-# of the time, and do each other no harm.
+# of the time, and do each other no harm. ATTACKS are shortened here and judge no latency, but for FLOODS; make attack does
+# it for all.
 ALONE := /test/(faults|install)$$
+ATTACKS := /test/attack$$
 APART := /test/(certificates|registration)$$
+FLOODS := TestAttack/(H4_(reviews|hang_up)|H5_(large_reviews|many_annotations|unread_stdout)|L13_(slow|idle|large|overview))
+
+# Tests that repeat one thing, as often as it was promised.
+LARGE := TestAWeekOfDecisions|TestReloadsUnderLoad|TestLargePoliciesLoad
 
 # Where tests start programs, go test does not know what their results come from: an earlier one is not taken again.
 FRESH := $(GO) test -count=1 -timeout 20m
 
 # Tests write here what they skip, which go test does not print.
 export EVICTGATE_SKIPPED := $(CURDIR)/bin/skipped
+SKIPPED = test ! -e $(EVICTGATE_SKIPPED) || { echo "skipped:"; cat $(EVICTGATE_SKIPPED); }
 
-.PHONY: test
-test: build controlplane descheduler opa promtool helm certmanager programs ## run all tests, those on a real control plane included
-	$(if $(findstring -race,$(RACE)),,@echo "no C compiler found: the tests run without the race detector; install gcc to have it")
+.PHONY: test-all
+test-all: build controlplane descheduler opa promtool helm certmanager programs ## run all tests, those on a real control plane included: what continuous integration runs
+	$(if $(RACE),,@echo "no C compiler found: the tests run without the race detector; install gcc to have it")
 	$(if $(shell test/image/build.sh which),@$(MAKE) --no-print-directory image,@echo "no image builder: the tests of the image and of the installation are skipped")
 	@rm -f $(EVICTGATE_SKIPPED)
-	$(FRESH) $(shell $(GO) list ./cmd/... ./test/... | grep -vE '$(ALONE)|$(APART)')
+	$(FRESH) $(shell $(GO) list ./cmd/... ./test/... | grep -vE '$(ALONE)|$(APART)|$(ATTACKS)')
 	$(FRESH) -p 2 $(shell $(GO) list ./test/... | grep -E '$(APART)')
 	$(FRESH) -p 1 $(shell $(GO) list ./test/... | grep -E '$(ALONE)')
+	$(FRESH) $(shell $(GO) list ./test/... | grep -E '$(ATTACKS)') -quick -skip '$(FLOODS)'
+	$(FRESH) $(shell $(GO) list ./test/... | grep -E '$(ATTACKS)') -run '$(FLOODS)'
 	cd test/opa && $(FRESH) ./...
 	cd test/release && $(FRESH) ./...
 	cd test/monitoring && $(FRESH) ./...
-	$(RACE) -timeout 20m ./policies/... ./webhook/... ./certs/...
-	$(GO) test -timeout 20m -run TestAWeekOfDecisions ./webhook/audit/replay
+	$(or $(RACE),$(GO) test) -timeout 20m $(shell $(GO) list ./policies/... ./webhook/... ./certs/... | grep -vE '$(SEQUENTIAL)')
+	EVICTGATE_TESTS=whole $(GO) test -timeout 20m -run '$(LARGE)' ./policies ./webhook ./webhook/audit/replay
 	cd test/browser && $(FRESH) ./...
-	@test ! -e $(EVICTGATE_SKIPPED) || { echo "skipped:"; cat $(EVICTGATE_SKIPPED); }
+	@$(SKIPPED)
 
 .PHONY: screenshot
 screenshot: ## draw docs/images/review.png with Chromium
@@ -123,13 +145,17 @@ conformance: controlplane ## compare 100,000 predicted answers with a real API s
 	$(GO) test ./test/conformance -v -run TestPredict -cases 100000 -timeout 80m
 
 .PHONY: faults
-faults: controlplane programs ## restart, kill and stop parts of an installation while pods are evicted, and write docs/faults.md and the README's table (6 minutes)
+faults: controlplane programs ## restart, kill and stop parts of an installation while pods are evicted, and write docs/faults.md and the table of docs/operate.md (6 minutes)
 	$(GO) test ./test/faults -count=1 -v -timeout 20m -run TestFaults -update
-	$(GO) test ./test -run TestTheREADMEsFailureTable -update
+	$(GO) test ./test -run TestTheFailureTable -update
+
+.PHONY: attack
+attack: controlplane ## attack the program as somebody without rights, and write docs/security-figures.md (20 minutes)
+	$(GO) test ./test/attack -count=1 -v -timeout 40m -update
 
 .PHONY: fuzz
-fuzz: ## fuzz the handler for a minute
-	cd webhook && $(GO) test -run '^$$' -fuzz FuzzFront -fuzztime 60s -fuzzminimizetime 10x .
+fuzz: ## fuzz every parser for FUZZTIME (60s), one after the other; what is found is kept in testdata/fuzz
+	@test/fuzz.sh
 
 .PHONY: bench
 bench: build ## measure against a no-op webhook, as ratios in one run, beside the bars
@@ -146,9 +172,10 @@ CONTROLLER_GEN := sigs.k8s.io/controller-tools/cmd/controller-gen@v0.23.0
 generate: ## regenerate what is derived from the code
 	$(GO) run $(CONTROLLER_GEN) object crd paths=./policies/v1alpha1 output:crd:artifacts:config=config/crd
 	$(GO) test ./policies -run TestShipped -update
+	$(GO) test ./policies/internal/limits -run TestLimitsPage -update
 	$(GO) test ./webhook -run TestSampleRecords -update
 	$(GO) test ./webhook/audit -run TestShipped -update
-	$(GO) test ./test -run TestThePrometheusRule -update
+	$(GO) test ./test -run 'TestThePrometheusRule|TestPagesFromComments|TestTheMetricsPage' -update
 	$(GO) test ./cmd/evictgate -run 'TestReference|TestManifestRules' -update
 
 .PHONY: verify

@@ -127,6 +127,10 @@ func readPool(file string) (*x509.CertPool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot be read: %w", err)
 	}
+	return parsePool(raw)
+}
+
+func parsePool(raw []byte) (*x509.CertPool, error) {
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(raw) {
 		return nil, errors.New("holds no certificate in PEM form")

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -95,14 +96,25 @@ func TestClients(t *testing.T) {
 			write(t, dir, "ca.crt", ca.pem())
 			_, call := demanding(t, filepath.Join(dir, "ca.crt"), c.names...)
 			for range 2 { // the second would be resumed
-				if err := call(c.callers); c.want == "" {
-					says(t, err)
+				if c.want == "" {
+					says(t, call(c.callers))
 				} else {
-					says(t, err, c.want)
+					says(t, alerted(func() error { return call(c.callers) }), c.want)
 				}
 			}
 		})
 	}
+}
+
+// alerted tries until a caller that is refused hears why: by TLS 1.3 its own first bytes may meet the closed connection
+// before the alert does. Nil when it is let in.
+func alerted(try func() error) (err error) {
+	for range 20 {
+		if err = try(); err == nil || strings.Contains(err.Error(), "remote error: tls: ") {
+			break
+		}
+	}
+	return err
 }
 
 func TestClientsFollowTheFile(t *testing.T) {

@@ -45,6 +45,8 @@ type FilesOptions struct {
 	// WebhookConfiguration names the ValidatingWebhookConfiguration whose
 	// caBundle must trust a certificate. Who writes it does not matter.
 	WebhookConfiguration string
+	// Webhooks are those of them that must trust it.
+	Webhooks Webhooks
 	// Settle is as in [SelfOptions].
 	Settle time.Duration
 	// Logger receives what this source says.
@@ -90,7 +92,7 @@ func Files(o FilesOptions) (*FileSource, error) {
 		return nil, errors.New("prepare certificate files: no name of a ValidatingWebhookConfiguration")
 	}
 	seen := newTrust(o.WebhookConfiguration)
-	seen.names = o.Names
+	seen.names, seen.webhooks, seen.log = o.Names, o.Webhooks, o.Logger
 	var err error
 	if s.cache, err = newCache(clocked(o.RESTConfig, seen.clock), o.WebhookConfiguration); err != nil {
 		return nil, fmt.Errorf("prepare certificate files: %w", err)
@@ -293,3 +295,12 @@ func (s *FileSource) readable() error {
 
 // NeedLeaderElection says that every replica runs its own source.
 func (s *FileSource) NeedLeaderElection() bool { return false }
+
+// Foreign is how many things the webhook configuration holds that are not
+// Evictgate's, as last seen; 0 without a cluster.
+func (s *FileSource) Foreign() int {
+	if s.threshold == nil {
+		return 0
+	}
+	return s.trust.Foreign()
+}

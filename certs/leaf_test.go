@@ -18,12 +18,12 @@ type issuer struct {
 	key  *ecdsa.PrivateKey
 }
 
-func newIssuer(t *testing.T, name string) issuer {
+func newIssuer(t testing.TB, name string) issuer {
 	t.Helper()
 	return newIssuerFrom(t, name, time.Now())
 }
 
-func newIssuerFrom(t *testing.T, name string, from time.Time) issuer {
+func newIssuerFrom(t testing.TB, name string, from time.Time) issuer {
 	t.Helper()
 	cert, key, err := sign(&x509.Certificate{
 		Subject:               pkix.Name{CommonName: name},

@@ -55,6 +55,8 @@ type SelfOptions struct {
 	// caBundle is kept. It must carry the annotation
 	// cert-manager.io/inject-ca-from-secret: SecretNamespace/SecretName.
 	WebhookConfiguration string
+	// Webhooks are those of them that get the CA.
+	Webhooks Webhooks
 	// DNSNames and IPs are what the API server calls the webhook by, for
 	// instance evictgate.NAMESPACE.svc. At least one is needed.
 	DNSNames []string
@@ -92,6 +94,7 @@ func Self(o SelfOptions) (*SelfSource, error) {
 		return nil, fmt.Errorf("prepare own certificate: %w", err)
 	}
 	seen := newTrust(o.WebhookConfiguration)
+	seen.webhooks, seen.log = o.Webhooks, o.Logger
 	seen.secret = types.NamespacedName{Namespace: o.SecretNamespace, Name: o.SecretName}
 	cfg := clocked(o.RESTConfig, seen.clock)
 	manager, err := newManager(cfg, seen.secret, o)
@@ -175,7 +178,8 @@ func newManager(cfg *rest.Config, secret types.NamespacedName, o SelfOptions) (c
 		}},
 		// cainjector watches the metadata of Secrets and wants to read the
 		// data live: a second cache could still hold the old CA.
-		Client: client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Secret{}}}},
+		NewClient: o.Webhooks.newOwnOnly,
+		Client:    client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Secret{}}}},
 	})
 }
 
@@ -240,6 +244,10 @@ func (s *SelfSource) Ready(*http.Request) error {
 	}
 	return s.trust.check(cert.Leaf)
 }
+
+// Foreign is how many things the webhook configuration holds that are not
+// Evictgate's, as last seen.
+func (s *SelfSource) Foreign() int { return s.trust.Foreign() }
 
 // NeedLeaderElection says that every replica runs its own source.
 func (s *SelfSource) NeedLeaderElection() bool { return false }

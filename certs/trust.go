@@ -10,6 +10,7 @@ import (
 	"time"
 
 	cmapi "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
+	"github.com/go-logr/logr"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -22,7 +23,9 @@ type trust struct {
 	configuration string
 	secret        types.NamespacedName // of our own CA; without one the CA is somebody else's
 	names         []string             // demanded beside those the configuration calls
+	webhooks      Webhooks
 	clock         *clock
+	log           logr.Logger
 	changed       chan struct{} // holds one token when what is seen changed
 
 	mu         sync.Mutex
@@ -30,16 +33,19 @@ type trust struct {
 	seen       *admissionv1.ValidatingWebhookConfiguration // nil: does not exist
 	seenSecret *metav1.PartialObjectMetadata               // nil: does not exist
 	bundleAt   time.Time                                   // when a caBundle last changed before our eyes
+	strange    []string                                    // what is foreign in what is seen
 }
 
 // newTrust has seen nothing yet.
 func newTrust(configuration string) *trust {
-	return &trust{configuration: configuration, clock: new(clock), changed: make(chan struct{}, 1)}
+	return &trust{configuration: configuration, clock: new(clock), log: logr.Discard(), changed: make(chan struct{}, 1)}
 }
 
 // check returns nil when the API server, calling any of the configuration's
 // webhooks, would accept leaf, sent with the intermediates, now. Else it says
-// what is wrong and what to do.
+// what is wrong and what to do. A webhook that is foreign, or calls another
+// host while the rest calls us, does not count: who may write it must not be
+// able to end all replicas by it.
 func (t *trust) check(leaf *x509.Certificate, intermediates ...*x509.Certificate) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -51,12 +57,37 @@ func (t *trust) check(leaf *x509.Certificate, intermediates ...*x509.Certificate
 	case len(t.seen.Webhooks) == 0:
 		return fmt.Errorf("%s has no webhooks: apply it again", t.subject())
 	}
-	for i := range t.seen.Webhooks {
-		if err := t.accepts(&t.seen.Webhooks[i], leaf, intermediates); err != nil {
-			return err
-		}
+	if err := t.acceptedByOwn(leaf, intermediates); err != nil {
+		return err
 	}
 	return covers(leaf, t.names...)
+}
+
+// acceptedByOwn asks the webhooks that are not foreign.
+func (t *trust) acceptedByOwn(leaf *x509.Certificate, intermediates []*x509.Certificate) error {
+	known := t.webhooks.in(t.seen)
+	accepted := 0
+	var err error
+	for i := range t.seen.Webhooks {
+		hook := &t.seen.Webhooks[i]
+		if !known.own(hook.Name) {
+			continue
+		}
+		refused := t.accepts(hook, leaf, intermediates)
+		name := serverName(hook.ClientConfig)
+		switch {
+		case refused == nil:
+			accepted++
+		case known == nil || name == "" || covers(leaf, name) == nil:
+			return refused
+		default: // it calls somebody else
+			err = refused
+		}
+	}
+	if accepted > 0 {
+		return nil
+	}
+	return err
 }
 
 // accepts does for one webhook what the API server does on a call: chain,
@@ -229,6 +260,7 @@ func (t *trust) setConfiguration(obj any, first bool) {
 		t.bundleAt = time.Now()
 	}
 	t.seen = next
+	t.tellForeign()
 	t.tell()
 }
 

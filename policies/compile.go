@@ -8,12 +8,14 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"time"
+	"sync/atomic"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/metrics"
-	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/open-policy-agent/opa/v1/topdown"
+
+	"github.com/evictgate/evictgate/policies/internal/limits"
+	"github.com/evictgate/evictgate/policies/internal/opa"
+	"github.com/evictgate/evictgate/policies/internal/rego"
 )
 
 // Set is a compiled, immutable set of bound policies: one revision. It is safe for concurrent use.
@@ -25,11 +27,14 @@ type Set struct {
 	project  projector // of an Input, for what it needs
 	compiler *ast.Compiler
 	modules  []*ast.Module // as they were parsed
+	// reads is there while the set is made, and not needed later.
+	reads *opa.Reads
 }
 
 // boundPolicy is a policy with its binding.
 type boundPolicy struct {
-	binding
+	Binding
+	match          matcher
 	meta           Metadata
 	parametersTerm *ast.Term
 	effects        []Effect
@@ -37,7 +42,7 @@ type boundPolicy struct {
 	// rego, which costs as much again as a small policy.
 	query *topdown.Query
 	// constants are the values of the rules that depend on the parameters alone; nil when one failed.
-	constants *ruleValues
+	constants *limits.RuleValues
 	// needs is what the policy reads, and reads the paths of it and of maxHold.
 	needs *Needs
 	reads [][]string
@@ -46,6 +51,10 @@ type boundPolicy struct {
 	leaves []int
 	// timed says that the policy may ask the time.
 	timed bool
+	// weight is what a step of it counts: see Weight.
+	weight int
+	// lost counts its evaluations that were given up and have not come back.
+	lost *atomic.Int32
 }
 
 // Metadata is what the METADATA block above a policy's package says.
@@ -75,124 +84,46 @@ type BoundPolicy struct {
 	// Default says that the policy belongs to the set that serves when none is given.
 	Default bool   `json:"default"`
 	File    string `json:"file"`
+	// Effects are those of deny, delay and warn that it has.
+	Effects []Effect `json:"-"`
 	// Metadata is what the policy says of itself.
 	Metadata Metadata `json:"-"`
 }
 
-// Load compiles the policies of directories or files as one set. The error is of type Problems when the
-// sources were read but cannot be used; a set without a policy is an error, too.
-func Load(paths ...string) (*Set, error) {
-	files, err := ReadPaths(paths...)
-	if err != nil {
-		return nil, err
-	}
-	return compileSome(files, paths)
-}
-
-// ReadPaths reads the policy sources of directories or files: see ReadDir.
-func ReadPaths(paths ...string) ([]File, error) {
-	var files []File
-	for _, path := range paths {
-		more, err := ReadDir(path)
-		if err != nil {
-			return nil, err
-		}
-		files = append(files, more...)
-	}
-	return files, nil
-}
-
-// compileSome compiles what was read from some paths; it must hold a policy.
-func compileSome(files []File, paths []string) (*Set, error) {
-	set, err := Compile(files)
-	if err != nil {
-		return nil, err
-	}
-	if len(set.bound) == 0 {
-		return nil, noPolicy(strings.Join(paths, ", "))
-	}
-	return set, nil
-}
-
-// Compile compiles Rego modules and EvictionPolicies into a set. Its error is of type Problems.
-func Compile(files []File) (*Set, error) {
-	return compileAll(parseFiles(files))
-}
-
-// compileAll binds every policy of the sources, unless problems were found already.
-func compileAll(s sources, problems Problems) (*Set, error) {
-	if len(problems) > 0 {
-		// The modules are still looked at, so that one run shows everything.
-		_, more := parseModules(s.modules)
-		return nil, append(problems, s.locate(more)...)
-	}
-	set, problems := compile(s, func(Metadata) bool { return true })
-	if len(problems) > 0 {
-		return nil, s.locate(problems)
-	}
-	return set, nil
-}
-
-// compile builds the set. A policy that no binding names is bound by itself when bindBare says so.
-func compile(s sources, bindBare func(Metadata) bool) (*Set, Problems) {
-	named := map[string]bool{}
-	for _, b := range s.bindings {
-		named[b.policy] = true
-	}
-	own, problems := parseModules(s.modules)
-	slices.Sort(s.library)
-	for _, id := range slices.Compact(s.library) {
-		module, more := parseModule(libraryFile(id))
+// New builds a set of parts, and tells all that is wrong with them.
+func New(parts Parts) (*Set, Problems) {
+	own, problems := slices.Clone(parts.Modules), slices.Clone(parts.Problems)
+	for _, id := range parts.libraryIDs() {
+		module, more := language.Parse(LibraryFile(id))
 		problems = append(problems, more...)
 		if len(more) == 0 {
 			own = append(own, module)
 		}
 	}
-	problems = append(problems, duplicates(own, s.bindings)...)
+	problems = append(problems, duplicates(own, parts.Bindings)...)
 	if len(problems) > 0 {
 		return nil, problems
 	}
-	compiler, problems := compileModules(own)
+	compiler, problems := CompileModules(own)
 	if len(problems) > 0 {
 		return nil, problems
 	}
-	set := &Set{compiler: compiler, modules: own}
-	bindings := s.bindings
-	metas := map[string]Metadata{}
-	for _, module := range own {
-		meta, more := metadataOf(compiler, module)
-		problems = append(problems, more...)
-		if meta.ID == "" {
-			continue
-		}
-		metas[meta.ID] = meta
-		if !named[meta.ID] && bindBare(meta) {
-			if i := slices.IndexFunc(bindings, func(b binding) bool { return b.name == meta.ID }); i >= 0 {
-				problems = append(problems, bindings[i].at("EvictionPolicy %s has the name of the policy in %s, which it does not bind; give it another name", meta.ID, fileOf(module)))
-			}
-			bare := binding{name: meta.ID, file: fileOf(module), policy: meta.ID}
-			if s.examples && meta.Parameters != nil {
-				bare.parameters = meta.Parameters.Examples()
-			}
-			bindings = append(bindings, bare)
-		}
-	}
+	bindings, metas, problems := parts.bindings(compiler, own)
 	if len(problems) > 0 {
 		return nil, problems
 	}
-	slices.SortFunc(bindings, func(a, b binding) int { return strings.Compare(a.name, b.name) })
-	set.revision = s.revision(bindings)
+	set := &Set{compiler: compiler, modules: own, reads: opa.NewReads(compiler), revision: parts.revision(bindings)}
 	return set.bind(bindings, metas)
 }
 
-func (s *Set) bind(bindings []binding, metas map[string]Metadata) (*Set, Problems) {
+func (s *Set) bind(bindings []Binding, metas map[string]Metadata) (*Set, Problems) {
 	var refs []ast.Ref
 	var problems Problems
 	var reads [][]ast.Ref
 	for _, b := range bindings {
-		meta := metas[b.policy]
-		if b.enforcement == "" {
-			b.enforcement = meta.Enforcement
+		meta := metas[b.Policy]
+		if b.Enforcement == "" {
+			b.Enforcement = meta.Enforcement
 		}
 		if more := b.fill(meta); len(more) > 0 {
 			problems = append(problems, more...)
@@ -200,24 +131,25 @@ func (s *Set) bind(bindings []binding, metas map[string]Metadata) (*Set, Problem
 		}
 		p, read, err := s.prepare(b, meta)
 		if err != nil {
-			problems = append(problems, problemsOf(err, b.file)...)
+			problems = append(problems, language.Problems(err, b.File)...)
 			continue
 		}
 		s.bound = append(s.bound, p)
 		reads = append(reads, read)
 		refs = append(refs, read...)
-		refs = append(refs, b.reads()...)
+		refs = append(refs, p.matched()...)
 	}
 	if len(problems) > 0 {
 		return nil, problems
 	}
-	s.needs = newNeeds(refs)
+	s.needs = NeedsOf(refs)
 	s.needs.neighbours, s.needs.depths = s.neighbours(), s.depths()
 	s.refs = s.needs.Refs()
 	s.project = s.needs.projector(reflect.TypeFor[Input]())
 	for i, p := range s.bound {
 		s.remember(p, reads[i])
 	}
+	s.reads = nil
 	return s, nil
 }
 
@@ -229,7 +161,7 @@ func (s *Set) neighbours() NeighbourLabels {
 		if !p.needs.Reads("neighbours") {
 			continue
 		}
-		labels, ok := p.parameters[p.meta.NeighboursBy].([]any)
+		labels, ok := p.Parameters[p.meta.NeighboursBy].([]any)
 		n.All = n.All || !ok
 		for _, label := range labels {
 			if name, ok := label.(string); ok && !slices.Contains(n.Labels, name) {
@@ -270,7 +202,7 @@ func (p *boundPolicy) depth(scope string) (depth int, ok bool) {
 		n, err := said.Int64()
 		return int(n), err == nil
 	case string:
-		limits, ok := p.parameters[said].([]any)
+		limits, ok := p.Parameters[said].([]any)
 		for _, l := range limits {
 			limit, _ := l.(map[string]any)
 			if n, isNumber := limit["max"].(json.Number); isNumber && limit["per"] == scope {
@@ -285,97 +217,72 @@ func (p *boundPolicy) depth(scope string) (depth int, ok bool) {
 
 // prepare compiles the one query of a policy: its effect sets by name, never the package as a
 // whole, which would evaluate every helper, too.
-func (s *Set) prepare(b binding, meta Metadata) (*boundPolicy, []ast.Ref, error) {
-	p := &boundPolicy{binding: b, meta: meta}
+func (s *Set) prepare(b Binding, meta Metadata) (*boundPolicy, []ast.Ref, error) {
+	match, err := newMatcher(b.Match)
+	if err != nil {
+		return nil, nil, err
+	}
+	p := &boundPolicy{Binding: b, match: match, meta: meta, lost: &atomic.Int32{}}
 	var terms []string
+	var effects []ast.Ref
 	for _, effect := range []Effect{Deny, Delay, Warning} {
-		ref := effectRef(b.policy, effect)
+		ref := rego.EffectRef(b.Policy, effect)
 		if len(s.compiler.GetRulesExact(ref)) > 0 {
-			p.effects = append(p.effects, effect)
+			p.effects, effects = append(p.effects, effect), append(effects, ref)
 			terms = append(terms, fmt.Sprintf("%s = %s", effect, ref))
 		}
 	}
 	body := ast.MustParseBody(strings.Join(terms, "; "))
-	refs, err := baseRefs(s.compiler, body)
+	refs, err := s.base(body)
 	if err != nil {
-		return nil, nil, fmt.Errorf("it cannot be told what policy %s reads: %w", b.policy, err)
+		return nil, nil, fmt.Errorf("it cannot be told what policy %s reads: %w", b.Policy, err)
 	}
-	p.needs = newNeeds(refs)
+	p.needs = NeedsOf(refs)
 	p.reads = leafPaths(p.needs)
-	if b.maxHold > 0 {
+	if b.MaxHold > 0 {
 		p.reads = append(p.reads, []string{"history", "holds"})
 	}
-	params := b.parameters
+	params := b.Parameters
 	if params == nil {
 		params = map[string]any{}
 	}
 	// By way of JSON: OPA would write a float64 of 1000000, which YAML gives, as 1e+06.
 	raw, err := json.Marshal(params)
 	if err != nil {
-		return nil, nil, fmt.Errorf("parameters of %s: %w", b.name, err)
+		return nil, nil, fmt.Errorf("parameters of %s: %w", b.Name, err)
 	}
 	value, err := ast.ValueFromReader(bytes.NewReader(raw))
 	if err != nil {
-		return nil, nil, fmt.Errorf("parameters of %s: %w", b.name, err)
+		return nil, nil, fmt.Errorf("parameters of %s: %w", b.Name, err)
+	}
+	if m := (limits.Measure{Most: limits.MaxNodes}); m.Add(value) != nil {
+		return nil, nil, Problems{b.parameterProblem("", fmt.Sprintf("the parameters of %s hold more than %d values, a number of more than %d digits or exponent, or are nested more than %d deep", b.Name, limits.MaxNodes, limits.MaxDigits, limits.MaxDepth))}
 	}
 	p.parametersTerm = ast.NewTerm(value)
 	if p.query, err = s.query(body); err != nil {
-		return nil, nil, fmt.Errorf("prepare policy %s: %w", b.policy, err)
+		return nil, nil, fmt.Errorf("prepare policy %s: %w", b.Policy, err)
 	}
+	p.weight = limits.Weight(s.compiler, effects)
 	p.constants = s.constants(p)
 	return p, refs, s.acceptParameters(p)
 }
 
-// reads is what the binding itself reads, beside its policy.
-func (b *binding) reads() []ast.Ref {
+// matched is what the binding itself reads, beside its policy.
+func (p *boundPolicy) matched() []ast.Ref {
 	var refs []ast.Ref
-	for _, path := range b.match.reads() {
+	for _, path := range p.match.reads() {
 		refs = append(refs, ast.MustParseRef(path))
 	}
-	if b.maxHold > 0 {
+	if p.MaxHold > 0 {
 		refs = append(refs, ast.MustParseRef("input.history.holds"))
 	}
 	return refs
 }
 
-// fill checks the binding's parameters against the policy's description, and adds the defaults.
-func (b *binding) fill(meta Metadata) Problems {
-	if meta.Parameters == nil {
-		return nil
-	}
-	var problems Problems
-	for _, wrong := range meta.Parameters.check(b.parameters) {
-		problems = append(problems, b.problem(wrong.name, wrong.message))
-	}
-	b.parameters = meta.Parameters.complete(b.parameters)
-	return problems
-}
-
-// problem is a finding about the binding's parameter of that name, or about all of them.
-func (b *binding) problem(parameter, message string) Problem {
-	path := []string{"spec", "parameters"}
-	if parameter != "" {
-		path = append(path, parameter)
-	}
-	if strings.HasSuffix(b.file, ".rego") { // bound by itself
-		return Problem{File: b.file, Message: message + "; bind the policy by an EvictionPolicy that gives it parameters"}
-	}
-	p := Problem{File: b.file, Path: strings.Join(path, "."), Message: message}
-	p.Row, p.Col = b.place.of(path...)
-	return p
-}
-
-// at is a finding about the binding's name.
-func (b *binding) at(format string, args ...any) Problem {
-	p := Problem{File: b.file, Path: "metadata.name", Message: fmt.Sprintf(format, args...)}
-	p.Row, p.Col = b.place.of("metadata", "name")
-	return p
-}
-
 // acceptParameters asks the policy itself about its parameters: its rule invalid_parameters, if it has
 // one, is a set of sentences about what a schema cannot say.
 func (s *Set) acceptParameters(p *boundPolicy) error {
-	ref := ast.MustParseRef("data.eviction." + p.policy + "." + invalidParameters)
+	ref := ast.MustParseRef("data.eviction." + p.Policy + "." + invalidParameters)
 	if len(s.compiler.GetRulesExact(ref)) == 0 {
 		return nil
 	}
@@ -383,56 +290,59 @@ func (s *Set) acceptParameters(p *boundPolicy) error {
 	if err != nil {
 		return err
 	}
-	ctx := context.Background()
-	query.WithInput(ast.ObjectTerm([2]*ast.Term{parametersKey, p.parametersTerm})).
-		WithCancel(&deadline{ctx: ctx, end: time.Now().Add(DefaultPolicyTimeout)})
+	b := limits.NewBudget(context.Background(), DefaultPolicySteps, p.weight)
+	query.WithInput(ast.ObjectTerm([2]*ast.Term{parametersKey, p.parametersTerm})).WithCancel(b).WithVirtualCache(limits.NewRuleCache(nil, b))
 	var problems Problems
-	err = query.Iter(ctx, func(answer topdown.QueryResult) error {
+	err = query.Iter(b.Ctx, func(answer topdown.QueryResult) error {
 		set, ok := answer[ast.Var("x")].Value.(ast.Set)
 		if !ok {
 			return fmt.Errorf("%s must be a set of sentences", invalidParameters)
 		}
 		return set.Iter(func(sentence *ast.Term) error {
-			text, _ := ast.JSON(sentence.Value)
-			problems = append(problems, p.problem("", oneLine(fmt.Sprint(text))))
+			problems = append(problems, p.parameterProblem("", reasonOf(sentenceText(sentence))))
 			return nil
 		})
 	})
-	if err == nil && len(problems) > 0 {
-		return problems
+	switch {
+	case err != nil && (b.Why != nil || topdown.IsCancel(err)):
+		return p.overBudget(b.Explained(p.File, err))
+	case err == nil && len(problems) > 0:
+		return rego.AtMost(problems)
 	}
 	return err
+}
+
+// overBudget is a limit met while the policy looked at its parameters.
+func (p *boundPolicy) overBudget(err error) error {
+	return Problems{p.parameterProblem("", fmt.Sprintf("%s could not be evaluated: %v", invalidParameters, err))}
+}
+
+// sentenceText is what a policy says of its parameters.
+func sentenceText(t *ast.Term) string {
+	if s, ok := t.Value.(ast.String); ok {
+		return string(s)
+	}
+	if m := (limits.Measure{Most: limits.MaxMember}); m.Add(t.Value) != nil {
+		return "a value that is too large to be told"
+	}
+	text, _ := ast.JSON(t.Value)
+	return fmt.Sprint(text)
 }
 
 // invalidParameters is the rule by which a policy refuses its parameters.
 const invalidParameters = "invalid_parameters"
 
-// effectRef is where the violations of a policy stand.
-func effectRef(id string, effect Effect) ast.Ref {
-	return ast.MustParseRef(fmt.Sprintf("data.eviction.%s.%s", id, effect))
+// base lists what a body reads.
+func (s *Set) base(body ast.Body) ([]ast.Ref, error) {
+	if s.reads == nil {
+		return opa.NewReads(s.compiler).Base(body)
+	}
+	return s.reads.Base(body)
 }
 
 // query prepares a query over the set's modules; beside them there is no data.
 func (s *Set) query(body ast.Body) (*topdown.Query, error) {
-	return newQuery(s.compiler, body, nil)
-}
-
-// newQuery prepares a query over the modules of a compiler, as if it stood in a context.
-func newQuery(modules *ast.Compiler, body ast.Body, within *ast.QueryContext) (*topdown.Query, error) {
-	ctx := context.Background()
-	store := inmem.NewFromObjectWithOpts(map[string]any{}, inmem.OptRoundTripOnWrite(false), inmem.OptReturnASTValuesOnRead(true))
-	transaction, err := store.NewTransaction(ctx)
-	if err != nil {
-		return nil, err
-	}
-	compiler := modules.QueryCompiler().WithContext(within)
-	compiled, err := compiler.Compile(body)
-	if err != nil {
-		return nil, err
-	}
-	return topdown.NewQuery(compiled).WithQueryCompiler(compiler).WithCompiler(modules).
-		WithStore(store).WithTransaction(transaction).
-		WithMetrics(metrics.NoOp()).WithStrictBuiltinErrors(true), nil
+	return opa.Query(s.compiler, body, nil)
 }
 
 // Revision identifies the set by its content: equal sources have equal revisions everywhere.
@@ -445,59 +355,26 @@ func (s *Set) Needs() *Needs { return s.needs }
 func (s *Set) Policies() []BoundPolicy {
 	list := make([]BoundPolicy, len(s.bound))
 	for i, p := range s.bound {
-		list[i] = BoundPolicy{Name: p.name, Policy: p.policy, Title: p.meta.Title, Enforcement: p.enforcement, Default: p.meta.Default, File: p.file, Metadata: p.meta}
+		list[i] = BoundPolicy{Name: p.Name, Policy: p.Policy, Title: p.meta.Title, Enforcement: p.Enforcement, Default: p.meta.Default, File: p.File, Effects: p.effects, Metadata: p.meta}
 	}
 	return list
 }
 
+// Compiler holds the compiled modules of the set.
+func (s *Set) Compiler() *ast.Compiler { return s.compiler }
+
+// Modules are the modules of the set as they were parsed: the compiler works on copies.
+func (s *Set) Modules() []*ast.Module { return s.modules }
+
 // Refs lists the input paths that the set reads, sorted.
 func (s *Set) Refs() []string { return slices.Clone(s.refs) }
 
-func parseModules(files []File) ([]*ast.Module, Problems) {
-	var modules []*ast.Module
-	var problems Problems
-	for _, f := range files {
-		module, more := parseModule(f)
-		problems = append(problems, more...)
-		if module != nil {
-			modules = append(modules, module)
-		}
-	}
-	return modules, problems
-}
-
-func parseModule(f File) (*ast.Module, Problems) {
-	module, err := ast.ParseModuleWithOpts(f.Name, string(f.Data), ast.ParserOptions{ProcessAnnotation: true, RegoVersion: ast.RegoV1})
-	if err != nil {
-		return nil, syntaxProblems(f, err)
-	}
-	if module == nil {
-		return nil, Problems{{File: f.Name, Message: "the module is empty; expected a package eviction.<id>"}}
-	}
-	return module, checkPackage(module)
-}
-
-// policyID is the <id> of a package eviction.<id>; empty for any other package.
-func policyID(module *ast.Module) string {
-	path := module.Package.Path
-	if len(path) != 3 || !path[1].Equal(ast.StringTerm("eviction")) {
-		return ""
-	}
-	id, ok := path[2].Value.(ast.String)
-	if !ok || !isIdentifier(string(id)) {
-		return ""
-	}
-	return string(id)
-}
-
-func fileOf(module *ast.Module) string { return module.Package.Location.File }
-
 // duplicates reports policy ids and binding names that stand twice.
-func duplicates(modules []*ast.Module, bindings []binding) Problems {
+func duplicates(modules []*ast.Module, bindings []Binding) Problems {
 	var problems Problems
 	seen := map[string]string{}
 	for _, m := range modules {
-		id := policyID(m)
+		id := rego.PolicyID(m)
 		if id == "" {
 			continue
 		}
@@ -506,90 +383,38 @@ func duplicates(modules []*ast.Module, bindings []binding) Problems {
 			problems = append(problems, Problem{File: l.File, Row: l.Row, Col: l.Col, Message: fmt.Sprintf("policy eviction.%s is defined in %s, too; give one of them another id", id, other)})
 			continue
 		}
-		seen[id] = fileOf(m)
+		seen[id] = rego.FileOf(m)
 	}
 	names := map[string]string{}
 	for _, b := range bindings {
-		if other, ok := names[b.name]; ok {
-			problems = append(problems, b.at("EvictionPolicy %s stands in %s, too", b.name, other))
+		if other, ok := names[b.Name]; ok {
+			problems = append(problems, b.nameProblem("EvictionPolicy %s stands in %s, too", b.Name, other))
 			continue
 		}
-		names[b.name] = b.file
+		names[b.Name] = b.File
 	}
 	return problems
 }
 
-// newCompiler is a compiler with the settings of the server.
-func newCompiler() *ast.Compiler {
-	schemas := ast.NewSchemaSet()
-	schemas.Put(ast.SchemaRootRef, InputSchema())
-	return ast.NewCompiler().
-		WithCapabilities(Capabilities()).
-		WithStrict(true).
-		WithSchemas(schemas).
-		WithUseTypeCheckAnnotations(true).
-		WithDefaultRegoVersion(ast.RegoV1).
-		SetErrorLimit(0)
-}
+// language is Rego over the Input.
+var language = opa.NewLanguage(InputSchema)
 
-func compileModules(modules []*ast.Module) (*ast.Compiler, Problems) {
-	for _, m := range modules {
-		typeParameters(m)
-	}
-	compiler := newCompiler()
-	byName := map[string]*ast.Module{}
-	for _, m := range modules {
-		byName[fileOf(m)] = m
-	}
-	if compiler.Compile(byName); compiler.Failed() {
-		return nil, problemsOf(compiler.Errors, "")
-	}
-	return compiler, nil
-}
+// Language is Rego as policies are written in it.
+func Language() *opa.Language { return language }
 
-// metadataOf reads the METADATA of a policy; a helper module gives a zero Metadata.
-func metadataOf(compiler *ast.Compiler, module *ast.Module) (Metadata, Problems) {
-	meta := Metadata{ID: policyID(module), Enforcement: Enforce}
-	if meta.ID == "" {
-		return Metadata{}, nil
+// CompileModules compiles modules with the parameters that they declare.
+func CompileModules(modules []*ast.Module) (*ast.Compiler, Problems) {
+	for _, m := range modules {
+		TypeParameters(m)
 	}
-	a := compiler.GetAnnotationSet().GetPackageScope(module.Package)
-	if a == nil {
-		return meta, nil
-	}
-	meta.Title, meta.Description = a.Title, strings.TrimSpace(a.Description)
-	for _, r := range a.RelatedResources {
-		meta.RelatedResources = append(meta.RelatedResources, r.Ref.String())
-	}
-	at := metadataPlaces(a)
-	var problems Problems
-	if id, ok := a.Custom["id"]; ok && id != meta.ID {
-		problems = append(problems, at.problem("custom.id", "custom.id is %v, but the package is eviction.%s", id, meta.ID))
-	}
-	if raw, ok := a.Custom["enforcement"]; ok {
-		e, err := parseEnforcement(fmt.Sprint(raw))
-		if err != nil {
-			problems = append(problems, at.problem("custom.enforcement", "custom.enforcement: %v", err))
-		} else if e != "" {
-			meta.Enforcement = e
-		}
-	}
-	parameters, err := parametersOf(a)
-	if err != nil {
-		problems = append(problems, at.problem(fieldOfError(err), "%v", err))
-	}
-	meta.Parameters = parameters
-	meta.HistoryDepth = viaPlainJSON(a.Custom["history_depth"])
-	meta.NeighboursBy, _ = a.Custom["neighbours_by"].(string)
-	meta.Default = a.Custom["default"] == true
-	return meta, problems
+	return language.Compile(modules)
 }
 
 // None is a set without policies.
 func None() *Set {
-	set, err := Compile(nil)
-	if err != nil {
-		panic(err) // nothing cannot be wrong; a test holds it
+	set, problems := New(Parts{})
+	if len(problems) > 0 {
+		panic(problems) // nothing cannot be wrong; a test holds it
 	}
 	return set
 }

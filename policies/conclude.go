@@ -4,11 +4,15 @@ import (
 	"cmp"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/evictgate/evictgate/policies/internal/limits"
+	"github.com/evictgate/evictgate/policies/internal/rego"
 )
 
 // BudgetSentence is how the API server begins its refusal by a budget. Clients look for it (Cluster
@@ -63,7 +67,7 @@ func enforced(all []Violation, effect Effect) []Violation {
 func texts(violations []Violation) []string {
 	list := make([]string, len(violations))
 	for i, v := range violations {
-		list[i] = v.text()
+		list[i] = v.Text()
 	}
 	return list
 }
@@ -107,7 +111,17 @@ func (d *Decision) undecided(policies []string, o OnError) {
 	if len(policies) > 1 {
 		what = "policies " + strings.Join(policies, ", ") + " could not be evaluated"
 	}
-	d.set(Undecided, o.code(), what+", so this eviction is not decided; mend the policy (the log of evictgate names the line), or bind it with enforcement Audit")
+	cure := "mend the policy (the log of evictgate names the line), or bind it with enforcement Audit"
+	if !slices.ContainsFunc(d.Failures, Failure.isThePolicys) {
+		what += " in the time the API server gives the webhook"
+		cure = "give evictgate more CPU, or the webhook a longer timeoutSeconds"
+	}
+	d.set(Undecided, o.code(), what+", so this eviction is not decided; "+cure)
+}
+
+// isThePolicys: a policy in force that was interrupted is not to blame, since its own work has a limit of its own.
+func (f Failure) isThePolicys() bool {
+	return f.Enforcement == Enforce && !strings.HasSuffix(f.Error, ": "+limits.NotInTime) && !strings.HasSuffix(f.Error, ": "+notBack)
 }
 
 // code is the status of an answer without a decision.
@@ -156,13 +170,13 @@ func (d *Decision) explain(in *Input) {
 	for _, v := range d.Violations {
 		switch {
 		case v.Enforcing() && d.Override.used():
-			d.warn(fmt.Sprintf("overridden, would %s: %s", v.Effect, v.text()))
+			d.warn(fmt.Sprintf("overridden, would %s: %s", v.Effect, v.Text()))
 		case v.Expired != nil:
-			d.warn(fmt.Sprintf("would %s: %s; it has held this pod since %s, longer than its maxHold of %s, so it only warns now", v.Effect, v.text(), at(v.Expired.Since), v.Expired.MaxHold))
+			d.warn(fmt.Sprintf("would %s: %s; it has held this pod since %s, longer than its maxHold of %s, so it only warns now", v.Effect, v.Text(), at(v.Expired.Since), v.Expired.MaxHold))
 		case v.Effect == Warning && v.Enforcement != Audit:
-			d.warn(v.text())
+			d.warn(v.Text())
 		case v.Effect != Warning && v.Enforcement == Warn:
-			d.warn(fmt.Sprintf("would %s: %s", v.Effect, v.text()))
+			d.warn(fmt.Sprintf("would %s: %s", v.Effect, v.Text()))
 		}
 	}
 	for _, f := range d.Failures {
@@ -175,13 +189,14 @@ func (d *Decision) explain(in *Input) {
 
 func (d *Decision) warn(lines ...string) {
 	for _, line := range lines {
-		if line = oneLine(line); line != "" {
+		if line = rego.OneLine(line); line != "" {
 			d.Warnings = append(d.Warnings, line)
 		}
 	}
 }
 
-func (v Violation) text() string { return fmt.Sprintf("%s (policy %s)", v.Reason, v.Policy) }
+// Text is the reason with the policy that gives it, as clients are told.
+func (v Violation) Text() string { return fmt.Sprintf("%s (policy %s)", v.Reason, v.Policy) }
 
 func (b Blocker) text() string {
 	parts := []string{fmt.Sprintf("pod %s: %s", b.Name, b.Why)}
@@ -222,8 +237,8 @@ func cureText(cures []string) string {
 
 // UndecidedBy is the decision when something other than a policy failed; what names it.
 func UndecidedBy(what, why, revision string, o Options) *Decision {
-	d := &Decision{Revision: revision, Failures: []Failure{{Policy: what, Enforcement: Enforce, Error: oneLine(why)}}}
-	d.set(Undecided, o.withDefaults().OnError.code(), fmt.Sprintf("%s could not decide this eviction: %s", what, oneLine(why)))
+	d := &Decision{Revision: revision, Failures: []Failure{{Policy: what, Enforcement: Enforce, Error: rego.OneLine(why)}}}
+	d.set(Undecided, o.withDefaults().OnError.code(), fmt.Sprintf("%s could not decide this eviction: %s", what, rego.OneLine(why)))
 	if d.Allowed() {
 		d.warn(d.Message) // nobody reads the message of an answer that allows
 	}

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/evictgate/evictgate/policies/internal/limits"
 )
 
 // blocked is what a budget answers that allows no disruption.
@@ -84,6 +86,11 @@ func TestConclude(t *testing.T) {
 		"a budget that forbids": {
 			disruption: &Disruption{Code: 403, Reason: "Forbidden", Message: "it is negative", Cause: "negative", Detail: "it is negative; see why", Budgets: []string{"web"}},
 			outcome:    Denied, code: 403, reason: "Forbidden", message: "it is negative; see why", causes: []Cause{{Type: "DisruptionBudget", Field: "web", Message: "negative"}},
+		},
+		"who was interrupted is not to mend": {
+			failures: []Failure{{Policy: "f", Enforcement: Enforce, Error: "f.rego:1:1: " + limits.NotInTime}}, outcome: Undecided, code: 429, reason: "TooManyRequests",
+			message:  "policy f could not be evaluated in the time the API server gives the webhook, so this eviction is not decided; give evictgate more CPU, or the webhook a longer timeoutSeconds",
+			warnings: "policy f could not be evaluated: f.rego:1:1: " + limits.NotInTime,
 		},
 		"a failure leaves it undecided": {
 			failures: []Failure{failure}, outcome: Undecided, code: 429, reason: "TooManyRequests", message: undecided,

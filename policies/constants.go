@@ -6,29 +6,35 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/evictgate/evictgate/policies/internal/limits"
+	"github.com/evictgate/evictgate/policies/internal/rego"
 )
 
-// constantsTimeout bounds the evaluation of one constant rule.
-const constantsTimeout = 100 * time.Millisecond
+// constantsTime is how long a binding's constants may take to be worked out ahead; reviews can do without.
+const constantsTime = time.Second
 
 // constants evaluates, once for a binding, the rules of its policy whose values follow from the
 // parameters alone, such as the windows of a freeze_window that can be read: every review begins with
-// them. When one of them fails there are none, so that reviews meet the failure and name its line.
-func (s *Set) constants(p *boundPolicy) *ruleValues {
-	cache := newRuleCache(nil)
+// them. When one of them fails, or all of them take more than one policy may, there are none, so that
+// reviews meet the failure and name its line.
+func (s *Set) constants(p *boundPolicy) *limits.RuleValues {
+	ctx, cancel := context.WithTimeout(context.Background(), constantsTime)
+	defer cancel()
+	b := limits.NewBudget(ctx, DefaultPolicySteps, p.weight)
+	cache := limits.NewRuleCache(nil, b)
 	input := ast.ObjectTerm([2]*ast.Term{parametersKey, p.parametersTerm})
-	for _, ref := range s.constantRules(p.policy) {
+	for _, ref := range s.constantRules(p.Policy) {
 		query, err := s.query(ast.NewBody(ast.Equality.Expr(ast.VarTerm("x"), ast.NewTerm(ref))))
 		if err != nil {
 			return nil
 		}
-		ctx := context.Background()
-		query.WithInput(input).WithVirtualCache(cache).WithCancel(&deadline{ctx: ctx, end: time.Now().Add(constantsTimeout)})
-		if _, err := query.Run(ctx); err != nil {
+		query.WithInput(input).WithVirtualCache(cache).WithCancel(b)
+		if _, err := query.Run(b.Ctx); err != nil || b.Over {
 			return nil
 		}
 	}
-	return &cache.frames[0]
+	return cache.Values()
 }
 
 // constantRules are the rules of a policy, but for functions, that read nothing but the parameters.
@@ -46,7 +52,7 @@ func (s *Set) constantRules(id string) []ast.Ref {
 }
 
 func (s *Set) isConstant(ref ast.Ref) bool {
-	read, err := baseRefs(s.compiler, ast.NewBody(ast.NewExpr(ast.NewTerm(ref))))
+	read, err := s.base(ast.NewBody(ast.NewExpr(ast.NewTerm(ref))))
 	if err != nil {
 		return false
 	}
@@ -65,12 +71,8 @@ func (s *Set) isConstant(ref ast.Ref) bool {
 
 var parametersRef = ast.MustParseRef("input.parameters")
 
-// hiddenClocks are builtins that look at a clock though OPA does not call them nondeterministic: they
-// check whether a certificate is valid now.
-var hiddenClocks = []string{ast.CryptoX509ParseAndVerifyCertificates.Name, ast.CryptoX509ParseAndVerifyCertificatesWithOptions.Name}
-
-// clocks are all builtins whose results depend on when they are asked.
-var clocks = append([]string{ast.NowNanos.Name}, hiddenClocks...)
+// clocks are the builtins whose results depend on when they are asked.
+var clocks = []string{ast.NowNanos.Name}
 
 // uses reports whether a rule, or one it needs, has one of these builtins.
 func (s *Set) uses(rule *ast.Rule, names []string, seen map[*ast.Rule]bool) bool {
@@ -92,7 +94,7 @@ func (s *Set) uses(rule *ast.Rule, names []string, seen map[*ast.Rule]bool) bool
 // asks reports whether the effects of a policy depend on one of these builtins.
 func (s *Set) asks(p *boundPolicy, names []string) bool {
 	for _, effect := range p.effects {
-		for _, rule := range s.compiler.GetRulesExact(effectRef(p.policy, effect)) {
+		for _, rule := range s.compiler.GetRulesExact(rego.EffectRef(p.Policy, effect)) {
 			if s.uses(rule, names, map[*ast.Rule]bool{}) {
 				return true
 			}

@@ -5,6 +5,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/evictgate/evictgate/policies/internal/limits"
 )
 
 const mixed = `deny contains $"{_limit} {_twice(_limit)} {_name} {_elsewhere}" if _open
@@ -69,7 +71,7 @@ func TestTheLibraryIsDecidedAlikeWithoutConstants(t *testing.T) {
 	bare := forgetful(set)
 	for _, p := range bare.bound {
 		if p.constants == nil {
-			t.Errorf("policy %s has a rule that fails on its parameters", p.name)
+			t.Errorf("policy %s has a rule that fails on its parameters", p.Name)
 		}
 		p.constants = nil
 	}
@@ -83,7 +85,7 @@ func TestTheLibraryIsDecidedAlikeWithoutConstants(t *testing.T) {
 
 func TestConstantsDoNotHoldBelowWith(t *testing.T) {
 	set := compiled(t, bind("x", "parameters: {limit: 3}\n"+inline("x", "deny contains $\"{_limit}\" if true\n\n_limit := input.parameters.limit")))
-	cache := newRuleCache(set.constants(set.bound[0]))
+	cache := limits.NewRuleCache(set.constants(set.bound[0]), nil)
 	cache.Put(ast.MustParseRef("data.eviction.x._limit"), ast.NumberTerm("3"))
 	ref := ast.MustParseRef("data.eviction.x._limit")
 	if value, _ := cache.Get(ref); value == nil || value.String() != "3" {

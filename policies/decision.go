@@ -6,6 +6,9 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/evictgate/evictgate/policies/internal/limits"
+	"github.com/evictgate/evictgate/policies/internal/rego"
 )
 
 // Outcome is what becomes of a review.
@@ -39,11 +42,11 @@ type Effect string
 
 const (
 	// Deny asks for 403: no retry will help until somebody acts.
-	Deny Effect = "deny"
+	Deny Effect = rego.Deny
 	// Delay asks for 429: not now.
-	Delay Effect = "delay"
+	Delay Effect = rego.Delay
 	// Warning only tells the client.
-	Warning Effect = "warn"
+	Warning Effect = rego.Warn
 )
 
 // Violation is one member of a policy's deny, delay or warn set.
@@ -80,16 +83,25 @@ type Failure struct {
 
 // How errors begin or end that a second evaluation may not meet.
 const (
-	notInTime = "not evaluated in the time the API server gives the webhook"
-	notDone   = "not done after "
-	panicked  = "panic: "
+	notDone  = "not done after " // of versions that bounded a policy by the clock
+	panicked = "panic: "
+	notBack  = "did not come back in the time the API server gives the webhook"
+	notAsked = "an earlier evaluation of this policy has not come back, so it is not asked; simplify it: another revision of it is asked again"
 )
 
 // Chance reports whether the failure is not the policy's alone: its time was over, or the program broke. A
 // second evaluation may end otherwise.
 func (f Failure) Chance() bool {
-	return strings.HasPrefix(f.Error, panicked) || strings.HasSuffix(f.Error, ": "+notInTime) || strings.Contains(f.Error, ": "+notDone)
+	for _, end := range []string{limits.NotInTime, notBack, notAsked, limits.TooSlow} {
+		if strings.HasSuffix(f.Error, ": "+end) {
+			return true
+		}
+	}
+	return strings.HasPrefix(f.Error, panicked) || strings.Contains(f.Error, ": "+notDone)
 }
+
+// OutOfSteps reports whether the policy took all the steps it is given; with more of them it may end otherwise.
+func (f Failure) OutOfSteps() bool { return strings.Contains(f.Error, ": "+limits.StoppedAfter) }
 
 // PolicyCause is the cause type of a policy's violation in a refusal; a budget's is the API server's
 // own, DisruptionBudget.

@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/evictgate/evictgate/policies/internal/fields"
 )
 
 // termOf reads the JSON of a projection, which is well formed, as OPA's own value. OPA's way goes through
@@ -190,9 +192,9 @@ func addKeys(t reflect.Type, keys map[string]*ast.Term, seen map[reflect.Type]bo
 			return
 		}
 		seen[t] = true
-		for _, f := range fieldsOf(t) {
-			keys[f.name] = ast.StringTerm(f.name)
-			addKeys(t.FieldByIndex(f.index).Type, keys, seen)
+		for _, f := range fields.Of(t) {
+			keys[f.Name] = ast.StringTerm(f.Name)
+			addKeys(t.FieldByIndex(f.Index).Type, keys, seen)
 		}
 	}
 }

@@ -10,6 +10,9 @@ import (
 	"testing"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/internal/policytest"
+	"github.com/evictgate/evictgate/policies/source"
+	"github.com/evictgate/evictgate/policies/suite"
 	"github.com/evictgate/evictgate/webhook/cluster"
 )
 
@@ -22,7 +25,7 @@ func TestShippedDocs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	list, err := library.Describe()
+	list, err := suite.Describe(library)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +34,7 @@ func TestShippedDocs(t *testing.T) {
 		pages[d.Policy+".md"] = page(t, d)
 	}
 	for name, want := range pages {
-		policies.HoldGenerated(t, filepath.Join(docsDir, name), want)
+		policytest.Generated(t, filepath.Join(docsDir, name), want)
 	}
 	removeStalePages(t, pages)
 }
@@ -47,7 +50,7 @@ func removeStalePages(t *testing.T, pages map[string][]byte) {
 		if pages[e.Name()] != nil {
 			continue
 		}
-		if !*policies.Update {
+		if !policytest.Update() {
 			t.Errorf("%s is about no policy of the library; run make generate", e.Name())
 		} else if err := os.Remove(filepath.Join(docsDir, e.Name())); err != nil {
 			t.Fatal(err)
@@ -57,10 +60,10 @@ func removeStalePages(t *testing.T, pages map[string][]byte) {
 
 const generatedNote = "<!-- Generated from the policy itself and its suite; make generate rewrites it. -->\n"
 
-func catalogue(list []policies.Description) []byte {
+func catalogue(list []suite.Description) []byte {
 	var b bytes.Buffer
 	b.WriteString(generatedNote + "# The policy library\n\n" +
-		"Each policy is bound by an [EvictionPolicy](../../README.md) that names it, or serves by itself when it is in\n" +
+		"Each policy is bound by an [EvictionPolicy](../policies.md#bind-a-policy) that names it, or serves by itself when it is in\n" +
 		"the default set. `evictgate policy show ID` prints what its page says.\n\n" +
 		"| policy | what it does | can | enforcement | default set |\n|---|---|---|---|---|\n")
 	for _, d := range list {
@@ -84,9 +87,9 @@ func can(effects []policies.Effect) string {
 }
 
 // page has the same form for every policy.
-func page(t *testing.T, d policies.Description) []byte {
+func page(t *testing.T, d suite.Description) []byte {
 	t.Helper()
-	suite, err := policies.LoadSuite(filepath.Join(libraryDir, d.Policy))
+	suite, err := suite.Load(filepath.Join(libraryDir, d.Policy))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +113,7 @@ func page(t *testing.T, d policies.Description) []byte {
 	return b.Bytes()
 }
 
-func parametersTable(d policies.Description) string {
+func parametersTable(d suite.Description) string {
 	switch {
 	case d.Metadata.Parameters == nil && strings.Contains(d.Description, "Parameters:"):
 		return "They are described above.\n"
@@ -137,13 +140,13 @@ func cell(s string) string {
 }
 
 // example is an EvictionPolicy that compiles.
-func example(t *testing.T, d policies.Description, suite *policies.Suite) string {
+func example(t *testing.T, d suite.Description, suite *suite.Suite) string {
 	t.Helper()
 	text, err := d.Example(suite)
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, err := policies.Compile([]policies.File{{Name: d.Policy + ".md", Data: []byte(text)}})
+	set, err := source.Compile([]policies.File{{Name: d.Policy + ".md", Data: []byte(text)}})
 	if err != nil {
 		t.Errorf("the example of %s does not compile: %v\n%s", d.Policy, err, text)
 	} else if n := len(set.Policies()); n != 1 {
@@ -153,7 +156,7 @@ func example(t *testing.T, d policies.Description, suite *policies.Suite) string
 }
 
 // messages lists the reasons that the cases of a suite give, each once.
-func messages(t *testing.T, d policies.Description, suite *policies.Suite) string {
+func messages(t *testing.T, d suite.Description, suite *suite.Suite) string {
 	t.Helper()
 	var lines []string
 	for _, r := range suite.Run(t.Context(), cluster.GatherSample) {

@@ -3,7 +3,6 @@ package policies
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"reflect"
 	"runtime/debug"
@@ -14,6 +13,9 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
 	"github.com/open-policy-agent/opa/v1/topdown/builtins"
+
+	"github.com/evictgate/evictgate/policies/internal/limits"
+	"github.com/evictgate/evictgate/policies/internal/rego"
 )
 
 // BudgetMode says who refuses when a budget blocks.
@@ -38,15 +40,12 @@ const (
 	OnErrorAdmit OnError = "admit"
 )
 
-// DefaultPolicyTimeout bounds the evaluation of one policy. A policy takes well under a millisecond;
-// the bound leaves room for the others within the API server's webhook timeout.
-const DefaultPolicyTimeout = 500 * time.Millisecond
-
 // Options are the settings of a decision. The zero value is the default.
 type Options struct {
-	Budgets       BudgetMode
-	OnError       OnError
-	PolicyTimeout time.Duration
+	Budgets BudgetMode
+	OnError OnError
+	// PolicySteps is how many steps the evaluation of one policy may take: DefaultPolicySteps when it is 0.
+	PolicySteps int
 	// Override says who may override policies; nobody by default.
 	Override OverrideRule
 }
@@ -58,8 +57,8 @@ func (o Options) withDefaults() Options {
 	if o.OnError == "" {
 		o.OnError = OnErrorDelay
 	}
-	if o.PolicyTimeout == 0 {
-		o.PolicyTimeout = DefaultPolicyTimeout
+	if o.PolicySteps == 0 {
+		o.PolicySteps = DefaultPolicySteps
 	}
 	return o
 }
@@ -125,25 +124,24 @@ func (r *Reading) Evaluate(ctx context.Context, o Options) *Decision {
 	start := time.Now()
 	d := &Decision{Disruption: r.input.Disruption, Revision: r.set.revision}
 	if r.input.Pod != nil && !BudgetIgnored(r.input.Pod) {
-		r.ask(ctx, o.PolicyTimeout, d)
+		r.ask(ctx, o.PolicySteps, d)
 	}
 	conclude(d, r.input, o)
 	d.Duration = time.Since(start)
 	return d
 }
 
-// ask evaluates every policy and adds violations and failures to d.
-func (r *Reading) ask(ctx context.Context, limit time.Duration, d *Decision) {
-	q := asking{Reading: r, limit: limit}
-	for _, p := range r.set.bound {
-		if !p.match.matches(r.input) {
-			continue
+// ask asks every policy that matches, and adds violations and failures to d.
+func (r *Reading) ask(ctx context.Context, steps int, d *Decision) {
+	round := newRound(r, steps)
+	round.run(ctx)
+	r.asked, r.remembered = len(round.answers), round.remembered
+	for i, answer := range round.answers {
+		p := round.policies[i]
+		if answer.err != nil {
+			d.Failures = append(d.Failures, Failure{Policy: p.Name, Enforcement: p.Enforcement, Error: answer.err.Error()})
 		}
-		violations, err := q.ask(ctx, p)
-		if err != nil {
-			d.Failures = append(d.Failures, Failure{Policy: p.name, Enforcement: p.enforcement, Error: err.Error()})
-		}
-		for _, v := range violations {
+		for _, v := range answer.violations {
 			d.Violations = append(d.Violations, p.bounded(v, r.input))
 		}
 	}
@@ -152,11 +150,11 @@ func (r *Reading) ask(ctx context.Context, limit time.Duration, d *Decision) {
 // bounded turns a violation into a warning when its binding has held the pod for too long, in whole seconds:
 // a record has no finer ones.
 func (p *boundPolicy) bounded(v Violation, in *Input) Violation {
-	if p.maxHold == 0 || !v.Enforcing() || in.History == nil {
+	if p.MaxHold == 0 || !v.Enforcing() || in.History == nil {
 		return v
 	}
-	if since, ok := in.History.Holds[p.name]; ok && in.Now.Truncate(time.Second).Sub(since.Truncate(time.Second)) >= p.maxHold {
-		v.Enforcement, v.Expired = Warn, &Expired{Since: since, MaxHold: duration(p.maxHold)}
+	if since, ok := in.History.Holds[p.Name]; ok && in.Now.Truncate(time.Second).Sub(since.Truncate(time.Second)) >= p.MaxHold {
+		v.Enforcement, v.Expired = Warn, &Expired{Since: since, MaxHold: duration(p.MaxHold)}
 	}
 	return v
 }
@@ -164,7 +162,7 @@ func (p *boundPolicy) bounded(v Violation, in *Input) Violation {
 // asking is one round of questions about a reading.
 type asking struct {
 	*Reading
-	limit time.Duration
+	steps int
 	// terms are parts of the reading as OPA takes them, by place, each made for the first policy that is
 	// evaluated and reads it.
 	terms []*ast.Term
@@ -172,34 +170,41 @@ type asking struct {
 	key []byte
 }
 
-// ask gives the answer that the policy remembers, or evaluates it. An answer for which it asked the time is
-// remembered for that second. What failed is not remembered.
-func (q *asking) ask(ctx context.Context, p *boundPolicy) ([]Violation, error) {
-	q.asked++
-	if q.err != nil {
-		return nil, q.err
-	}
+// recall gives the answer that the policy remembers, and leaves its key. An answer for which it asked the
+// time is remembered for that second.
+func (q *asking) recall(p *boundPolicy) (violations []Violation, timeless int, ok bool) {
 	q.key = p.key(q.key[:0], &q.projection)
-	timeless := len(q.key)
-	violations, ok := p.memo.get(q.key)
+	timeless = len(q.key)
+	violations, ok = p.memo.get(q.key)
 	if !ok && p.timed {
 		q.key = atSecond(q.key, q.input.Now.Time)
 		violations, ok = p.memo.get(q.key)
 	}
+	return violations, timeless, ok
+}
+
+// ask gives the answer that the policy remembers, or evaluates it. What failed is not remembered.
+func (q *asking) ask(ctx context.Context, p *boundPolicy) (a answer) {
+	if q.err != nil {
+		return answer{err: q.err}
+	}
+	violations, timeless, ok := q.recall(p)
 	if ok {
-		q.remembered++
-		return violations, nil
+		return answer{violations: violations, remembered: true}
+	}
+	if p.lost.Load() > 0 {
+		return answer{err: fmt.Errorf("%s: %s", p.File, notAsked)}
 	}
 	clock := builtins.NDBCache{}
-	violations, err := p.evaluate(ctx, q, clock)
-	if err != nil {
-		return violations, err
+	a.violations, a.err = p.evaluate(ctx, q, clock)
+	if a.err != nil {
+		return a
 	}
 	if len(clock) == 0 {
 		q.key = q.key[:timeless]
 	}
-	p.memo.put(q.key, violations)
-	return violations, nil
+	p.memo.put(q.key, a.violations)
+	return a
 }
 
 var parametersKey = ast.StringTerm("parameters")
@@ -272,7 +277,8 @@ func (p *boundPolicy) evaluate(ctx context.Context, q *asking, clock builtins.ND
 		constants = nil
 		query.WithQueryTracer(q.tracer)
 	}
-	query.WithInput(input).WithTime(q.input.Now.Truncate(time.Second)).WithCancel(&deadline{ctx: ctx, end: time.Now().Add(q.limit)}).WithNDBuiltinCache(clock).WithVirtualCache(newRuleCache(constants))
+	b := limits.NewBudget(ctx, q.steps, p.weight)
+	query.WithInput(input).WithTime(q.Now()).WithCancel(b).WithNDBuiltinCache(clock).WithVirtualCache(limits.NewRuleCache(constants, b))
 	answers := 0
 	var bad error // of members that cannot be read; the others count
 	err = query.Iter(ctx, func(sets topdown.QueryResult) error {
@@ -281,62 +287,14 @@ func (p *boundPolicy) evaluate(ctx context.Context, q *asking, clock builtins.ND
 		return nil
 	})
 	switch {
-	case topdown.IsCancel(err):
-		return nil, p.timeoutError(ctx, err, q.limit)
+	case err == nil && b.Why != nil: // at its last step
+		return nil, fmt.Errorf("%s: %w", p.File, b.Why)
 	case err != nil:
-		return nil, describe(err)
+		return nil, b.Explained(p.File, err)
 	case answers != 1:
-		return nil, fmt.Errorf("%s: the policy has no single answer but %d; do its rules conflict?", p.file, answers)
+		return nil, fmt.Errorf("%s: the policy has no single answer but %d; do its rules conflict?", p.File, answers)
 	}
 	return violations, bad
-}
-
-// deadline stops the evaluation of one policy when its time is over, or the review's. OPA asks it at
-// every step, in the goroutine of the evaluation; it looks at the clock at some of them, which is far
-// cheaper than a timer for each policy.
-type deadline struct {
-	ctx   context.Context
-	end   time.Time
-	steps int
-	over  bool
-}
-
-// stepsPerLook is how many steps are taken between two looks at the clock. A step is usually well under
-// a microsecond.
-const stepsPerLook = 16
-
-// Cancel is part of topdown.Cancel.
-func (d *deadline) Cancel() { d.over = true }
-
-// Cancelled reports whether the time is over.
-func (d *deadline) Cancelled() bool {
-	if d.steps%stepsPerLook == 0 && !d.over {
-		d.over = d.ctx.Err() != nil || time.Now().After(d.end)
-	}
-	d.steps++
-	return d.over
-}
-
-// timeoutError names the place at which the evaluation was stopped.
-func (p *boundPolicy) timeoutError(ctx context.Context, err error, limit time.Duration) error {
-	place := p.file
-	var e *topdown.Error
-	if errors.As(err, &e) && e.Location != nil {
-		place = e.Location.String()
-	}
-	if ctx.Err() != nil {
-		return fmt.Errorf("%s: %s", place, notInTime)
-	}
-	return fmt.Errorf("%s: %s%s", place, notDone, limit)
-}
-
-// describe makes one line of OPA's error, with its place first.
-func describe(err error) error {
-	var e *topdown.Error
-	if errors.As(err, &e) && e.Location != nil {
-		return fmt.Errorf("%s:%d:%d: %s", e.Location.File, e.Location.Row, e.Location.Col, oneLine(e.Message))
-	}
-	return errors.New(oneLine(err.Error()))
 }
 
 // violations reads the policy's sets, which are empty most of the time. A member that is a plain string
@@ -347,25 +305,37 @@ func (p *boundPolicy) violations(sets topdown.QueryResult) (list []Violation, ba
 		if !ok || set.Len() == 0 {
 			continue
 		}
-		members, err := ast.JSON(set)
-		if err != nil {
-			return nil, fmt.Errorf("%s: read %s: %w", p.file, effect, err)
+		members := set.Slice()
+		if len(members) > limits.MaxMembers {
+			bad = cmp.Or(bad, fmt.Errorf("%s: %s has %d members, of which the first %d are read; give one for all of a kind", p.File, effect, len(members), limits.MaxMembers))
+			members = members[:limits.MaxMembers]
 		}
-		for _, member := range members.([]any) {
+		for _, member := range members {
 			v, err := p.violation(effect, member)
-			if err != nil {
-				bad = cmp.Or(bad, err)
-				continue
+			bad = cmp.Or(bad, err)
+			if v.Reason != "" {
+				list = append(list, v)
 			}
-			list = append(list, v)
 		}
 	}
 	return list, bad
 }
 
-func (p *boundPolicy) violation(effect Effect, member any) (Violation, error) {
-	v := Violation{Policy: p.name, Effect: effect, Enforcement: p.enforcement, Detail: map[string]any{}}
-	switch m := member.(type) {
+// violation reads a member of an effect. One whose detail is too large keeps its reason, and is an error, too.
+func (p *boundPolicy) violation(effect Effect, member *ast.Term) (v Violation, err error) {
+	v = Violation{Policy: p.Name, Effect: effect, Enforcement: p.Enforcement, Detail: map[string]any{}}
+	var plain any
+	m := limits.Measure{Most: limits.MaxMember}
+	switch err := m.Add(member.Value); {
+	case err != nil || m.Bytes > limits.MaxMemberBytes:
+		v.Reason = reasonOf(reasonIn(member))
+		return v, fmt.Errorf("%s: a member of %s holds more than %d values or %s of text, so its detail is left out (%s); give fewer of them", p.File, effect, limits.MaxMember, rego.SizeText(limits.MaxMemberBytes), rego.Shorten(v.Reason, rego.MaxSource))
+	default:
+		if plain, err = ast.JSON(member.Value); err != nil {
+			return v, fmt.Errorf("%s: read %s: %w", p.File, effect, err)
+		}
+	}
+	switch m := plain.(type) {
 	case string:
 		v.Reason = m
 	case map[string]any:
@@ -374,29 +344,30 @@ func (p *boundPolicy) violation(effect Effect, member any) (Violation, error) {
 			v.Detail = detail
 		}
 	}
-	if v.Reason = oneLine(v.Reason); v.Reason == "" {
-		return v, fmt.Errorf("%s: a member of %s has no reason: %v; write {\"reason\": \"…\", \"detail\": {…}}", p.file, effect, member)
+	if v.Reason = reasonOf(v.Reason); v.Reason == "" {
+		return v, fmt.Errorf("%s: a member of %s has no reason: %s; write {\"reason\": \"…\", \"detail\": {…}}", p.File, effect, rego.Shorten(fmt.Sprint(plain), rego.MaxSource))
 	}
 	return v, nil
 }
 
-// oneLine makes text fit for a message or a warning: no control characters, no outer space. The API
-// server silently drops a warning that holds a control character.
-func oneLine(s string) string {
-	if !strings.ContainsFunc(s, isControl) {
-		return strings.TrimSpace(s)
-	}
-	spaced := strings.Map(func(r rune) rune {
-		if isControl(r) {
-			return ' '
+// reasonIn is the reason of a member that is not read whole.
+func reasonIn(member *ast.Term) string {
+	value := member.Value
+	if object, ok := value.(ast.Object); ok {
+		if reason := object.Get(ast.InternedTerm("reason")); reason != nil {
+			value = reason.Value
 		}
-		return r
-	}, s)
-	return strings.Join(strings.Fields(spaced), " ")
+	}
+	reason, _ := value.(ast.String)
+	return string(reason)
 }
 
-func isControl(r rune) bool {
-	return r < ' ' || (r >= 0x7f && r < 0xa0) || r == '\u2028' || r == '\u2029'
+// reasonOf makes a reason fit for a message: one line, and not longer than anybody reads.
+func reasonOf(s string) string {
+	if len(s) > limits.MaxReasonLength {
+		s = strings.ToValidUTF8(s[:limits.MaxReasonLength-len("…")], "") + "…"
+	}
+	return rego.OneLine(s)
 }
 
 // sortViolations orders by effect and policy, so that an answer does not depend on the order of

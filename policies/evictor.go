@@ -85,19 +85,24 @@ func ReadEvictors(file string) (*Evictors, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the evictors: %w", err)
 	}
+	e, err := parseEvictors(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return e, nil
+}
+
+// parseEvictors reads what such a file holds.
+func parseEvictors(raw []byte) (*Evictors, error) {
 	var f evictorsFile
 	if err := yaml.UnmarshalStrict(raw, &f); err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
+		return nil, err
 	}
 	rules := f.Evictors
 	if f.Defaults == nil || *f.Defaults {
 		rules = append(rules, defaultEvictors...)
 	}
-	e, err := newEvictors(rules)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
-	}
-	return e, nil
+	return newEvictors(rules)
 }
 
 func newEvictors(rules []EvictorRule) (*Evictors, error) {
@@ -181,4 +186,13 @@ func (e *Evictors) Names() []string {
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
+}
+
+// EvictorNames are the evictors that are known when no rules are given.
+func EvictorNames() []string {
+	names := []string{evictorUser, evictorNode, evictorServiceAccount}
+	for _, rule := range defaultEvictors {
+		names = append(names, rule.Evictor)
+	}
+	return names
 }

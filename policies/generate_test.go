@@ -1,49 +1,33 @@
 package policies
 
 import (
-	"bytes"
-	"flag"
-	"os"
-	"path/filepath"
+	"encoding/json"
 	"testing"
-)
 
-var update = flag.Bool("update", false, "rewrite generated files")
+	"github.com/evictgate/evictgate/policies/internal/limits"
+	"github.com/evictgate/evictgate/policies/internal/policytest"
+)
 
 // TestShippedSchema holds schema/input.json to the Go type it is made from.
 func TestShippedSchema(t *testing.T) {
-	want, err := InputSchemaJSON()
-	if err != nil {
-		t.Fatal(err)
-	}
-	holdGenerated(t, "schema/input.json", want)
+	policytest.Generated(t, "schema/input.json", schemaJSON(t))
 }
 
 // TestShippedCapabilities holds schema/capabilities.json to what policies are compiled with.
 func TestShippedCapabilities(t *testing.T) {
-	want, err := CapabilitiesJSON()
+	want, err := limits.CapabilitiesJSON()
 	if err != nil {
 		t.Fatal(err)
 	}
-	holdGenerated(t, "schema/capabilities.json", want)
+	policytest.Generated(t, "schema/capabilities.json", want)
 }
 
-// holdGenerated compares a file with what it is made from, or writes it with -update.
-func holdGenerated(t *testing.T, file string, want []byte) {
+// schemaJSON is the schema as indented JSON with a final newline.
+func schemaJSON(t *testing.T) []byte {
 	t.Helper()
-	if *update {
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(file, want, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := os.ReadFile(file)
+	raw, err := json.MarshalIndent(InputSchema(), "", "  ")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(got, want) {
-		t.Errorf("%s is not what it is made from; run make generate", file)
-	}
+	return append(raw, '\n')
 }

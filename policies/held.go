@@ -9,6 +9,8 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/evictgate/evictgate/policies/internal/rego"
 )
 
 // Holdings says what is known of an Input that was reduced to what other policies read, as that of a
@@ -53,7 +55,7 @@ func (s *Set) Gaps(in *Input, held Holdings) []Gap {
 		}
 		slices.Sort(refs)
 		for _, ref := range slices.Compact(refs) {
-			gaps = append(gaps, Gap{Policy: p.name, Ref: ref})
+			gaps = append(gaps, Gap{Policy: p.Name, Ref: ref})
 		}
 	}
 	return gaps
@@ -227,7 +229,7 @@ func refText(path []string) string {
 }
 
 func appendKey(ref, key string) string {
-	if isIdentifier(key) {
+	if rego.IsIdentifier(key) {
 		return ref + "." + key
 	}
 	return ref + "[" + strconv.Quote(key) + "]"
@@ -257,7 +259,7 @@ func cutKey(rest string) (key, after string, ok bool) {
 		if end := strings.IndexAny(key, ".["); end >= 0 {
 			key, after = key[:end], key[end:]
 		}
-		return key, after, isIdentifier(key)
+		return key, after, rego.IsIdentifier(key)
 	}
 	if rest[0] != '[' {
 		return "", "", false

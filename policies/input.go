@@ -40,12 +40,21 @@ type Input struct {
 	Claims []Claim `json:"claims"`
 	// Cluster sums up the cluster's nodes.
 	Cluster *Cluster `json:"cluster"`
-	// History holds recent evictions as far as this replica has admitted them, and since when policies
+	// History holds recent evictions as far as this replica has admitted or seen them, and since when policies
 	// hold this pod; null over a snapshot.
 	History *History `json:"history"`
 	// Parameters are those of the policy's binding.
 	Parameters map[string]any `json:"parameters"`
+	// Confirmed names what was read from the API server for this decision, since the cache was behind or could
+	// not be relied on: ConfirmedPod and the other kinds, sorted. Policies do not see it.
+	Confirmed []string `json:"-"`
+	// Unknown says what the decision would have to rest on and nobody knows for sure, so that the eviction must
+	// not be admitted; empty when all is known. Policies do not see it.
+	Unknown string `json:"-"`
 }
+
+// ConfirmedPod is in Input.Confirmed when the pod was read from the API server.
+const ConfirmedPod = "pod"
 
 // ParseInput reads the JSON of a Reading back. What the JSON does not hold is zero, and what it holds is read
 // again as it was.
@@ -208,9 +217,9 @@ type Cluster struct {
 	NotReadyNodes []string `json:"not_ready_nodes"`
 }
 
-// History lists when evictions that share something with this one were admitted, newest first: the last
-// 24 hours, at most 200 in each list, and no more than the policies say by METADATA custom.history_depth
-// that they look at. The pod's own are left out: a client that tries again is not counted twice.
+// History lists when evictions that share something with this one happened, newest first, those included that
+// were admitted and may still happen: the last 24 hours, at most 200 in each list, and no more than the policies
+// say by METADATA custom.history_depth that they look at. The pod's own are left out: a client that tries again is not counted twice.
 type History struct {
 	Owner     []metav1.Time `json:"owner"`
 	Node      []metav1.Time `json:"node"`

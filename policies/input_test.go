@@ -2,18 +2,17 @@ package policies
 
 import (
 	"encoding/json"
-	"fmt"
 	"reflect"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/intstr"
 	"pgregory.net/rapid"
+
+	"github.com/evictgate/evictgate/policies/internal/policytest"
 )
 
 // noon is the time of the decisions in these tests.
@@ -42,90 +41,7 @@ func inputFor(options ...func(*Input)) *Input {
 }
 
 // anyInput fills an Input with arbitrary values, nil and empty ones, too.
-func anyInput() *rapid.Generator[*Input] {
-	return rapid.Custom(func(t *rapid.T) *Input {
-		in := &Input{}
-		fill(t, reflect.ValueOf(in).Elem(), 0)
-		return in
-	})
-}
-
-// fill draws a value for everything that can be set. What is deep is left out ever more often, so
-// that a Pod does not grow without end.
-func fill(t *rapid.T, v reflect.Value, depth int) {
-	if fillSpecial(t, v) {
-		return
-	}
-	present := func() bool { return rapid.IntRange(0, 2+depth).Draw(t, "present") < 2 }
-	switch v.Kind() {
-	case reflect.Pointer:
-		if present() {
-			v.Set(reflect.New(v.Type().Elem()))
-			fill(t, v.Elem(), depth+1)
-		}
-	case reflect.Struct:
-		for i := range v.NumField() {
-			if v.Type().Field(i).IsExported() {
-				fill(t, v.Field(i), depth)
-			}
-		}
-	case reflect.Slice:
-		if present() {
-			n := rapid.IntRange(0, 2).Draw(t, "len")
-			v.Set(reflect.MakeSlice(v.Type(), n, n))
-			for i := range n {
-				fill(t, v.Index(i), depth+1)
-			}
-		}
-	case reflect.Map:
-		if present() {
-			v.Set(reflect.MakeMap(v.Type()))
-			for range rapid.IntRange(0, 2).Draw(t, "len") {
-				key, value := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
-				fill(t, key, depth+1)
-				fill(t, value, depth+1)
-				v.SetMapIndex(key, value)
-			}
-		}
-	case reflect.Interface:
-		v.Set(reflect.ValueOf(rapid.SampledFrom([]any{true, "x", 1.5, []any{"y", nil}, map[string]any{"a": 1.0}}).Draw(t, "any")))
-	case reflect.String:
-		v.SetString(rapid.SampledFrom([]string{"", "web", "a b", "ä\"\\\n<&>\u2028", "Ready", "app.kubernetes.io/name"}).Draw(t, "string"))
-	case reflect.Bool:
-		v.SetBool(rapid.Bool().Draw(t, "bool"))
-	case reflect.Uint8:
-		v.SetUint(uint64(rapid.Byte().Draw(t, "byte")))
-	case reflect.Int32, reflect.Int64:
-		v.SetInt(int64(rapid.Int32().Draw(t, "int")))
-	default:
-		panic(fmt.Sprintf("fill does not know %s", v.Type()))
-	}
-}
-
-func fillSpecial(t *rapid.T, v reflect.Value) bool {
-	at := func() time.Time {
-		if rapid.IntRange(0, 3).Draw(t, "zero time") == 0 {
-			return time.Time{}
-		}
-		zone := time.FixedZone("", 3600*rapid.IntRange(-11, 14).Draw(t, "zone"))
-		return time.Unix(rapid.Int64Range(0, 4e9).Draw(t, "seconds"), 123456789).In(zone)
-	}
-	switch p := v.Addr().Interface().(type) {
-	case *metav1.Time:
-		p.Time = at()
-	case *metav1.MicroTime:
-		p.Time = at()
-	case *resource.Quantity:
-		*p = resource.MustParse(rapid.SampledFrom([]string{"0", "100m", "1.5", "2Gi", "1e3"}).Draw(t, "quantity"))
-	case *intstr.IntOrString:
-		*p = rapid.SampledFrom([]intstr.IntOrString{intstr.FromInt32(8080), intstr.FromString("50%"), {}}).Draw(t, "int or string")
-	case *metav1.FieldsV1:
-		p.Raw = []byte(`{"f:metadata":{}}`)
-	default:
-		return false
-	}
-	return true
-}
+func anyInput() *rapid.Generator[*Input] { return policytest.Any[Input]() }
 
 // total makes nil lists and maps empty where the key is always there, as the projection does.
 func total(v reflect.Value) {

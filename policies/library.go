@@ -4,13 +4,13 @@ import (
 	"embed"
 	"io/fs"
 	"path"
-	"sync"
 )
 
-// libraryFS holds the shipped policies: eviction/<id>/<id>.rego with tests, suite and samples.
-//
 //go:embed eviction
 var libraryFS embed.FS
+
+// LibraryFS holds the shipped policies: eviction/<id>/<id>.rego with tests, suite and samples.
+func LibraryFS() fs.FS { return libraryFS }
 
 // LibraryIDs lists the ids of the embedded library, sorted.
 func LibraryIDs() []string {
@@ -31,12 +31,13 @@ func LibraryIDs() []string {
 func LibraryFiles() []File {
 	var files []File
 	for _, id := range LibraryIDs() {
-		files = append(files, libraryFile(id))
+		files = append(files, LibraryFile(id))
 	}
 	return files
 }
 
-func libraryFile(id string) File {
+// LibraryFile is the policy of that id.
+func LibraryFile(id string) File {
 	name := path.Join("eviction", id, id+".rego")
 	data, err := fs.ReadFile(libraryFS, name)
 	if err != nil {
@@ -49,7 +50,7 @@ func libraryFile(id string) File {
 // Library is the set of all policies of the embedded library, each with its own enforcement. A policy
 // that must be given parameters has the examples in their schemas.
 func Library() (*Set, error) {
-	return compileLibrary(func(Metadata) bool { return true })
+	return compileLibrary(nil)
 }
 
 // Default is the set that serves when no policies are given: the library's policies whose METADATA
@@ -58,24 +59,12 @@ func Default() (*Set, error) {
 	return compileLibrary(func(m Metadata) bool { return m.Default })
 }
 
-// defaultIDs lists the policies of the default set.
-var defaultIDs = sync.OnceValue(func() []string {
-	var ids []string
-	if set, err := Default(); err == nil {
-		for _, p := range set.Policies() {
-			ids = append(ids, p.Policy)
-		}
-	}
-	return ids
-})
-
 func compileLibrary(bound func(Metadata) bool) (*Set, error) {
-	s, problems := parseFiles(LibraryFiles())
-	if len(problems) > 0 {
-		return nil, problems
+	parts := Parts{Bare: bound, Examples: true}
+	for _, f := range LibraryFiles() {
+		parts.Add(f)
 	}
-	s.examples = true
-	set, problems := compile(s, bound)
+	set, problems := New(parts)
 	if len(problems) > 0 {
 		return nil, problems
 	}

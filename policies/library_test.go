@@ -22,6 +22,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/source"
+	"github.com/evictgate/evictgate/policies/suite"
 	"github.com/evictgate/evictgate/policies/v1alpha1"
 	"github.com/evictgate/evictgate/webhook/cluster"
 )
@@ -80,7 +82,7 @@ func TestLibraryIsFormatted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		formatted, err := policies.Format(file, src)
+		formatted, err := suite.Format(file, src)
 		if err != nil {
 			t.Errorf("%s: %v", file, err)
 		} else if string(formatted) != string(src) {
@@ -91,7 +93,7 @@ func TestLibraryIsFormatted(t *testing.T) {
 
 // TestLibrary runs every *_test.rego and every suite.yaml, as policy test does.
 func TestLibrary(t *testing.T) {
-	report, err := policies.Test(t.Context(), policies.TestOptions{Gather: cluster.GatherSample}, libraryDir)
+	report, err := suite.Test(t.Context(), suite.TestOptions{Gather: cluster.GatherSample}, libraryDir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +116,7 @@ func TestLibrary(t *testing.T) {
 }
 
 // countTests counts the Rego tests; one with several cases is one.
-func countTests(d policies.TestDirectory) int {
+func countTests(d suite.TestDirectory) int {
 	names := map[string]bool{}
 	for _, r := range d.Results {
 		if !r.Case {
@@ -171,11 +173,11 @@ func TestExplanationsAgreeWithDecisions(t *testing.T) {
 	for _, in := range anyInputs(r) {
 		reading := set.Read(in)
 		want := map[string]bool{}
-		for _, v := range reading.Evaluate(t.Context(), policies.Options{PolicyTimeout: time.Minute}).Violations {
+		for _, v := range reading.Evaluate(t.Context(), policies.Options{}).Violations {
 			want[fmt.Sprint(v.Policy, v.Effect, v.Reason, v.Detail)] = true
 		}
 		got := map[string]bool{}
-		list, err := reading.Explain(t.Context(), policies.Options{PolicyTimeout: time.Minute})
+		list, err := suite.Explain(t.Context(), reading, policies.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -208,13 +210,13 @@ func TestLibraryIsRememberedAsItIsEvaluated(t *testing.T) {
 	set := bound()
 	inputs := anyInputs(r)
 	for _, in := range inputs {
-		set.Evaluate(t.Context(), in, policies.Options{PolicyTimeout: time.Minute})
+		set.Evaluate(t.Context(), in, policies.Options{})
 	}
 	for i, in := range inputs {
 		in.Request.UID, in.Now.Time = fmt.Sprint("r", i), in.Now.Add(time.Duration(r.IntN(2000))*time.Millisecond)
 		reading := set.Read(in)
-		got := reading.Evaluate(t.Context(), policies.Options{PolicyTimeout: time.Minute})
-		want := bound().Evaluate(t.Context(), in, policies.Options{PolicyTimeout: time.Minute})
+		got := reading.Evaluate(t.Context(), policies.Options{})
+		want := bound().Evaluate(t.Context(), in, policies.Options{})
 		if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(policies.Decision{}, "Duration")); diff != "" {
 			t.Fatalf("input %d -evaluated +remembered:\n%s", i, diff)
 		}
@@ -245,7 +247,7 @@ func bindingsAtRandom(t *testing.T, r *rand.Rand, bindings int) []policies.File 
 
 func mustCompile(t *testing.T, files []policies.File) *policies.Set {
 	t.Helper()
-	set, err := policies.Compile(files)
+	set, err := source.Compile(files)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,7 +261,7 @@ func acceptedBindings(t *testing.T, r *rand.Rand, of policies.BoundPolicy, tries
 	var docs []string
 	for i := range tries {
 		doc := libraryBinding(t, fmt.Sprintf("%s-%d", of.Policy, i), of.Policy, anyParameters(r, of.Metadata.Parameters))
-		if _, err := policies.Compile([]policies.File{{Name: "any.yaml", Data: doc}}); err == nil {
+		if _, err := source.Compile([]policies.File{{Name: "any.yaml", Data: doc}}); err == nil {
 			docs = append(docs, string(doc))
 		}
 	}
@@ -497,7 +499,7 @@ func BenchmarkLibrary(b *testing.B) {
 	bench("all", all)
 	for _, p := range all.Policies() {
 		doc := libraryBinding(b, p.Policy, p.Policy, p.Metadata.Parameters.Examples())
-		set, err := policies.Compile([]policies.File{{Name: "one.yaml", Data: doc}})
+		set, err := source.Compile([]policies.File{{Name: "one.yaml", Data: doc}})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
+	"github.com/evictgate/evictgate/policies/internal/rego"
 	"github.com/evictgate/evictgate/policies/v1alpha1"
 )
 
@@ -46,7 +47,7 @@ func newMatcher(m *v1alpha1.Match) (matcher, error) {
 			return matcher{}, err
 		}
 		if excluded.namespace == nil && excluded.pod == nil && excluded.state == nil && len(excluded.evictors) == 0 {
-			return matcher{}, fieldErrorf(field, "%s is empty and would exclude every eviction; name a namespaceSelector, podSelector, podState or evictors", field)
+			return matcher{}, rego.FieldErrorf(field, "%s is empty and would exclude every eviction; name a namespaceSelector, podSelector, podState or evictors", field)
 		}
 		compiled.excludes = append(compiled.excludes, excluded)
 	}
@@ -66,7 +67,7 @@ func newScope(field string, s v1alpha1.Scope) (scope, error) {
 	for i, e := range s.Evictors {
 		if e == (v1alpha1.EvictorMatch{}) {
 			at := fmt.Sprintf("%s.evictors[%d]", field, i)
-			return scope{}, fieldErrorf(at, "%s is empty; name a kind, user or group", at)
+			return scope{}, rego.FieldErrorf(at, "%s is empty; name a kind, user or group", at)
 		}
 	}
 	state, err := newPodState(field+".podState", s.PodState)
@@ -83,11 +84,11 @@ func newPodState(field string, s *v1alpha1.PodState) (*podState, error) {
 	state := &podState{crashLooping: s.CrashLooping}
 	if s.UnreadyFor != nil {
 		if state.unreadyFor = s.UnreadyFor.Duration; state.unreadyFor <= 0 {
-			return nil, fieldErrorf(field+".unreadyFor", "%s.unreadyFor is %s; give a time such as 1h", field, state.unreadyFor)
+			return nil, rego.FieldErrorf(field+".unreadyFor", "%s.unreadyFor is %s; give a time such as 1h", field, state.unreadyFor)
 		}
 	}
 	if *state == (podState{}) {
-		return nil, fieldErrorf(field, "%s is empty; give crashLooping: true or unreadyFor", field)
+		return nil, rego.FieldErrorf(field, "%s is empty; give crashLooping: true or unreadyFor", field)
 	}
 	return state, nil
 }
@@ -98,7 +99,7 @@ func newSelector(field string, s *metav1.LabelSelector) (labels.Selector, error)
 	}
 	selector, err := metav1.LabelSelectorAsSelector(s)
 	if err != nil {
-		return nil, fieldErrorf(field, "%s: %w", field, err)
+		return nil, rego.FieldErrorf(field, "%s: %w", field, err)
 	}
 	return selector, nil
 }

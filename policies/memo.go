@@ -113,7 +113,7 @@ func copyValue(v any) any {
 // remember prepares the memo of a policy that reads these refs, if its answers can come again: the review's
 // id never does.
 func (s *Set) remember(p *boundPolicy, refs []ast.Ref) {
-	if p.needs.Reads("request", "uid") || s.asks(p, hiddenClocks) {
+	if p.needs.Reads("request", "uid") {
 		return
 	}
 	for _, ref := range refs {

@@ -1,71 +1,56 @@
 package policies
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/evictgate/evictgate/policies/internal/rego"
 )
 
-// fieldError is an error about a field, named by its dotted path.
-type fieldError struct {
-	field string
-	err   error
-}
-
-func (e *fieldError) Error() string { return e.err.Error() }
-func (e *fieldError) Unwrap() error { return e.err }
-
-func fieldErrorf(field, format string, args ...any) error {
-	return &fieldError{field, fmt.Errorf(format, args...)}
-}
-
-// fieldOfError is the field that an error is about; empty when it does not say.
-func fieldOfError(err error) string {
-	var e *fieldError
-	if errors.As(err, &e) {
-		return e.field
+// MetadataOf reads the METADATA of a policy; a helper module gives a zero Metadata.
+func MetadataOf(compiler *ast.Compiler, module *ast.Module) (Metadata, Problems) {
+	meta := Metadata{ID: rego.PolicyID(module), Enforcement: Enforce}
+	if meta.ID == "" {
+		return Metadata{}, nil
 	}
-	return ""
-}
-
-// metadata finds the fields of a METADATA block.
-type metadata struct {
-	block  *ast.Annotations
-	fields places
-}
-
-// metadataPlaces reads the block as YAML again: a blank takes the place of each #, so that rows and
-// columns stay as they are.
-func metadataPlaces(a *ast.Annotations) metadata {
-	var text strings.Builder
-	for line := range strings.Lines(string(a.Location.Text)) {
-		indent, comment, _ := strings.Cut(line, "#")
-		if strings.HasPrefix(strings.TrimSpace(comment), "METADATA") {
-			comment = "\n"
+	a := compiler.GetAnnotationSet().GetPackageScope(module.Package)
+	if a == nil {
+		return meta, nil
+	}
+	meta.Title, meta.Description = a.Title, strings.TrimSpace(a.Description)
+	for _, r := range a.RelatedResources {
+		meta.RelatedResources = append(meta.RelatedResources, r.Ref.String())
+	}
+	at := rego.NewBlock(a)
+	var problems Problems
+	if id, ok := a.Custom["id"]; ok && id != meta.ID {
+		problems = append(problems, at.Problem("custom.id", "custom.id is %v, but the package is eviction.%s", id, meta.ID))
+	}
+	if raw, ok := a.Custom["enforcement"]; ok {
+		e, err := parseEnforcement(fmt.Sprint(raw))
+		if err != nil {
+			problems = append(problems, at.Problem("custom.enforcement", "custom.enforcement: %v", err))
+		} else if e != "" {
+			meta.Enforcement = e
 		}
-		text.WriteString(indent + " " + comment)
 	}
-	return metadata{a, newPlaces(yamlDoc{row: a.Location.Row, text: text.String()})}
+	parameters, err := parametersOf(a)
+	if err != nil {
+		problems = append(problems, at.Problem(rego.FieldOf(err), "%v", err))
+	}
+	meta.Parameters = parameters
+	meta.HistoryDepth = rego.PlainJSON(a.Custom["history_depth"])
+	meta.NeighboursBy, _ = a.Custom["neighbours_by"].(string)
+	meta.Default = a.Custom["default"] == true
+	return meta, problems
 }
 
-// problem is a finding about the field of that dotted path, or about the block when it has none.
-func (m metadata) problem(field, format string, args ...any) Problem {
-	p := problemAt(m.block.Location, "METADATA: "+format, args...)
-	if field == "" {
-		return p
-	}
-	if row, col := m.fields.of(strings.Split(field, ".")...); row > 0 {
-		p.Row, p.Col = row, col
-	}
-	return p
-}
-
-// typeParameters tells OPA's type checker the parameters that a policy declares: a misspelt one, and one
+// TypeParameters tells OPA's type checker the parameters that a policy declares: a misspelt one, and one
 // that is taken for another type, are errors then as they are anywhere below input. A description that
-// cannot be read is left to metadataOf.
-func typeParameters(module *ast.Module) {
+// cannot be read is left to MetadataOf.
+func TypeParameters(module *ast.Module) {
 	for _, a := range module.Annotations {
 		if a.Scope != "package" {
 			continue

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/evictgate/evictgate/policies/internal/rego"
 )
 
 // OverrideAnnotation is the annotation of an Eviction that asks to override policies; its value states
@@ -14,6 +16,8 @@ const OverrideAnnotation = "evictgate.dev/override"
 // itself.
 type OverrideRule struct {
 	Users, Groups []string
+	// Refused is why nobody may override now, whoever they say they are; empty otherwise.
+	Refused string
 }
 
 func (r OverrideRule) allows(u User) bool {
@@ -27,8 +31,10 @@ func (r OverrideRule) judge(request *Request, policies []string) *Override {
 	if !asked {
 		return nil
 	}
-	o := &Override{Reason: oneLine(reason)}
+	o := &Override{Reason: rego.OneLine(reason)}
 	switch {
+	case r.Refused != "":
+		o.Ignored = r.Refused
 	case !r.allows(request.User):
 		o.Ignored = fmt.Sprintf("user %s may not override policies", request.User.Username)
 	case o.Reason == "":
@@ -55,7 +61,7 @@ func (o *Override) text() string {
 	case o.Ignored != "":
 		return fmt.Sprintf("annotation %s is ignored: %s", OverrideAnnotation, o.Ignored)
 	case o.Used:
-		return fmt.Sprintf("policies overridden (%s) for this reason: %s", strings.Join(o.Policies, ", "), o.Reason)
+		return fmt.Sprintf("policies overridden (%s) for this reason: %s", strings.Join(o.Policies, ", "), reasonOf(o.Reason))
 	}
 	return fmt.Sprintf("annotation %s was not needed: no policy refuses", OverrideAnnotation)
 }

@@ -29,7 +29,7 @@ func overriding(user, reason string, groups ...string) *Input {
 }
 
 func TestOverride(t *testing.T) {
-	o := Options{Override: OverrideRule{Users: []string{"jane"}, Groups: []string{"oncall"}}, PolicyTimeout: 10 * time.Second}
+	o := Options{Override: OverrideRule{Users: []string{"jane"}, Groups: []string{"oncall"}}}
 	all := []string{"delaying", "denying", "failing"}
 	for name, tt := range map[string]struct {
 		in      *Input
@@ -66,7 +66,7 @@ func TestOverride(t *testing.T) {
 func TestAnOverrideDoesNotReachBudgets(t *testing.T) {
 	in := overriding("jane", "INC-1")
 	in.Disruption = &Disruption{Code: 429, Message: BudgetSentence, Detail: "budget shop/web has 0 left", Budgets: []string{"web"}}
-	d := held(t).Evaluate(t.Context(), in, Options{Override: OverrideRule{Users: []string{"jane"}}, PolicyTimeout: 10 * time.Second})
+	d := held(t).Evaluate(t.Context(), in, Options{Override: OverrideRule{Users: []string{"jane"}}})
 	if d.Outcome != Delayed || !d.Override.Used || !strings.HasPrefix(d.Message, BudgetSentence) {
 		t.Errorf("%s %q, override %+v", d.Outcome, d.Message, d.Override)
 	}

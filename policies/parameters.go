@@ -1,15 +1,16 @@
 package policies
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
+
+	"github.com/evictgate/evictgate/policies/internal/limits"
+	"github.com/evictgate/evictgate/policies/internal/rego"
 )
 
 // Parameters describes what a policy can be given: METADATA custom.parameters.
@@ -57,23 +58,23 @@ func parametersOf(a *ast.Annotations) (*Parameters, error) {
 	if !ok {
 		return nil, nil
 	}
-	properties, ok := viaPlainJSON(raw).(map[string]any)
+	properties, ok := rego.PlainJSON(raw).(map[string]any)
 	if !ok {
-		return nil, fieldErrorf("custom.parameters", "custom.parameters must be a map from the name of a parameter to its JSON schema")
+		return nil, rego.FieldErrorf("custom.parameters", "custom.parameters must be a map from the name of a parameter to its JSON schema")
 	}
 	p := &Parameters{Properties: properties}
 	for _, name := range p.Names() {
 		if _, ok := properties[name].(map[string]any); !ok {
-			return nil, fieldErrorf("custom.parameters."+name, "custom.parameters.%s must be a JSON schema, for example {type: integer, default: 1}", name)
+			return nil, rego.FieldErrorf("custom.parameters."+name, "custom.parameters.%s must be a JSON schema, for example {type: integer, default: 1}", name)
 		}
 	}
 	required, err := stringList(a.Custom["required"])
 	if err != nil {
-		return nil, fieldErrorf("custom.required", "custom.required must be a list of names of parameters: %w", err)
+		return nil, rego.FieldErrorf("custom.required", "custom.required must be a list of names of parameters: %w", err)
 	}
 	for _, name := range required {
 		if properties[name] == nil {
-			return nil, fieldErrorf("custom.required", "custom.required names %s, which custom.parameters lacks%s", name, instead(name, p.Names()))
+			return nil, rego.FieldErrorf("custom.required", "custom.required names %s, which custom.parameters lacks%s", name, rego.Instead(name, p.Names()))
 		}
 	}
 	p.Required = required
@@ -84,10 +85,16 @@ func parametersOf(a *ast.Annotations) (*Parameters, error) {
 func (p *Parameters) verify() error {
 	for _, name := range p.Names() {
 		if wrong := unknownType(p.Properties[name]); wrong != "" {
-			return fieldErrorf("custom.parameters."+name, "custom.parameters.%s has the type %s%s", name, wrong, instead(wrong, schemaTypes))
+			return rego.FieldErrorf("custom.parameters."+name, "custom.parameters.%s has the type %s%s", name, wrong, rego.Instead(wrong, schemaTypes))
+		}
+		if m := (limits.Measure{Most: limits.MaxMember}); tooLargeSchema(&m, p.Properties[name]) {
+			return rego.FieldErrorf("custom.parameters."+name, "custom.parameters.%s holds more than %d values, or is nested more than %d deep, which is the limit", name, limits.MaxMember, limits.MaxDepth)
+		}
+		if key := reference(p.Properties[name]); key != "" {
+			return rego.FieldErrorf("custom.parameters."+name, "custom.parameters.%s has %s, which is not followed here: a schema could refer to itself; write it out", name, key)
 		}
 		if err := callSchema(ast.JSONSchemaVerify.Name, p.Properties[name]); err != nil {
-			return fieldErrorf("custom.parameters."+name, "custom.parameters.%s is not a JSON schema: %w", name, err)
+			return rego.FieldErrorf("custom.parameters."+name, "custom.parameters.%s is not a JSON schema: %w", name, err)
 		}
 	}
 	given := map[string]any{}
@@ -99,9 +106,36 @@ func (p *Parameters) verify() error {
 	whole := *p
 	whole.Required = nil
 	for _, finding := range whole.check(given) {
-		return fieldErrorf("custom.parameters."+finding.name, "custom.parameters: the default of %s does not fit its own schema: %s", finding.name, finding.message)
+		return rego.FieldErrorf("custom.parameters."+finding.name, "custom.parameters: the default of %s does not fit its own schema: %s", finding.name, finding.message)
 	}
 	return nil
+}
+
+func tooLargeSchema(m *limits.Measure, schema any) bool {
+	value, err := ast.InterfaceToValue(schema)
+	return err != nil || m.Add(value) != nil
+}
+
+// reference is the key by which a schema refers to another one, or to itself; empty when it does not.
+func reference(schema any) string {
+	switch s := schema.(type) {
+	case map[string]any:
+		for key, value := range s {
+			if key == "$ref" || key == "$recursiveRef" || key == "$dynamicRef" {
+				return key
+			}
+			if found := reference(value); found != "" {
+				return found
+			}
+		}
+	case []any:
+		for _, value := range s {
+			if found := reference(value); found != "" {
+				return found
+			}
+		}
+	}
+	return ""
 }
 
 // schemaTypes are the types that JSON schema knows.
@@ -153,7 +187,7 @@ func (p *Parameters) instead(name string) string {
 	if len(p.Properties) == 0 {
 		return "; the policy takes none"
 	}
-	return instead(name, p.Names())
+	return rego.Instead(name, p.Names())
 }
 
 // complete adds the defaults of what is not given.
@@ -215,27 +249,12 @@ func callBuiltin(name string, args ...any) (any, error) {
 		operands[i] = ast.NewTerm(value)
 	}
 	var result any
-	err := topdown.GetBuiltin(name)(topdown.BuiltinContext{Context: context.Background(), Capabilities: Capabilities()}, operands, func(t *ast.Term) error {
+	err := topdown.GetBuiltin(name)(topdown.BuiltinContext{Context: context.Background(), Capabilities: limits.Capabilities()}, operands, func(t *ast.Term) error {
 		var err error
 		result, err = ast.JSON(t.Value)
 		return err
 	})
 	return result, err
-}
-
-// viaPlainJSON turns what a YAML reader makes into plain JSON values; nil when it cannot.
-func viaPlainJSON(v any) any {
-	raw, err := json.Marshal(v)
-	if err != nil {
-		return nil
-	}
-	var plain any
-	decoder := json.NewDecoder(bytes.NewReader(raw))
-	decoder.UseNumber() // 1000000 must not become 1e+06
-	if decoder.Decode(&plain) != nil {
-		return nil
-	}
-	return plain
 }
 
 func stringList(v any) ([]string, error) {

@@ -11,6 +11,8 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/evictgate/evictgate/policies/internal/fields"
 )
 
 // Needs is the part of the Input that a set of policies reads, as a tree of keys. It decides what
@@ -66,8 +68,8 @@ type needKey struct {
 // EverythingNeeded reads the whole Input.
 func EverythingNeeded() *Needs { return &Needs{whole: true} }
 
-// newNeeds builds the tree from refs such as input.pod.metadata.labels.app; other refs are ignored.
-func newNeeds(refs []ast.Ref) *Needs {
+// NeedsOf builds the tree from refs such as input.pod.metadata.labels.app; other refs are ignored.
+func NeedsOf(refs []ast.Ref) *Needs {
 	root := &Needs{}
 	for _, ref := range refs {
 		if len(ref) == 0 || !ref[0].Equal(ast.InputRootDocument) {
@@ -180,12 +182,6 @@ func (n *Needs) walk(prefix string, refs *[]string) {
 	for _, k := range n.names {
 		k.need.walk(appendKey(prefix, k.name), refs)
 	}
-}
-
-func isIdentifier(s string) bool {
-	return s != "" && (s[0] < '0' || s[0] > '9') && strings.IndexFunc(s, func(r rune) bool {
-		return r != '_' && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9')
-	}) < 0
 }
 
 // projection is what a set needs of an Input, as JSON.
@@ -313,8 +309,8 @@ func (n *Needs) structProjector(t reflect.Type) projector {
 		separator := ""
 		for i := range members {
 			m := &members[i]
-			at := v.FieldByIndex(m.index) // no type of the Input embeds a pointer
-			if m.omits(at) {
+			at := v.FieldByIndex(m.Index) // no type of the Input embeds a pointer
+			if m.Omits(at) {
 				continue
 			}
 			p.json = append(append(p.json, separator...), m.key...)
@@ -330,34 +326,34 @@ func (n *Needs) structProjector(t reflect.Type) projector {
 
 // member is a field with its projector.
 type member struct {
-	field
+	fields.Field
 	key     string // as JSON, with its colon
 	project projector
 }
 
-// keyOf is a key as it stands in JSON.
+// KeyOf is a key as it stands in JSON.
 func jsonKey(name string) string { return string(append(appendString(nil, name), ':')) }
 
 // members are the fields of a struct that n needs.
 func (n *Needs) members(t reflect.Type) []member {
 	var list []member
-	for _, f := range fieldsOf(t) {
+	for _, f := range fields.Of(t) {
 		need := n.below()
 		if !n.whole {
-			need = n.keys[f.name]
+			need = n.keys[f.Name]
 		}
 		if need == nil {
 			continue
 		}
-		list = append(list, member{field: f, key: jsonKey(f.name), project: need.memberProjector(f, t.FieldByIndex(f.index).Type)})
+		list = append(list, member{Field: f, key: jsonKey(f.Name), project: need.memberProjector(f, t.FieldByIndex(f.Index).Type)})
 	}
 	return list
 }
 
 // memberProjector makes a nil list or map empty instead of null where the key is always there: this is
 // what keeps `some x in input.peers` and `input.namespace.labels.x` from needing a null check.
-func (n *Needs) memberProjector(f field, t reflect.Type) projector {
-	if f.optional() || (t.Kind() != reflect.Map && t.Kind() != reflect.Slice) {
+func (n *Needs) memberProjector(f fields.Field, t reflect.Type) projector {
+	if f.Optional() || (t.Kind() != reflect.Map && t.Kind() != reflect.Slice) {
 		return n.projector(t)
 	}
 	project := n.plainProjector(t)
@@ -449,76 +445,4 @@ func listProjector(t reflect.Type) projector {
 		p.json = append(p.json, ']')
 		return nil
 	}
-}
-
-// field is one JSON member of a struct.
-type field struct {
-	name                string
-	index               []int
-	omitEmpty, omitZero bool
-}
-
-// optional reports whether the tag lets the field be absent.
-func (f field) optional() bool { return f.omitEmpty || f.omitZero }
-
-// omits reports whether encoding/json leaves the value out: omitempty never leaves out a struct.
-func (f field) omits(v reflect.Value) bool {
-	return (f.omitEmpty && isEmpty(v)) || (f.omitZero && isZero(v))
-}
-
-func isEmpty(v reflect.Value) bool {
-	switch v.Kind() {
-	case reflect.Map, reflect.Slice, reflect.String, reflect.Array:
-		return v.Len() == 0
-	case reflect.Struct:
-		return false
-	}
-	return v.IsZero()
-}
-
-// isZero asks a time itself: a zero time in UTC is not Go's zero value.
-func isZero(v reflect.Value) bool {
-	if at, ok := reflect.TypeAssert[metav1.Time](v); ok {
-		return at.IsZero()
-	}
-	return v.IsZero()
-}
-
-func fieldsOf(t reflect.Type) []field {
-	var fields []field
-	for _, sf := range reflect.VisibleFields(t) {
-		if f, ok := fieldOf(t, sf); ok {
-			fields = append(fields, f)
-		}
-	}
-	return fields
-}
-
-// fieldOf reads one json tag. Inlined structs contribute their own visible fields instead; fields
-// of an embedded struct that has a name of its own (metadata) are below that name.
-func fieldOf(t reflect.Type, sf reflect.StructField) (field, bool) {
-	name, options, _ := strings.Cut(sf.Tag.Get("json"), ",")
-	if !sf.IsExported() || name == "-" || (sf.Anonymous && name == "") || belowNamed(t, sf.Index) {
-		return field{}, false
-	}
-	if name == "" {
-		name = sf.Name
-	}
-	return field{
-		name:      name,
-		index:     sf.Index,
-		omitEmpty: strings.Contains(options, "omitempty"),
-		omitZero:  strings.Contains(options, "omitzero"),
-	}, true
-}
-
-// belowNamed reports whether the field is promoted through an embedded struct with a JSON name.
-func belowNamed(t reflect.Type, index []int) bool {
-	for i := 1; i < len(index); i++ {
-		outer := t.FieldByIndex(index[:i])
-		if name, _, _ := strings.Cut(outer.Tag.Get("json"), ","); name != "" {
-			return true
-		}
-	}
-	return false
 }

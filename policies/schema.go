@@ -1,12 +1,13 @@
 package policies
 
 import (
-	"encoding/json"
 	"reflect"
 
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/evictgate/evictgate/policies/internal/fields"
 )
 
 // InputSchema is the JSON schema of Input, derived from the Go type. Policies are compiled against
@@ -17,12 +18,6 @@ func InputSchema() map[string]any {
 	schema["$schema"] = "http://json-schema.org/draft-07/schema#"
 	schema["title"] = "Evictgate policy input"
 	return schema
-}
-
-// InputSchemaJSON is InputSchema as indented JSON with a final newline.
-func InputSchemaJSON() ([]byte, error) {
-	raw, err := json.MarshalIndent(InputSchema(), "", "  ")
-	return append(raw, '\n'), err
 }
 
 func schemaOf(t reflect.Type) map[string]any {
@@ -69,10 +64,10 @@ func nullable(schema map[string]any) map[string]any {
 func structSchema(t reflect.Type) map[string]any {
 	properties := map[string]any{}
 	var required []any
-	for _, f := range fieldsOf(t) {
-		properties[f.name] = schemaOf(t.FieldByIndex(f.index).Type)
-		if !f.optional() {
-			required = append(required, f.name)
+	for _, f := range fields.Of(t) {
+		properties[f.Name] = schemaOf(t.FieldByIndex(f.Index).Type)
+		if !f.Optional() {
+			required = append(required, f.Name)
 		}
 	}
 	schema := map[string]any{"type": "object", "properties": properties, "additionalProperties": false}

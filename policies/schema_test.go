@@ -121,10 +121,7 @@ func TestInputSchema(t *testing.T) {
 			t.Errorf("%s -want +got:\n%s", key, diff)
 		}
 	}
-	raw, err := InputSchemaJSON()
-	if err != nil {
-		t.Fatal(err)
-	}
+	raw := schemaJSON(t)
 	var back map[string]any
 	if err := json.Unmarshal(raw, &back); err != nil || back["title"] != schema["title"] || raw[len(raw)-1] != '\n' {
 		t.Errorf("the schema's JSON is not the schema: %v, title %v", err, back["title"])

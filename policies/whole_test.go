@@ -9,7 +9,7 @@ import (
 )
 
 func TestTheWholeInputIsThatOfAPolicyThatReadsAllOfIt(t *testing.T) {
-	s, err := Compile([]File{{Name: "x.rego", Data: []byte("package eviction.x\n\nwarn contains {\"reason\": json.marshal(input), \"detail\": {}}\n")}})
+	s, err := compileFiles([]File{{Name: "x.rego", Data: []byte("package eviction.x\n\nwarn contains {\"reason\": json.marshal(input), \"detail\": {}}\n")}})
 	if err != nil {
 		t.Fatal(err)
 	}

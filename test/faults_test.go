@@ -11,11 +11,10 @@ const (
 	faultsEnd   = "<!-- faults end -->"
 )
 
-// TestTheREADMEsFailureTable holds the README to the table that the fault runs wrote.
-func TestTheREADMEsFailureTable(t *testing.T) {
-	const file = "../README.md"
-	readme := readText(t, file)
-	before, rest, found := strings.Cut(readme, faultsBegin)
+// TestTheFailureTable holds docs/operate.md to the table that the fault runs wrote.
+func TestTheFailureTable(t *testing.T) {
+	const file = "../docs/operate.md"
+	before, rest, found := strings.Cut(readText(t, file), faultsBegin)
 	table, after, ended := strings.Cut(rest, faultsEnd)
 	if !found || !ended {
 		t.Fatalf("%s has no table between %q and %q", file, strings.TrimSpace(faultsBegin), faultsEnd)
@@ -28,7 +27,7 @@ func TestTheREADMEsFailureTable(t *testing.T) {
 		return
 	}
 	if table != want {
-		t.Errorf("the failure table of %s is not that of docs/faults.md; go test ./test -run TestTheREADMEsFailureTable -update writes it:\n%s", file, want)
+		t.Errorf("the failure table of %s is not that of docs/faults.md; go test ./test -run TestTheFailureTable -update writes it:\n%s", file, want)
 	}
 }
 

@@ -2,44 +2,68 @@
 package test
 
 import (
+	"bytes"
+	"encoding/json"
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
 const module = "github.com/evictgate/evictgate"
 
-// allowed says which of our packages each of our packages may use: imports run one way.
+// allowed says which of our packages each of our packages may use, and with each of those what it may use itself:
+// imports run one way.
 var allowed = map[string][]string{
-	"/certs":                  {},
-	"/policies":               {"/policies/v1alpha1"},
-	"/policies/bundle":        {"/policies", "/policies/v1alpha1"},
-	"/policies/v1alpha1":      {},
-	"/webhook/budget":         {"/policies", "/policies/v1alpha1"},
-	"/webhook/audit":          {"/policies", "/policies/v1alpha1"},
-	"/webhook/audit/store":    {"/policies", "/policies/v1alpha1", "/webhook/audit"},
-	"/webhook/audit/replay":   {"/policies", "/policies/v1alpha1", "/webhook/audit"},
-	"/webhook/access":         {},
-	"/webhook/page":           {"/policies", "/policies/v1alpha1", "/webhook/access", "/webhook/audit", "/webhook/audit/store"},
+	"/certs":    {},
+	"/policies": {"/policies/internal/fields", "/policies/internal/limits", "/policies/internal/opa", "/policies/internal/rego", "/policies/v1alpha1"},
+	// Who makes policies' sets, finds fault with them and tests them stands above the decision.
+	"/policies/source":   {"/policies"},
+	"/policies/check":    {"/policies/source"},
+	"/policies/suite":    {"/policies/source"},
+	"/policies/bundle":   {"/policies/source"},
+	"/policies/confined": {"/policies/check"},
+	"/policies/v1alpha1": {},
+	// Rego as it is written, what it may take, and OPA that compiles it; they know neither inputs nor decisions.
+	"/policies/internal/rego":       {},
+	"/policies/internal/limits":     {"/policies/internal/rego"},
+	"/policies/internal/opa":        {"/policies/internal/limits", "/policies/internal/rego"},
+	"/policies/internal/fields":     {},
+	"/policies/internal/policytest": {"/policies/internal/rego"},
+	"/webhook/budget":               {"/policies", "/policies/v1alpha1"},
+	"/webhook/audit":                {"/policies", "/policies/v1alpha1"},
+	"/webhook/audit/store":          {"/policies", "/policies/v1alpha1", "/webhook/audit"},
+	"/webhook/audit/replay":         {"/policies", "/policies/v1alpha1", "/webhook/audit"},
+	"/webhook/access":               {},
+	"/webhook/page": {
+		"/policies", "/policies/v1alpha1", "/webhook/access", "/webhook/audit", "/webhook/audit/store", "/webhook/listen", "/webhook/review", "/webhook/review/render",
+	},
+	"/webhook/review":         {"/policies", "/policies/v1alpha1", "/webhook/audit", "/webhook/audit/store"},
+	"/webhook/review/render":  {"/policies", "/policies/v1alpha1", "/webhook/audit", "/webhook/audit/store"},
 	"/webhook/audit/upload":   {"/policies", "/policies/v1alpha1", "/webhook/audit", "/webhook/audit/store"},
-	"/webhook/audit/apilog":   {"/policies", "/policies/v1alpha1", "/webhook/audit"},
-	"/webhook/cluster":        {"/policies", "/policies/v1alpha1", "/webhook/budget"},
+	"/webhook/audit/apilog":   {"/policies", "/policies/v1alpha1", "/webhook/audit", "/webhook/hooks"},
+	"/webhook/cluster":        {"/policies/suite", "/webhook/budget"},
 	"/webhook/preview":        {"/policies", "/policies/v1alpha1", "/webhook/budget", "/webhook/cluster"},
-	"/webhook/evictionpolicy": {"/policies", "/policies/v1alpha1"},
+	"/webhook/evictionpolicy": {"/policies/check"},
 	"/webhook/history":        {"/policies", "/policies/v1alpha1"},
+	"/webhook/callers":        {},
+	"/webhook/hooks":          {},
 	"/webhook/registration":   {},
 	"/webhook/tracing":        {},
+	"/webhook/listen":         {},
+	"/webhook/logs":           {},
+	"/webhook/memory":         {},
 	"/webhook/doctor": {
-		"/policies", "/policies/v1alpha1", "/webhook", "/webhook/audit", "/webhook/budget", "/webhook/cluster", "/webhook/history", "/webhook/outcome",
-		"/webhook/registration", "/webhook/tracing",
+		"/policies", "/policies/v1alpha1", "/webhook", "/webhook/audit", "/webhook/budget", "/webhook/callers", "/webhook/cluster", "/webhook/history", "/webhook/outcome",
+		"/webhook/hooks", "/webhook/listen", "/webhook/memory", "/webhook/registration", "/webhook/tracing",
 	},
 	"/webhook/outcome": {"/policies", "/policies/v1alpha1", "/webhook/audit"},
-	"/webhook":         {"/policies", "/policies/v1alpha1", "/webhook/audit", "/webhook/budget", "/webhook/cluster", "/webhook/history", "/webhook/outcome", "/webhook/tracing"},
+	"/webhook":         {"/policies", "/policies/v1alpha1", "/webhook/audit", "/webhook/budget", "/webhook/cluster", "/webhook/history", "/webhook/hooks", "/webhook/listen", "/webhook/memory", "/webhook/outcome", "/webhook/tracing"},
 	"/cmd/evictgate": {
-		"/certs", "/policies", "/policies/bundle", "/policies/v1alpha1", "/webhook", "/webhook/access", "/webhook/audit", "/webhook/audit/apilog", "/webhook/audit/replay",
-		"/webhook/audit/store", "/webhook/audit/upload", "/webhook/budget", "/webhook/cluster", "/webhook/doctor", "/webhook/evictionpolicy", "/webhook/history",
-		"/webhook/outcome", "/webhook/page", "/webhook/preview", "/webhook/registration", "/webhook/tracing",
+		"/certs", "/policies", "/policies/bundle", "/policies/check", "/policies/confined", "/policies/source", "/policies/suite", "/policies/v1alpha1", "/webhook", "/webhook/access", "/webhook/audit", "/webhook/audit/apilog", "/webhook/audit/replay",
+		"/webhook/audit/store", "/webhook/audit/upload", "/webhook/budget", "/webhook/callers", "/webhook/cluster", "/webhook/doctor", "/webhook/evictionpolicy", "/webhook/history",
+		"/webhook/hooks", "/webhook/listen", "/webhook/logs", "/webhook/memory", "/webhook/outcome", "/webhook/page", "/webhook/preview", "/webhook/registration", "/webhook/review", "/webhook/review/render", "/webhook/tracing",
 	},
 }
 
@@ -47,6 +71,9 @@ var allowed = map[string][]string{
 var forbidden = map[string][]string{
 	"/policies/v1alpha1": {"k8s.io/api", "k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
 	"/policies":          {"k8s.io/client-go", "sigs.k8s.io/controller-runtime", "net/http/httputil"},
+	"/policies/source":   {"k8s.io/client-go", "sigs.k8s.io/controller-runtime", "net/http/httputil"},
+	"/policies/check":    {"k8s.io/client-go", "sigs.k8s.io/controller-runtime", "net/http/httputil"},
+	"/policies/suite":    {"k8s.io/client-go", "sigs.k8s.io/controller-runtime", "net/http/httputil"},
 	"/policies/bundle":   {"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
 	"/webhook/budget":    {"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
 	"/webhook/history":   {"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
@@ -57,6 +84,9 @@ var forbidden = map[string][]string{
 
 	"/webhook/audit/replay": {"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
 	"/webhook/tracing":      {"k8s.io", "sigs.k8s.io"},
+	"/webhook/listen":       {"k8s.io", "sigs.k8s.io"},
+	"/webhook/logs":         {"k8s.io", "sigs.k8s.io"},
+	"/webhook/memory":       {"k8s.io", "sigs.k8s.io"},
 	// OPA's protocol is spoken without OPA.
 	"/webhook/audit/upload": {"k8s.io/client-go", "sigs.k8s.io/controller-runtime", "github.com/open-policy-agent/opa/v1/plugins"},
 	"/webhook/access":       {"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
@@ -64,25 +94,59 @@ var forbidden = map[string][]string{
 	"/webhook/audit/apilog": {"k8s.io/client-go", "sigs.k8s.io/controller-runtime", "k8s.io/apiserver", "net/http/httputil"},
 }
 
-func goList(t *testing.T, args ...string) []string {
-	t.Helper()
-	out, err := exec.Command("go", append([]string{"list"}, args...)...).Output()
+// ours are our packages, with what each imports itself and what it uses in all.
+type ours struct {
+	ImportPath    string
+	Imports, Deps []string
+}
+
+// listed asks go list once for all tests: each call takes a second.
+var listed = sync.OnceValues(func() ([]ours, error) {
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports,Deps", module+"/cmd/...", module+"/webhook/...", module+"/policies/...", module+"/certs/...").Output()
 	if err != nil {
-		t.Fatalf("go list %v: %v", args, err)
+		return nil, err
 	}
-	return strings.Fields(string(out))
+	var list []ours
+	for decoder := json.NewDecoder(bytes.NewReader(out)); decoder.More(); {
+		var p ours
+		if err := decoder.Decode(&p); err != nil {
+			return nil, err
+		}
+		list = append(list, p)
+	}
+	return list, nil
+})
+
+// packages are ours by their path below the module.
+func packages(t *testing.T) map[string]ours {
+	t.Helper()
+	list, err := listed()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	byPath := map[string]ours{}
+	for _, p := range list {
+		byPath[strings.TrimPrefix(p.ImportPath, module)] = p
+	}
+	if len(byPath) < 20 {
+		t.Fatalf("go list names only %d packages", len(byPath))
+	}
+	return byPath
+}
+
+// mayUse reports whether a package may use another of ours: itself, by its list, or by that of one in it.
+func mayUse(own, dep string) bool {
+	return own == dep || slices.ContainsFunc(allowed[own], func(listed string) bool { return mayUse(listed, dep) })
 }
 
 func TestImportsRunOneWay(t *testing.T) {
-	for _, pkg := range goList(t, module+"/cmd/...", module+"/webhook/...", module+"/policies/...", module+"/certs/...") {
-		own := strings.TrimPrefix(pkg, module)
-		list, ok := allowed[own]
-		if !ok {
+	for own, p := range packages(t) {
+		if _, ok := allowed[own]; !ok {
 			t.Errorf("%s is not in the layout; add it to the table with what it may import", own)
 			continue
 		}
-		for _, dep := range goList(t, "-deps", pkg) {
-			if rest, ours := strings.CutPrefix(dep, module); ours && rest != own && !slices.Contains(list, rest) {
+		for _, dep := range p.Deps {
+			if rest, isOurs := strings.CutPrefix(dep, module); isOurs && !mayUse(own, rest) {
 				t.Errorf("%s must not depend on %s", own, rest)
 			}
 			for _, prefix := range forbidden[own] {
@@ -94,21 +158,37 @@ func TestImportsRunOneWay(t *testing.T) {
 	}
 }
 
+func TestTheLayoutNamesPackagesThatAreThere(t *testing.T) {
+	there := packages(t)
+	for own, list := range allowed {
+		for _, name := range append([]string{own}, list...) {
+			if _, ok := there[name]; !ok {
+				t.Errorf("there is no package %s, but the layout names it", name)
+			}
+		}
+	}
+	for own := range forbidden {
+		if _, ok := there[own]; !ok {
+			t.Errorf("there is no package %s, but the layout forbids it something", own)
+		}
+	}
+}
+
 func TestOnlyTracingKnowsOpenTelemetry(t *testing.T) {
-	for _, pkg := range goList(t, module+"/cmd/...", module+"/webhook/...", module+"/policies/...", module+"/certs/...") {
-		for _, imported := range goList(t, "-f", `{{join .Imports "\n"}}`, pkg) {
-			if strings.HasPrefix(imported, "go.opentelemetry.io/") && pkg != module+"/webhook/tracing" {
-				t.Errorf("%s imports %s", pkg, imported)
+	for own, p := range packages(t) {
+		for _, imported := range p.Imports {
+			if strings.HasPrefix(imported, "go.opentelemetry.io/") && own != "/webhook/tracing" {
+				t.Errorf("%s imports %s", own, imported)
 			}
 		}
 	}
 }
 
 func TestTheWebhookUsesOPAOnlyThroughPolicies(t *testing.T) {
-	for _, pkg := range goList(t, module+"/cmd/...", module+"/webhook/...", module+"/certs/...") {
-		for _, imported := range goList(t, "-f", `{{join .Imports "\n"}}`, pkg) {
-			if strings.HasPrefix(imported, "github.com/open-policy-agent/") {
-				t.Errorf("%s imports %s", pkg, imported)
+	for own, p := range packages(t) {
+		for _, imported := range p.Imports {
+			if strings.HasPrefix(imported, "github.com/open-policy-agent/") && !strings.HasPrefix(own, "/policies") {
+				t.Errorf("%s imports %s", own, imported)
 			}
 		}
 	}

@@ -11,7 +11,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-var update = flag.Bool("update", false, "make what is derived anew: the PrometheusRule, the failure table of the README")
+var update = flag.Bool("update", false, "make what is derived anew: the PrometheusRule, the failure table, generated pages of docs/")
 
 const (
 	prometheusRule = "../config/prometheus/prometheus_rule.yaml"

@@ -84,7 +84,7 @@ func (e *Events) Tell(in *policies.Input, d *policies.Decision, since time.Time)
 	}
 	if o := d.Override; o != nil && o.Used {
 		e.put(notice{regarding: pod, reason: "EvictionOverridden", message: fmt.Sprintf(
-			"%s overrode %s to evict this pod: %s", in.Request.User.Username, strings.Join(o.Policies, ", "), o.Reason)})
+			"%s overrode %s to evict this pod: %s", plain(in.Request.User.Username), strings.Join(o.Policies, ", "), plain(o.Reason))})
 	}
 	if !d.Allowed() {
 		e.put(notice{regarding: pod, reason: refusalReasons[d.Outcome], message: d.Message,

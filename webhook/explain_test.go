@@ -13,6 +13,7 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/webhook/hooks"
 )
 
 // explained is a review whose Eviction asks by that value who decides.
@@ -40,8 +41,8 @@ func TestAnEvictionThatAsksIsToldWhoDecides(t *testing.T) {
 			if c.change != nil {
 				c.change(g)
 			}
-			plain := answer(t, post(front(g), Path, review(c.pod, nil)))
-			got := answer(t, post(front(g), Path, explained(c.pod, "true")))
+			plain := answer(t, post(front(g), hooks.EvictionsPath, review(c.pod, nil)))
+			got := answer(t, post(front(g), hooks.EvictionsPath, explained(c.pod, "true")))
 			e, found := ReadExplanation(got.Warnings)
 			if !found {
 				t.Fatalf("no explanation in %q", got.Warnings)
@@ -72,7 +73,7 @@ func TestAnEvictionThatAsksIsToldWhoDecides(t *testing.T) {
 func TestOnlyTheValueTrueAsksForAnExplanation(t *testing.T) {
 	g := newGate(t, io.Discard)
 	for _, value := range []string{"", "false", "TRUE", "yes", "1"} {
-		got := answer(t, post(front(g), Path, explained("web-7d4b9c6f5-2xkqv", value)))
+		got := answer(t, post(front(g), hooks.EvictionsPath, explained("web-7d4b9c6f5-2xkqv", value)))
 		if e, found := ReadExplanation(got.Warnings); found {
 			t.Errorf("value %q: %+v", value, e)
 		}

@@ -3,21 +3,15 @@ package webhook
 import (
 	"context"
 	"fmt"
-	"io"
 	"mime"
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"github.com/evictgate/evictgate/webhook/hooks"
 )
 
 const (
-	// Path is where the API server sends reviews.
-	Path = "/validate-eviction"
-	// Name is the webhook's name in its configuration; refusals name it to the client.
-	Name = "evictions.evictgate.dev"
-
-	// maxBody bounds a review in bytes. The API server accepts objects up to 3 MiB.
-	maxBody = 7 << 20
 	// defaultTimeout is taken when the sender states none; the API server always does.
 	defaultTimeout = 5 * time.Second
 	// maxTimeout is the longest that a webhook configuration can state; only others ask for more.
@@ -27,8 +21,8 @@ const (
 )
 
 // Front stands before the Gate, and before each further webhook. It answers what cannot be a review with 4xx
-// and a sentence, and sets the deadline, of the body's arrival as well: controller-runtime's server sets none,
-// and a review that outlives the API server's patience costs the client its explanation.
+// and a sentence, and sets the deadline, of the body's arrival as well: a review that outlives the API server's
+// patience costs the client its explanation.
 type Front struct {
 	Next http.Handler
 
@@ -52,15 +46,11 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, text, code)
 		return
 	}
-	// The request's own context ends when the server begins to stop, and a review in flight would be left
-	// undecided; its deadline is bound enough.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), bound)
+	// The request's own context ends when its client goes, and nobody waits any more. It does not end when the
+	// server begins to stop (see package listen): a review in flight is decided.
+	ctx, cancel := context.WithTimeout(r.Context(), bound)
 	defer cancel()
 	r = r.WithContext(ctx)
-	r.Body = struct {
-		io.Reader
-		io.Closer
-	}{http.MaxBytesReader(w, r.Body, maxBody), r.Body}
 	w.Header().Set("Content-Type", "application/json")
 	f.Next.ServeHTTP(w, r)
 }
@@ -83,13 +73,11 @@ func refuse(r *http.Request) (code int, text string) {
 	contentType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	switch {
 	case r.Method != http.MethodPost:
-		return http.StatusMethodNotAllowed, fmt.Sprintf("evictgate: %s is not for %s; the API server posts an AdmissionReview here", r.URL.Path, r.Method)
+		return http.StatusMethodNotAllowed, fmt.Sprintf("evictgate: %s is not for %s; the API server posts an AdmissionReview here", hooks.MaskPath(r.URL.Path), r.Method)
 	case err != nil || contentType != "application/json":
 		return http.StatusUnsupportedMediaType, fmt.Sprintf("evictgate: Content-Type is %q; expected application/json", r.Header.Get("Content-Type"))
 	case r.ContentLength == 0:
 		return http.StatusBadRequest, "evictgate: the request has no body; expected an AdmissionReview"
-	case r.ContentLength > maxBody:
-		return http.StatusRequestEntityTooLarge, fmt.Sprintf("evictgate: the request has %d bytes; at most %d are taken", r.ContentLength, maxBody)
 	}
 	return 0, ""
 }

@@ -38,17 +38,24 @@ type Gate struct {
 	Tracer *tracing.Tracer
 	// Observe is told of every decision, and must not block; it may be nil.
 	Observe func(*policies.Input, *policies.Decision)
-	Log     *slog.Logger
+	// Door says which callers are known to be the API server; nil when all are.
+	Door *Door
+	Log  *slog.Logger
 	// Labels say in every record which process decided.
 	Labels map[string]string
 	// Recording says what the records hold.
 	Recording audit.Recording
 	// Now is the clock.
 	Now func() time.Time
+
+	// unknown is set for a caller that is not known to be the API server, silent when nothing is to be recorded of
+	// it, either: see forCaller.
+	unknown, silent bool
 }
 
 // ServeHTTP answers one AdmissionReview. It stands behind Front.
 func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	g = g.forCaller(r)
 	ctx, span := g.Tracer.Continue(r.Context(), r.Header, spanReview)
 	defer span.End()
 	review, err := decode(r.Body, r.ContentLength)
@@ -80,17 +87,28 @@ func (g *Gate) answer(ctx context.Context, span *tracing.Span, review *incoming)
 		return g.refuse(span, err)
 	}
 	in, reading, d := g.decide(ctx, request, g.Policies())
-	g.Metrics.observe(&in.Request, d, time.Since(start))
+	if !g.silent {
+		g.tell(span, in, reading, d, time.Since(start))
+	}
+	return respond(&in.Request, d, g.explain(&in.Request, d))
+}
+
+// tell is all that comes of a decision beside its answer.
+func (g *Gate) tell(span *tracing.Span, in *policies.Input, reading *policies.Reading, d *policies.Decision, took time.Duration) {
+	g.Metrics.observe(&in.Request, d, took)
 	g.Metrics.answered(reading)
 	describe(span, &in.Request, d)
 	g.log(&in.Request, d)
 	// What is seen of a pod follows its record, so the record comes first.
-	g.Records.Write(func() (audit.Record, error) { return g.Recording.Record(in, reading, d, g.Labels) })
+	g.Records.WriteSized(g.Recording.Size(in, reading), func() (audit.Record, error) {
+		record, err := g.Recording.Record(in, reading, d, g.Labels)
+		record.Caller = g.caller()
+		return record, err
+	})
 	g.Events.Tell(in, d, g.Outcomes.Note(in, d))
 	if g.Observe != nil {
 		g.Observe(in, d)
 	}
-	return respond(&in.Request, d, g.explain(&in.Request, d))
 }
 
 // refuse answers what is not a review of an eviction.
@@ -135,19 +153,31 @@ func (g *Gate) decide(ctx context.Context, request policies.Request, set *polici
 	if in.Pod == nil && confirmation == cluster.Unreachable {
 		return undecided("the pod is not known yet, and the API server did not say in time whether it exists")
 	}
-	d = g.History.Decide(in, needs, func() *policies.Decision {
+	remember := g.History.Decide
+	if g.unknown {
+		remember = g.History.Consult
+	}
+	d = remember(in, needs, func() *policies.Decision {
 		given := in
 		if g.Recording.Full { // what is recorded beside it must not change the decision
 			given = set.Needs().Trim(in)
 		}
 		reading = set.Read(given)
-		return g.evaluate(ctx, reading)
+		d := g.evaluate(ctx, reading)
+		if d.Allowed() && in.Unknown != "" { // what is known from before is enough to refuse only
+			reading = set.Read(given) // no replay can tell
+			return policies.UndecidedBy("evictgate", in.Unknown, set.Revision(), g.Options)
+		}
+		return d
 	})
 	return in, reading, d
 }
 
 // turn waits until no other eviction is being decided that this one depends on.
 func (g *Gate) turn(ctx context.Context, r *policies.Request, set *policies.Set) (done func(), err error) {
+	if g.unknown { // others must not wait for it
+		return func() {}, nil
+	}
 	ctx, span := g.Tracer.Start(ctx, spanTurn)
 	defer span.End()
 	if done, err = g.History.Turn(ctx, g.Cluster.Workload(r, set.Needs())); err != nil {

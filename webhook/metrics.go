@@ -22,10 +22,14 @@ type Metrics struct {
 	panics        prometheus.Counter
 	eventsDropped prometheus.Counter
 	handshakes    prometheus.Counter
-	overrides     *prometheus.CounterVec
-	reloads       *prometheus.CounterVec
-	reloaded      prometheus.Gauge
-	revision      *prometheus.GaugeVec
+
+	unknownCallers *prometheus.CounterVec
+
+	overrides *prometheus.CounterVec
+	reloads   *prometheus.CounterVec
+	reloaded  prometheus.Gauge
+	revision  *prometheus.GaugeVec
+	bounds    *boundMetrics
 }
 
 // NewMetrics registers the metrics, those of the records included.
@@ -42,27 +46,33 @@ func NewMetrics(registry prometheus.Registerer, records *audit.Writer) (*Metrics
 			Name: "evictgate_decision_duration_seconds", Help: "Time from the parsed review to the decision.",
 			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .05, .1, .5, 1, 5},
 		}, []string{"outcome"}),
-		violations:    counter("violations_total", "Violations by policy, effect and enforcement.", "policy", "effect", "enforcement"),
-		failures:      counter("policy_failures_total", "Policies that could not be evaluated.", "policy"),
-		answers:       counter("policy_answers_total", "Answers of policies, by whether they were evaluated or remembered.", "from"),
-		confirmations: counter("budget_confirmations_total", "Refusals by a cached budget that were read live, by result.", "result"),
-		badRequests:   single("bad_requests_total", "Reviews that were not about an eviction."),
-		panics:        single("panics_total", "Panics while deciding; the review was left undecided."),
-		eventsDropped: single("events_dropped_total", "Kubernetes Events left out because too many were waiting."),
-		handshakes:    single("tls_handshake_failures_total", "Connections to the webhook or /metrics that ended before TLS was agreed on."),
-		overrides:     counter("overrides_total", "Evictions that asked to override policies, by result: used, unneeded or ignored.", "result"),
-		reloads:       counter("policy_reloads_total", "Changes of the policies by result; failed when some could not be used.", "result"),
+		violations:     counter("violations_total", "Violations by policy, effect and enforcement.", "policy", "effect", "enforcement"),
+		failures:       counter("policy_failures_total", "Policies that could not be evaluated.", "policy"),
+		answers:        counter("policy_answers_total", "Answers of policies, by whether they were evaluated or remembered.", "from"),
+		confirmations:  counter("budget_confirmations_total", "Refusals by a cached budget that were read live, by result.", "result"),
+		badRequests:    single("bad_requests_total", "Reviews that were not about an eviction."),
+		panics:         single("panics_total", "Panics while deciding; the review was left undecided."),
+		eventsDropped:  single("events_dropped_total", "Kubernetes Events left out because too many were waiting."),
+		handshakes:     single("tls_handshake_failures_total", "Connections to the webhook or /metrics that ended before TLS was agreed on."),
+		overrides:      counter("overrides_total", "Evictions that asked to override policies, by result: used, unneeded or ignored.", "result"),
+		unknownCallers: counter("unknown_callers_total", "Reviews by callers that are not known to be the API server, by webhook: evictions or policies. Nothing came of them but their answer.", "webhook"),
+
+		reloads: counter("policy_reloads_total", "Changes of the policies by result; failed when some could not be used.", "result"),
 		reloaded: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "evictgate_policy_last_reload_successful", Help: "Whether all policies serve as they were offered last; 0 when some could not be used.",
 		}),
 		revision: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "evictgate_policy_revision_info", Help: "The policy revision that serves; always 1.",
 		}, []string{"revision"}),
+		bounds: newBoundMetrics(),
 	}
-	for _, c := range []prometheus.Collector{
+	for _, hook := range []string{hookEvictions, hookPolicies} {
+		m.unknownCallers.WithLabelValues(hook)
+	}
+	for _, c := range append([]prometheus.Collector{
 		m.decisions, m.duration, m.violations, m.failures, m.answers, m.confirmations,
-		m.badRequests, m.panics, m.eventsDropped, m.handshakes, m.overrides, m.reloads, m.reloaded, m.revision, recordCounts{records},
-	} {
+		m.badRequests, m.panics, m.eventsDropped, m.handshakes, m.unknownCallers, m.overrides, m.reloads, m.reloaded, m.revision, recordCounts{records},
+	}, m.bounds.collectors()...) {
 		if err := registry.Register(c); err != nil {
 			return nil, err
 		}

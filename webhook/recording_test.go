@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -17,17 +16,19 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/source"
 	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/history"
+	"github.com/evictgate/evictgate/webhook/hooks"
 )
 
 // What is recorded must not change what is decided, though more is gathered for it.
 func TestWholeInputsChangeNoDecision(t *testing.T) {
-	files, err := policies.ReadPolicies("../config/samples/policies")
+	files, err := source.Read("../config/samples/policies")
 	if err != nil {
 		t.Fatal(err)
 	}
-	sampleSet, err := policies.Compile(files)
+	sampleSet, err := source.Compile(files)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +57,7 @@ func TestWholeInputsChangeNoDecision(t *testing.T) {
 					t.Errorf("%s: not everything is there: %s", full[i].Request.Name, full[i].Input)
 				}
 				// A set that serves later decides the same by the whole input as by what it would have read.
-				again := set.Evaluate(t.Context(), &in, policies.Options{PolicyTimeout: 10 * time.Second})
+				again := set.Evaluate(t.Context(), &in, policies.Options{})
 				if diff := cmp.Diff(read[i].Result, written(t, again), cmpopts.IgnoreFields(policies.Decision{}, "Duration"), cmpopts.EquateEmpty()); diff != "" {
 					t.Errorf("%s: -recorded +decided again:\n%s", read[i].Request.Name, diff)
 				}
@@ -90,7 +91,7 @@ func decideAll(t *testing.T, set *policies.Set, recording audit.Recording) (reco
 	var lines bytes.Buffer
 	g.Records = audit.NewWriter(&lines, g.Log)
 	for i, pod := range samplePods(t) {
-		post(front(g), Path, review(pod, func(r *admissionv1.AdmissionReview) { r.Request.UID = types.UID(fmt.Sprint("r", i)) }))
+		post(front(g), hooks.EvictionsPath, review(pod, func(r *admissionv1.AdmissionReview) { r.Request.UID = types.UID(fmt.Sprint("r", i)) }))
 	}
 	g.Records.Close()
 	for line := range bytes.Lines(lines.Bytes()) {

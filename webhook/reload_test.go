@@ -16,14 +16,17 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/source"
+	"github.com/evictgate/evictgate/test/scale"
 	"github.com/evictgate/evictgate/webhook/audit"
+	"github.com/evictgate/evictgate/webhook/hooks"
 )
 
 // reloads is how often the policies change in TestReloadsUnderLoad.
-const reloads = 1000
+var reloads = scale.Of(100, 1000)
 
 // generation offers two policies that both tell the generation; every tenth is broken in one of them.
-func generation(n int) []policies.Unit {
+func generation(n int) []source.Unit {
 	rule := func(id string) policies.File {
 		text := fmt.Sprintf("package eviction.%s\n\ndelay contains \"generation %d of %s\"\n", id, n, id)
 		if id == "second" && n%10 == 0 {
@@ -31,7 +34,7 @@ func generation(n int) []policies.Unit {
 		}
 		return policies.File{Name: id + ".rego", Data: []byte(text)}
 	}
-	return []policies.Unit{{Name: "both", Files: []policies.File{rule("first"), rule("second")}}}
+	return []source.Unit{{Name: "both", Files: []policies.File{rule("first"), rule("second")}}}
 }
 
 // While the policies change a thousand times, every review is answered, each by one whole revision, and a
@@ -39,10 +42,10 @@ func generation(n int) []policies.Unit {
 func TestReloadsUnderLoad(t *testing.T) {
 	var records bytes.Buffer
 	g := newGate(t, &records)
-	sources := policies.NewSources()
+	sources := source.New()
 	known := sync.Map{} // revision -> true
-	changed := make(chan policies.Change, 1)
-	sources.OnChange = func(c policies.Change) {
+	changed := make(chan source.Change, 1)
+	sources.OnChange = func(c source.Change) {
 		known.Store(c.Set.Revision(), true)
 		changed <- c
 	}
@@ -114,7 +117,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 
 // oneWhole sends a review and says what is wrong with its answer.
 func oneWhole(url string) string {
-	response, err := http.Post(url+Path, "application/json", bytes.NewReader(review("web-7d4b9c6f5-2xkqv", nil)))
+	response, err := http.Post(url+hooks.EvictionsPath, "application/json", bytes.NewReader(review("web-7d4b9c6f5-2xkqv", nil)))
 	if err != nil {
 		return err.Error()
 	}

@@ -46,7 +46,8 @@ func causes(d *policies.Decision) []metav1.StatusCause {
 }
 
 // auditAnnotations appear in the API server's audit log as <webhook name>/<key>. The review's UID is
-// there because the API server gives the webhook no other id to find the audit event by.
+// there because the API server gives the webhook no other id to find the audit event by. Each is one line of
+// bounded length: the reason of an override is the client's text.
 func auditAnnotations(r *policies.Request, d *policies.Decision) map[string]string {
 	a := map[string]string{
 		"outcome":    string(d.Outcome),
@@ -54,13 +55,13 @@ func auditAnnotations(r *policies.Request, d *policies.Decision) map[string]stri
 		"revision":   d.Revision,
 	}
 	if names := violated(d); len(names) > 0 {
-		a["policies"] = strings.Join(names, ",")
+		a["policies"] = plain(strings.Join(names, ","))
 	}
 	if d.Override != nil && d.Override.Used {
-		a["override"] = d.Override.Reason
+		a["override"] = plain(d.Override.Reason)
 	}
 	if d.Disruption != nil && !d.Disruption.Allowed {
-		a["budget"] = strings.Join(d.Disruption.Budgets, ",")
+		a["budget"] = plain(strings.Join(d.Disruption.Budgets, ","))
 	}
 	return a
 }

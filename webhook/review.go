@@ -50,18 +50,17 @@ type eviction struct {
 // decode reads an AdmissionReview. Its error is what the sender did wrong.
 func decode(body io.Reader, size int64) (incoming, error) {
 	var in incoming
-	// What the sender only announces costs no memory; the buffer of a large body grows as it arrives.
-	raw := bytes.NewBuffer(make([]byte, 0, min(max(size, 0), largeBody)+bytes.MinRead))
-	if _, err := raw.ReadFrom(body); err != nil {
+	raw, err := readAll(body, size)
+	if err != nil {
 		return in, fmt.Errorf("read the request: %w", err)
 	}
 	parser := parsers.Get()
 	defer func() {
-		if raw.Len() <= largeBody {
+		if len(raw) <= largeBody {
 			parsers.Put(parser)
 		}
 	}()
-	review, err := parser.ParseBytes(raw.Bytes())
+	review, err := parser.ParseBytes(raw)
 	if err != nil {
 		return in, fmt.Errorf("the body is not an AdmissionReview: %w", err)
 	}
@@ -73,6 +72,17 @@ func decode(body io.Reader, size int64) (incoming, error) {
 		return in, fmt.Errorf("the body is not an AdmissionReview of %s, v1 or v1beta1, but has kind %q of %q", admissionv1.GroupName, in.Kind, in.APIVersion)
 	}
 	return in, nil
+}
+
+// readAll reads a body; behind Bounds that is done. What the sender only announces costs no memory: the buffer of a
+// large body grows as it arrives.
+func readAll(body io.Reader, size int64) ([]byte, error) {
+	if read, ok := body.(*whole); ok {
+		return read.raw, nil
+	}
+	raw := bytes.NewBuffer(make([]byte, 0, min(max(size, 0), largeBody)+bytes.MinRead))
+	_, err := raw.ReadFrom(body)
+	return raw.Bytes(), err
 }
 
 // read copies what is wanted of a parsed review, which lives as long as the next one is parsed.
@@ -138,10 +148,16 @@ func (in *incoming) request() (policies.Request, error) {
 	if err := in.checkTarget(); err != nil {
 		return policies.Request{}, err
 	}
+	if err := in.checkNames(); err != nil {
+		return policies.Request{}, err
+	}
 	r := &in.Request
 	var e eviction
 	if err := json.Unmarshal(r.Object, &e); err != nil {
 		return policies.Request{}, fmt.Errorf("request.object is not an Eviction: %w", err)
+	}
+	if err := e.checkSize(); err != nil {
+		return policies.Request{}, err
 	}
 	return policies.Request{
 		UID: string(r.UID), Namespace: r.Namespace, Name: r.Name,

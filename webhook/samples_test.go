@@ -15,7 +15,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/source"
 	"github.com/evictgate/evictgate/webhook/audit"
+	"github.com/evictgate/evictgate/webhook/hooks"
 )
 
 var update = flag.Bool("update", false, "rewrite generated files")
@@ -24,11 +26,11 @@ var update = flag.Bool("update", false, "rewrite generated files")
 // of each thing that a record can hold.
 func TestSampleRecords(t *testing.T) {
 	const file = "audit/schema/samples.jsonl"
-	failing, err := policies.Compile([]policies.File{{Name: "broken.rego", Data: []byte("package eviction.broken\n\ndeny contains {\"reason\": \"x\", \"detail\": {}} if to_number(input.pod.metadata.name) > 1\n")}})
+	failing, err := source.Compile([]policies.File{{Name: "broken.rego", Data: []byte("package eviction.broken\n\ndeny contains {\"reason\": \"x\", \"detail\": {}} if to_number(input.pod.metadata.name) > 1\n")}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	held, err := policies.Compile([]policies.File{{Name: "held.rego", Data: []byte("package eviction.held\n\ndeny contains {\"reason\": \"held\", \"detail\": {\"app\": input.pod.metadata.labels.app}} if input.request.evictor != \"\"\n")}})
+	held, err := source.Compile([]policies.File{{Name: "held.rego", Data: []byte("package eviction.held\n\ndeny contains {\"reason\": \"held\", \"detail\": {\"app\": input.pod.metadata.labels.app}} if input.request.evictor != \"\"\n")}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +76,7 @@ func TestSampleRecords(t *testing.T) {
 				s.change(r)
 			}
 		})
-		if code := post(front(g), Path, body).Code; code != http.StatusOK {
+		if code := post(front(g), hooks.EvictionsPath, body).Code; code != http.StatusOK {
 			t.Fatalf("%s: %d", s.pod, code)
 		}
 		g.Records.Close()

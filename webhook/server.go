@@ -20,6 +20,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	ctrlwebhook "sigs.k8s.io/controller-runtime/pkg/webhook"
+
+	"github.com/evictgate/evictgate/webhook/hooks"
+	"github.com/evictgate/evictgate/webhook/memory"
 )
 
 // Certificates is where the serving certificate comes from.
@@ -54,8 +57,16 @@ type ServerOptions struct {
 	// MetricsGuard stands before /metrics, which then is served over TLS with the serving certificate. Nil
 	// serves it to everybody, without TLS.
 	MetricsGuard func(http.Handler) http.Handler
+	// HTTP2 has the webhooks and /metrics speak HTTP/2 to clients that ask for it.
+	HTTP2 bool
+	// Memory says how much memory is left; nil for enough. It is started with the server.
+	Memory *memory.Guard
+	// Known reports whether a request is the API server's; others have less room. Nil takes all for known.
+	Known func(*http.Request) bool
 	// Callers demands certificates of those who call the webhooks; nil lets everybody call.
 	Callers Callers
+	// Door says which callers are known to be the API server; the Gate has its own. Nil knows everybody.
+	Door *Door
 	// ShutdownDelay is how long the server goes on answering after it was told to stop, while it
 	// is not ready any more, so that the API server's calls move elsewhere.
 	ShutdownDelay time.Duration
@@ -67,6 +78,9 @@ type Server struct {
 	options ServerOptions
 	manager manager.Manager
 	fronts  []*Front
+	bounds  *Bounds
+	// healthy and ready are the checks of the health listener.
+	healthy, ready map[string]healthz.Checker
 }
 
 // shutdownTimeout bounds how long reviews in flight are waited for.
@@ -81,18 +95,15 @@ var (
 
 // NewServer puts the parts together; nothing listens before Run.
 func NewServer(o ServerOptions) (*Server, error) {
-	host, port, err := splitAddress(o.Listen)
-	if err != nil {
+	if err := checkAddress(o.Listen); err != nil {
 		return nil, fmt.Errorf("--listen: %w", err)
 	}
+	s := &Server{options: o, bounds: newBounds(o.Memory.Level, o.Known, o.Gate.Metrics.bounds)}
 	options := manager.Options{
-		Logger:                 logr.FromSlogHandler(o.Log.Handler()),
-		Metrics:                o.metrics(),
-		HealthProbeBindAddress: o.HealthListen,
-		WebhookServer: ctrlwebhook.NewServer(ctrlwebhook.Options{
-			Host: host, Port: port,
-			TLSOpts: []func(*tls.Config){o.withCertificate, o.fromCallers},
-		}),
+		Logger: logr.FromSlogHandler(o.Log.Handler()),
+		// Metrics and health are served by listeners with bounds of their own; see Run.
+		Metrics: metricsserver.Options{BindAddress: "0"}, HealthProbeBindAddress: "0",
+		WebhookServer: &hookServer{Server: ctrlwebhook.NewServer(ctrlwebhook.Options{}), options: s.webhooks},
 	}
 	shutdown := shutdownTimeout
 	options.GracefulShutdownTimeout = &shutdown
@@ -108,54 +119,38 @@ func NewServer(o ServerOptions) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set up the manager: %w", err)
 	}
-	s := &Server{options: o, manager: m}
+	s.manager = m
 	return s, s.assemble()
 }
 
-func (o *ServerOptions) withCertificate(c *tls.Config) {
-	c.GetCertificate = o.Certificates.GetCertificate
-	c.MinVersion = tls.VersionTLS12
-	c.NextProtos = []string{"h2", "http/1.1"}
-}
-
-func (o *ServerOptions) fromCallers(c *tls.Config) {
-	if o.Callers != nil {
-		o.Callers.Demand(c)
-	}
-}
-
-func (o *ServerOptions) metrics() metricsserver.Options {
-	served := metricsserver.Options{BindAddress: o.MetricsListen}
-	if o.MetricsGuard == nil {
-		return served
-	}
-	served.SecureServing = true
-	served.TLSOpts = []func(*tls.Config){o.withCertificate}
-	served.FilterProvider = func(*rest.Config, *http.Client) (metricsserver.Filter, error) {
-		return func(_ logr.Logger, next http.Handler) (http.Handler, error) { return o.MetricsGuard(next), nil }, nil
-	}
-	return served
-}
-
 func (s *Server) assemble() error {
-	hooks := s.manager.GetWebhookServer()
-	hooks.Register(Path, s.behindFront(s.options.Gate))
+	server := s.manager.GetWebhookServer()
+	handlers := map[string]http.Handler{hooks.EvictionsPath: s.options.Gate}
 	for path, handler := range s.options.Handlers {
-		hooks.Register(path, s.behindFront(handler))
+		handlers[path] = s.options.Door.guard(handler)
 	}
-	hooks.Register("/", http.HandlerFunc(nothingHere))
+	for path, handler := range handlers {
+		front := s.behindFront(handler)
+		server.Register(path, front)
+		// Below it lies the secret part of the path. Whatever stands there is answered, since a webhook that is
+		// not found fails the eviction.
+		server.Register(path+"/", front)
+	}
+	server.Register("/", http.HandlerFunc(nothingHere))
 	runnables := append([]manager.Runnable{s.options.Certificates}, s.options.Runnables...)
+	if s.options.Memory != nil {
+		runnables = append(runnables, s.options.Memory)
+	}
 	for _, r := range runnables {
 		if err := s.manager.Add(r); err != nil {
 			return fmt.Errorf("add %T: %w", r, err)
 		}
 	}
-	if err := s.manager.AddHealthzCheck("ping", healthz.Ping); err != nil {
-		return err
-	}
+	s.healthy = map[string]healthz.Checker{"ping": healthz.Ping}
+	s.ready = map[string]healthz.Checker{}
 	checks := map[string]healthz.Checker{
 		"certificate": s.options.Certificates.Ready,
-		"server":      s.listening(hooks.StartedChecker()),
+		"server":      s.listening(server.StartedChecker()),
 		"shutdown":    s.notDraining,
 	}
 	if s.options.Callers != nil {
@@ -166,15 +161,13 @@ func (s *Server) assemble() error {
 		checks[name] = check
 	}
 	for name, check := range checks {
-		if err := s.manager.AddReadyzCheck(name, s.told(name, check)); err != nil {
-			return err
-		}
+		s.ready[name] = s.told(name, check)
 	}
 	return nil
 }
 
 func (s *Server) behindFront(next http.Handler) *Front {
-	front := &Front{Next: next}
+	front := &Front{Next: s.bounds.before(next)}
 	s.fronts = append(s.fronts, front)
 	return front
 }
@@ -225,7 +218,7 @@ func (s *Server) reachable(r *http.Request) error {
 }
 
 // Run serves until ctx is done. Then it is not ready first, goes on answering for ShutdownDelay, and
-// returns when the reviews in flight are answered.
+// returns when the reviews in flight are answered. Metrics and health are served to the end.
 func (s *Server) Run(ctx context.Context) error {
 	managed, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -236,18 +229,17 @@ func (s *Server) Run(ctx context.Context) error {
 		s.options.Log.Info("shutting down", "delay", s.options.ShutdownDelay)
 		time.AfterFunc(s.options.ShutdownDelay, stop)
 	})()
-	return s.manager.Start(managed)
+	return s.beside(managed, stop, s.manager.Start)
 }
 
-// splitAddress reads HOST:PORT or :PORT.
-func splitAddress(address string) (host string, port int, err error) {
-	host, text, err := net.SplitHostPort(address)
+// checkAddress takes HOST:PORT or :PORT.
+func checkAddress(address string) error {
+	_, text, err := net.SplitHostPort(address)
 	if err != nil {
-		return "", 0, err
+		return err
 	}
-	port, err = strconv.Atoi(text)
-	if err != nil || port < 1 || port > 65535 {
-		return "", 0, fmt.Errorf("%q has no port between 1 and 65535", address)
+	if port, err := strconv.Atoi(text); err != nil || port < 1 || port > 65535 {
+		return fmt.Errorf("%q has no port between 1 and 65535", address)
 	}
-	return host, port, nil
+	return nil
 }

@@ -6,13 +6,15 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httptrace"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/evictgate/evictgate/test/kube"
+	"github.com/evictgate/evictgate/webhook/hooks"
 )
 
 // fixedCertificate is one certificate for ever.
@@ -26,12 +28,11 @@ func (*fixedCertificate) Start(ctx context.Context) error { <-ctx.Done(); return
 
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := kube.FreeAddress()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	return address
 }
 
 // started is a server that runs until it is stopped.
@@ -46,14 +47,21 @@ type started struct {
 
 func startServer(t *testing.T, handlers map[string]http.Handler) *started {
 	t.Helper()
+	return startServerWith(t, func(o *ServerOptions) { o.Handlers = handlers })
+}
+
+func startServerWith(t *testing.T, change func(*ServerOptions)) *started {
+	t.Helper()
 	pair := httptest.NewUnstartedServer(nil)
 	pair.StartTLS()
 	t.Cleanup(pair.Close)
 	address := freeAddress(t)
-	server, err := NewServer(ServerOptions{
-		Gate: newGate(t, io.Discard), Certificates: &fixedCertificate{pair.TLS.Certificates[0]}, Handlers: handlers,
+	options := ServerOptions{
+		Gate: newGate(t, io.Discard), Certificates: &fixedCertificate{pair.TLS.Certificates[0]},
 		Listen: address, MetricsListen: "0", HealthListen: "0", Log: slog.New(slog.DiscardHandler),
-	})
+	}
+	change(&options)
+	server, err := NewServer(options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,15 +99,16 @@ func TestAReviewInFlightIsDecidedThoughTheServerStops(t *testing.T) {
 func TestABodyThatDoesNotArriveIsNotWaitedFor(t *testing.T) {
 	for name, tt := range map[string]struct {
 		path, contentType string
+		code              int
 		want              string
 	}{
-		"of a review":       {Path, "application/json", "read the request: "},
-		"of something else": {Path, "text/plain", `Content-Type is "text/plain"; expected application/json`},
-		"on another path":   {"/mutate", "application/json", "404 page not found"},
+		"of a review":       {hooks.EvictionsPath, "application/json", 408, "evictgate: read the request: its body did not arrive within 500ms\n"},
+		"of something else": {hooks.EvictionsPath, "text/plain", 415, `Content-Type is "text/plain"; expected application/json`},
+		"on another path":   {"/mutate", "application/json", 404, "404 page not found"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := startServer(t, nil)
-			postSlow(t, s.client, s.url+Path)
+			postSlow(t, s.client, s.url+hooks.EvictionsPath)
 			began := time.Now()
 			arrives, sender := io.Pipe()
 			t.Cleanup(func() { _ = sender.Close() })
@@ -119,8 +128,8 @@ func TestABodyThatDoesNotArriveIsNotWaitedFor(t *testing.T) {
 			defer func() { _ = response.Body.Close() }()
 			s.stop()
 			body, err := io.ReadAll(response.Body)
-			if err != nil || !strings.Contains(string(body), tt.want) {
-				t.Errorf("answered %s (%v)", body, err)
+			if err != nil || response.StatusCode != tt.code || !strings.Contains(string(body), tt.want) {
+				t.Errorf("answered %d %s (%v)", response.StatusCode, body, err)
 			}
 			if err := <-s.ended; err != nil || time.Since(began) > 10*time.Second {
 				t.Errorf("the server ended with %v after %s", err, time.Since(began))
@@ -134,12 +143,13 @@ func TestABodyThatDoesNotArriveIsNotWaitedFor(t *testing.T) {
 func TestAKeptConnectionOutlivesTheDeadlinesOfItsReviews(t *testing.T) {
 	for name, http2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {
 		t.Run(name, func(t *testing.T) {
-			s := startServer(t, map[string]http.Handler{"/late": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			late := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				body, err := io.ReadAll(r.Body)
 				<-r.Context().Done()
 				time.Sleep(50 * time.Millisecond)
 				_, _ = fmt.Fprintf(w, "%s %s %v", r.Proto, body, err)
-			})})
+			})
+			s := startServerWith(t, func(o *ServerOptions) { o.Handlers, o.HTTP2 = map[string]http.Handler{"/late": late}, http2 })
 			transport := s.client.Transport.(*http.Transport).Clone()
 			transport.ForceAttemptHTTP2 = http2
 			if !http2 {

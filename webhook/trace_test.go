@@ -22,6 +22,7 @@ import (
 	"github.com/evictgate/evictgate/certs"
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/test/otlp"
+	"github.com/evictgate/evictgate/webhook/hooks"
 	"github.com/evictgate/evictgate/webhook/tracing"
 )
 
@@ -74,7 +75,7 @@ func (away) Budget(context.Context, string, string) (*policyv1.PodDisruptionBudg
 func TestAReviewIsTraced(t *testing.T) {
 	g, spans := traced(t, 1)
 	g.Cluster.Live = TraceLive(away{}, g.Tracer)
-	answer(t, post(front(g), Path, review("api-7d4b9c6f5-4c8tr", nil)))
+	answer(t, post(front(g), hooks.EvictionsPath, review("api-7d4b9c6f5-4c8tr", nil)))
 	got := spans()
 	want := map[string]int{
 		"review eviction < nobody": 1, "wait for turn < review eviction": 1,
@@ -118,7 +119,7 @@ func TestWhatIsNotDecidedFailsItsSpan(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			g, spans := traced(t, 1)
 			c.spoil(g)
-			post(front(g), Path, c.body)
+			post(front(g), hooks.EvictionsPath, c.body)
 			for _, s := range spans() {
 				if s.Name == spanReview && s.Status.GetCode() == trace.Status_STATUS_CODE_ERROR && strings.Contains(s.Status.Message, c.want) {
 					return
@@ -191,7 +192,7 @@ func BenchmarkReview(b *testing.B) {
 			handler := front(g)
 			b.ReportAllocs()
 			for b.Loop() {
-				request, _ := http.NewRequest(http.MethodPost, Path+"?timeout=5s", bytes.NewReader(body))
+				request, _ := http.NewRequest(http.MethodPost, hooks.EvictionsPath+"?timeout=5s", bytes.NewReader(body))
 				request.Header.Set("Content-Type", "application/json")
 				handler.ServeHTTP(httptest.NewRecorder(), request)
 			}

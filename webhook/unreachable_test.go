@@ -9,6 +9,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+
+	"github.com/evictgate/evictgate/webhook/hooks"
 )
 
 // stuck is an API server that waits for etcd.
@@ -36,7 +38,7 @@ func TestAnAPIServerThatDoesNotAnswerLeavesTimeToDecide(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			g := newGate(t, io.Discard)
 			g.Cluster.Live = stuck{}
-			got := answer(t, post(front(g), Path+"?timeout=2s", review(tt.pod, nil)))
+			got := answer(t, post(front(g), hooks.EvictionsPath+"?timeout=2s", review(tt.pod, nil)))
 			if got.Allowed || got.Result.Code != tt.code || !strings.Contains(got.Result.Message, tt.message) {
 				t.Errorf("answered %t %d %q", got.Allowed, got.Result.Code, got.Result.Message)
 			}

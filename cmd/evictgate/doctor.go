@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -17,7 +18,10 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/confined"
+	"github.com/evictgate/evictgate/policies/source"
 	"github.com/evictgate/evictgate/webhook"
+	"github.com/evictgate/evictgate/webhook/cluster"
 	"github.com/evictgate/evictgate/webhook/doctor"
 	"github.com/evictgate/evictgate/webhook/evictionpolicy"
 )
@@ -162,7 +166,7 @@ func neededBy(ctx context.Context, config *rest.Config, d *appsv1.Deployment) ([
 	if err != nil { // the check of the policies says so
 		return list, nil //nolint:nilerr // what serving needs is known all the same
 	}
-	return withPolicies(list, units), nil
+	return withPolicies(ctx, list, units), nil
 }
 
 // argumentsOf says what of the Deployment's arguments matters to doctor.
@@ -171,14 +175,14 @@ func argumentsOf(d *appsv1.Deployment) (*doctor.Arguments, error) {
 	if err != nil {
 		return nil, err
 	}
-	var a doctor.Arguments
-	for _, source := range served.sources.names() {
-		switch source {
+	a := doctor.Arguments{SecretPath: served.pathMode(), ClientCA: served.clientCA != ""}
+	for _, name := range served.sources.names() {
+		switch name {
 		case sourceCluster:
 			a.Cluster = true
-		case policies.SourceDefault:
+		case source.Default:
 		default:
-			a.Elsewhere = append(a.Elsewhere, source)
+			a.Elsewhere = append(a.Elsewhere, name)
 		}
 	}
 	if served.certs == "self" {
@@ -226,16 +230,18 @@ func expanded(c corev1.Container, namespace string) []string {
 }
 
 // withPolicies adds what each policy reads beyond what serving does anyway.
-func withPolicies(list []doctor.Access, units []policies.Unit) []doctor.Access {
+func withPolicies(ctx context.Context, list []doctor.Access, units []source.Unit) []doctor.Access {
+	screen := confined.New(confined.Limits{}, slog.New(slog.DiscardHandler)).Screen
 	for _, unit := range units {
-		sources := policies.NewSources()
+		sources := source.New()
+		sources.Screen = screen
 		sources.Add(sourceCluster, false)
-		sources.Put(sourceCluster, []policies.Unit{unit}, nil)
-		set, _, err := sources.Compile()
+		sources.Put(sourceCluster, []source.Unit{unit}, nil)
+		set, _, err := sources.Compile(ctx)
 		if err != nil || set == nil { // it is not in force, which another check says
 			continue
 		}
-		for _, a := range doctor.Accesses("", set.Needs().RBAC()) {
+		for _, a := range doctor.Accesses("", cluster.RBAC(set.Needs())) {
 			i := slices.IndexFunc(list, func(other doctor.Access) bool { return other.ResourceAttributes == a.ResourceAttributes })
 			switch {
 			case i < 0:

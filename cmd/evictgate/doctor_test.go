@@ -16,14 +16,14 @@ func TestTheArgumentsOfADeploymentAreUnderstood(t *testing.T) {
 		args []string
 		want *doctor.Arguments
 	}{
-		"none":                {[]string{"serve"}, &doctor.Arguments{CASecret: "gates/evictgate-ca"}},
-		"as in the manifests": {[]string{"serve", "--policies=default", "--policies=cluster", "--certs=self"}, &doctor.Arguments{Cluster: true, CASecret: "gates/evictgate-ca"}},
+		"none":                {[]string{"serve"}, &doctor.Arguments{CASecret: "gates/evictgate-ca", SecretPath: "keep"}},
+		"as in the manifests": {[]string{"serve", "--policies=default", "--policies=cluster", "--certs=self"}, &doctor.Arguments{Cluster: true, CASecret: "gates/evictgate-ca", SecretPath: "keep"}},
 		"other policies": {[]string{"serve", "--policies=/policies,oci://registry/policies"},
-			&doctor.Arguments{Elsewhere: []string{"/policies", "oci://registry/policies"}, CASecret: "gates/evictgate-ca"}},
-		"certificates from files": {[]string{"serve", "--certs=files", "--cert-dir=/certs"}, &doctor.Arguments{CertDir: "/certs"}},
-		"another Secret":          {[]string{"serve", "--cert-namespace=certs", "--cert-secret=ca"}, &doctor.Arguments{CASecret: "certs/ca"}},
-		"variables":               {[]string{"serve", "--cert-namespace=$(NAMESPACE)", "--cert-secret=$(NAME)-$(OTHER)"}, &doctor.Arguments{CASecret: "gates/ca-$(OTHER)"}},
-		"flags of another time":   {[]string{"serve", "--teleport=on"}, &doctor.Arguments{CASecret: "gates/evictgate-ca"}},
+			&doctor.Arguments{Elsewhere: []string{"/policies", "oci://registry/policies"}, CASecret: "gates/evictgate-ca", SecretPath: "keep"}},
+		"certificates from files": {[]string{"serve", "--certs=files", "--cert-dir=/certs"}, &doctor.Arguments{CertDir: "/certs", SecretPath: "follow"}},
+		"another Secret":          {[]string{"serve", "--cert-namespace=certs", "--cert-secret=ca"}, &doctor.Arguments{CASecret: "certs/ca", SecretPath: "keep"}},
+		"variables":               {[]string{"serve", "--cert-namespace=$(NAMESPACE)", "--cert-secret=$(NAME)-$(OTHER)"}, &doctor.Arguments{CASecret: "gates/ca-$(OTHER)", SecretPath: "keep"}},
+		"flags of another time":   {[]string{"serve", "--teleport=on"}, &doctor.Arguments{CASecret: "gates/evictgate-ca", SecretPath: "keep"}},
 		"another program":         {[]string{"sleep"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {

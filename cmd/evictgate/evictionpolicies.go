@@ -7,15 +7,18 @@ import (
 
 	"k8s.io/client-go/rest"
 
-	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/check"
+	"github.com/evictgate/evictgate/policies/confined"
+	"github.com/evictgate/evictgate/policies/source"
 	"github.com/evictgate/evictgate/webhook"
 	"github.com/evictgate/evictgate/webhook/evictionpolicy"
+	"github.com/evictgate/evictgate/webhook/hooks"
 )
 
 // addEvictionPolicies follows the cluster's EvictionPolicies as a source, checks them before they are
 // stored, and writes their status.
-func addEvictionPolicies(o *webhook.ServerOptions, config *rest.Config, sources *policies.Sources, log *slog.Logger) (*evictionpolicy.Status, error) {
-	watch, err := evictionpolicy.NewWatch(config, log, func(ctx context.Context, units []policies.Unit) {
+func addEvictionPolicies(o *webhook.ServerOptions, config *rest.Config, sources *source.Sources, compiler *confined.Compiler, log *slog.Logger) (*evictionpolicy.Status, error) {
+	watch, err := evictionpolicy.NewWatch(config, log, func(ctx context.Context, units []source.Unit) {
 		sources.Put(sourceCluster, units, nil)
 		sources.Settle(ctx)
 	})
@@ -24,11 +27,16 @@ func addEvictionPolicies(o *webhook.ServerOptions, config *rest.Config, sources 
 	}
 	status := evictionpolicy.NewStatus(watch, log)
 	validator := evictionpolicy.Validator{
-		Check: func(u policies.Unit) policies.Problems { return sources.Try(sourceCluster, u) },
-		Lint:  func(u policies.Unit) policies.Problems { return policies.Lint(u.Files) },
-		Log:   log,
+		Check: func(ctx context.Context, u source.Unit) (check.Findings, error) {
+			trial, err := sources.Trial(sourceCluster, u)
+			if err != nil {
+				return check.Findings{}, err
+			}
+			return compiler.Try(ctx, trial)
+		},
+		Log: log,
 	}
-	o.Handlers = map[string]http.Handler{evictionpolicy.Path: validator.Handler()}
+	o.Handlers = map[string]http.Handler{hooks.PoliciesPath: validator.Handler()}
 	o.Runnables = append(o.Runnables, watch, status)
 	o.Checks["evictionpolicies"] = watch.Ready
 	return status, nil

@@ -16,6 +16,7 @@ import (
 
 	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/audit/store"
+	"github.com/evictgate/evictgate/webhook/review"
 )
 
 // keepFlags say how much a store keeps.
@@ -23,21 +24,42 @@ type keepFlags struct{ age, maxSize string }
 
 func (f *keepFlags) add(flags *pflag.FlagSet, age string) {
 	flags.StringVar(&f.age, "store-keep", age, "how long the store keeps records; 0 for ever")
-	flags.StringVar(&f.maxSize, "store-max-size", "", "how large the store may grow, such as 2Gi; beyond it the oldest records go; default: no bound")
+	flags.StringVar(&f.maxSize, "store-max-size", "", "how large the store may grow, such as 500Mi; beyond it the oldest records go; 0 for no bound; default: "+
+		"2Gi for SQLite, 128Mi for SQLite in memory, no bound for PostgreSQL")
 }
 
-// retention is what --store-keep and --store-max-size say.
-func (f *keepFlags) retention() (store.Retention, error) {
+const (
+	// sqliteSize holds about 1.5 million records, which a busy cluster makes in a month. Who floods the gate with
+	// evictions fills no disk, which other programs need as well.
+	sqliteSize = 2 << 30
+	memorySize = 128 << 20
+)
+
+// defaultSize is how large a store grows when nobody says it. A PostgreSQL has a volume, and somebody who watches it:
+// it is their decision.
+func defaultSize(url string) int64 {
+	switch {
+	case isPostgres(url):
+		return 0
+	case url == memoryStore:
+		return memorySize
+	}
+	return sqliteSize
+}
+
+// retention is what --store-keep and --store-max-size say of a store.
+func (f *keepFlags) retention(url string) (store.Retention, error) {
 	var r store.Retention
 	var err error
-	if r.Age, err = readAge(f.age); err != nil || r.Age < 0 {
+	if r.Age, err = review.ReadAge(f.age); err != nil {
 		return r, fmt.Errorf("--store-keep is %q; expected an age such as 720h or 30d", f.age)
 	}
 	if f.maxSize == "" {
+		r.Size = defaultSize(url)
 		return r, nil
 	}
 	size, err := resource.ParseQuantity(f.maxSize)
-	if err != nil || size.Value() <= 0 {
+	if err != nil || size.Sign() < 0 {
 		return r, fmt.Errorf("--store-max-size is %q; expected a size such as 500Mi or 2Gi", f.maxSize)
 	}
 	r.Size = size.Value()
@@ -116,13 +138,19 @@ func orRefused(err error) error {
 	return err
 }
 
-// Start removes what is too old, again and again, until ctx is done.
+// Start removes what is too old or too much, again and again, until ctx is done. Much that was written is looked at
+// at once.
 func (k *keeper) Start(ctx context.Context) error {
 	for {
 		pause := k.retain(ctx)
+		var grown <-chan struct{}
+		if s := k.opened.Load(); s != nil {
+			grown = s.Grown()
+		}
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-grown:
 		case <-time.After(pause):
 		}
 	}

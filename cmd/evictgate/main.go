@@ -2,18 +2,15 @@
 package main
 
 import (
-	"context"
 	"os"
-	"os/signal"
-	"syscall"
 	_ "time/tzdata" // policies name time zones, and an image from scratch has none
 
 	_ "golang.org/x/crypto/x509roots/fallback" // nor has it CA roots, for bundles, uploads and PostgreSQL; a system's own come first
+
+	"github.com/evictgate/evictgate/policies/confined"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], printer{out: os.Stdout, err: os.Stderr})
-	stop()
-	os.Exit(code)
+	confined.Main()
+	os.Exit(start(os.Args[1:], printer{out: os.Stdout, err: os.Stderr}))
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"iter"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -80,13 +81,32 @@ func (k *keeper) see(ctx context.Context, list []audit.Sighting) error {
 	return k.use(ctx, func(ctx context.Context, s *store.Store) error { return orRefused(s.AddSightings(ctx, list)) })
 }
 
-// unsettled lists the episodes that are not over.
-func (k *keeper) unsettled(ctx context.Context) (list []audit.Episode, err error) {
-	err = k.use(ctx, func(ctx context.Context, s *store.Store) error {
-		list, err = s.Unsettled(ctx)
-		return err
-	})
-	return list, err
+// unsettledAtOnce is how many episodes are read at once: none of them is kept until the next are.
+const unsettledAtOnce = 500
+
+// unsettled goes through the episodes that are not over, page by page.
+func (k *keeper) unsettled(ctx context.Context) iter.Seq2[audit.Episode, error] {
+	return func(yield func(audit.Episode, error) bool) {
+		for page := (store.Page{Limit: unsettledAtOnce}); ; {
+			var list store.Episodes
+			err := k.use(ctx, func(ctx context.Context, s *store.Store) (err error) {
+				list, err = s.Unsettled(ctx, page)
+				return err
+			})
+			if err != nil {
+				yield(audit.Episode{}, err)
+				return
+			}
+			for _, e := range list.Episodes {
+				if !yield(e, nil) {
+					return
+				}
+			}
+			if page.After = list.Next; page.After == "" {
+				return
+			}
+		}
+	}
 }
 
 // use does something with the store, for a bounded time.

@@ -12,6 +12,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/check"
+	"github.com/evictgate/evictgate/policies/confined"
+	"github.com/evictgate/evictgate/policies/source"
+	"github.com/evictgate/evictgate/webhook/cluster"
 )
 
 type checkOptions struct {
@@ -42,6 +46,7 @@ for an EvictionPolicy, path (the field) and inner_row, inner_col (the place with
 	cmd.Flags().StringVarP(&o.format, "output", "o", "table", "table, json or yaml")
 	cmd.Flags().BoolVar(&o.strict, "strict", false, "exit 1 when there are warnings, too")
 	cmd.Flags().BoolVar(&o.rbac, "rbac", false, "print the ClusterRole that the service account needs, and nothing else, as YAML or JSON")
+	addLimits(cmd, confined.DefaultCPU, confined.DefaultMemory)
 	return cmd
 }
 
@@ -64,7 +69,8 @@ func (o checkOptions) check(p printer, stdin io.Reader, paths []string) error {
 	if err != nil {
 		return err
 	}
-	set, problems := policies.Check(files, paths...)
+	confined.Files(len(files))
+	set, problems := check.Files(files, paths...)
 	if err := o.print(p, set, problems); err != nil {
 		return err
 	}
@@ -77,7 +83,7 @@ func (o checkOptions) check(p printer, stdin io.Reader, paths []string) error {
 func (o checkOptions) print(p printer, set *policies.Set, problems policies.Problems) error {
 	result := checked{Policies: []policies.BoundPolicy{}, Reads: []string{}, RBAC: []rbacv1.PolicyRule{}, Problems: append(policies.Problems{}, problems...)}
 	if set != nil {
-		result.Revision, result.Policies, result.Reads, result.RBAC = set.Revision(), set.Policies(), set.Refs(), set.Needs().RBAC()
+		result.Revision, result.Policies, result.Reads, result.RBAC = set.Revision(), set.Policies(), set.Refs(), cluster.RBAC(set.Needs())
 	}
 	if o.rbac {
 		p.problems(problems)
@@ -130,7 +136,7 @@ func (o checkOptions) printRole(p printer, set *policies.Set, rules []rbacv1.Pol
 // readPolicies reads the sources of paths; - is stdin, once.
 func readPolicies(stdin io.Reader, paths []string) ([]policies.File, error) {
 	rest := slices.DeleteFunc(slices.Clone(paths), func(path string) bool { return path == "-" })
-	files, err := policies.ReadPaths(rest...)
+	files, err := source.ReadPaths(rest...)
 	if err != nil || len(rest) == len(paths) {
 		return files, err
 	}

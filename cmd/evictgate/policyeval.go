@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/suite"
 	"github.com/evictgate/evictgate/webhook/cluster"
 )
 
@@ -55,6 +56,7 @@ prints what the policies are given instead, as JSON: only what they read.`,
 			return nil
 		},
 	}
+	cmd.Annotations = map[string]string{runs: runsBriefly}
 	flags := cmd.Flags()
 	f.lookFlags.add(flags)
 	flags.StringToStringVar(&f.annotations, "annotation", nil, "an annotation of the Eviction itself, as KEY=VALUE; may be given several times")
@@ -81,8 +83,8 @@ type evaluation struct {
 	Pod       string             `json:"pod"`
 	Decision  *policies.Decision `json:"decision"`
 	// Input and Explanations are null when they were not asked for.
-	Input        json.RawMessage        `json:"input"`
-	Explanations []policies.Explanation `json:"explanations"`
+	Input        json.RawMessage     `json:"input"`
+	Explanations []suite.Explanation `json:"explanations"`
 }
 
 // Refused reports whether an eviction would be refused.
@@ -146,7 +148,7 @@ func (f *evalFlags) evaluate(ctx context.Context, r *policies.Reading) (e evalua
 		}
 	}
 	if f.explain {
-		e.Explanations, err = r.Explain(ctx, o)
+		e.Explanations, err = suite.Explain(ctx, r, o)
 	}
 	return e, err
 }

@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/confined"
+	"github.com/evictgate/evictgate/policies/suite"
 )
 
 // fmtFlags are the flags of policy fmt.
@@ -44,6 +46,7 @@ The Rego inside of an EvictionPolicy's YAML is left alone.`,
 			return nil
 		},
 	}
+	addLimits(cmd, confined.DefaultCPU, confined.DefaultMemory)
 	flags := cmd.Flags()
 	flags.BoolVarP(&f.write, "write", "w", false, "rewrite the files")
 	flags.BoolVarP(&f.diff, "diff", "d", false, "print how files differ from their formatted source; exit 1 when they do")
@@ -51,8 +54,8 @@ The Rego inside of an EvictionPolicy's YAML is left alone.`,
 	return cmd
 }
 
-// source is one file to format; the file of stdin is "-".
-type source struct {
+// regoFile is one file to format; the file of stdin is "-".
+type regoFile struct {
 	file      string
 	old, want []byte
 }
@@ -66,7 +69,7 @@ func (f fmtFlags) format(p printer, paths []string) (differ bool, err error) {
 	}
 	var problems policies.Problems
 	for i, s := range sources {
-		out, err := policies.Format(s.file, s.old)
+		out, err := suite.Format(s.file, s.old)
 		var found policies.Problems
 		if errors.As(err, &found) {
 			problems = append(problems, found...)
@@ -89,7 +92,7 @@ func (f fmtFlags) format(p printer, paths []string) (differ bool, err error) {
 	return differ, nil
 }
 
-func (f fmtFlags) show(p printer, s source) error {
+func (f fmtFlags) show(p printer, s regoFile) error {
 	changed := !bytes.Equal(s.old, s.want)
 	if !f.write && !f.list && !f.diff {
 		p.printf("%s", s.want)
@@ -114,18 +117,18 @@ func (f fmtFlags) show(p printer, s source) error {
 	return os.WriteFile(s.file, s.want, info.Mode().Perm())
 }
 
-func readSources(paths []string) ([]source, error) {
-	var sources []source
+func readSources(paths []string) ([]regoFile, error) {
+	var sources []regoFile
 	for _, path := range paths {
 		if path == "-" {
 			data, err := io.ReadAll(os.Stdin)
 			if err != nil {
 				return nil, fmt.Errorf("read stdin: %w", err)
 			}
-			sources = append(sources, source{file: path, old: data})
+			sources = append(sources, regoFile{file: path, old: data})
 			continue
 		}
-		files, err := policies.RegoFiles(path)
+		files, err := suite.RegoFiles(path)
 		if err != nil {
 			return nil, err
 		}
@@ -134,7 +137,7 @@ func readSources(paths []string) ([]source, error) {
 			if err != nil {
 				return nil, fmt.Errorf("read policies: %w", err)
 			}
-			sources = append(sources, source{file: file, old: data})
+			sources = append(sources, regoFile{file: file, old: data})
 		}
 	}
 	if len(sources) == 0 {

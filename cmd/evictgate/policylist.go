@@ -7,6 +7,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/confined"
+	"github.com/evictgate/evictgate/policies/source"
+	"github.com/evictgate/evictgate/policies/suite"
 )
 
 func newPolicyList(p printer) *cobra.Command {
@@ -28,6 +31,7 @@ func newPolicyList(p printer) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&format, "output", "o", "table", "table, wide, json or yaml; the last three tell the parameters")
+	addLimits(cmd, confined.DefaultCPU, confined.DefaultMemory)
 	return cmd
 }
 
@@ -51,27 +55,37 @@ func newPolicyShow(p printer) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&format, "output", "o", "text", "text, json or yaml")
+	addLimits(cmd, confined.DefaultCPU, confined.DefaultMemory)
 	return cmd
 }
 
 // describe describes the policies of the paths, or of the library without any.
-func describe(paths []string) ([]policies.Description, error) {
+func describe(paths []string) ([]suite.Description, error) {
 	var set *policies.Set
 	var err error
 	if len(paths) > 0 {
-		set, err = policies.Load(paths...)
+		set, err = loadPaths(paths)
 	} else {
 		set, err = policies.Library()
 	}
 	if err != nil {
 		return nil, err
 	}
-	return set.Describe()
+	return suite.Describe(set)
+}
+
+func loadPaths(paths []string) (*policies.Set, error) {
+	files, err := source.ReadPaths(paths...)
+	if err != nil {
+		return nil, err
+	}
+	confined.Files(len(files))
+	return source.Load(paths...)
 }
 
 // wholePolicy is what policy show prints.
 type wholePolicy struct {
-	policies.Description
+	suite.Description
 	// Example is an EvictionPolicy, for a policy of the library; empty for others.
 	Example string `json:"example"`
 	// Messages are what its suite expects clients to be told.
@@ -93,7 +107,7 @@ func showPolicy(id string, paths []string) (wholePolicy, error) {
 	return wholePolicy{}, fmt.Errorf("there is no policy %s; there are %s", id, strings.Join(names, ", "))
 }
 
-func whole(d policies.Description) (wholePolicy, error) {
+func whole(d suite.Description) (wholePolicy, error) {
 	w := wholePolicy{Description: d}
 	suite, err := d.Suite()
 	if err != nil {

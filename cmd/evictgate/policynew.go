@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/suite"
 )
 
 func newPolicyNew(p printer) *cobra.Command {
@@ -24,7 +25,7 @@ passes policy check, policy test and policy fmt as it is; change it from there. 
   evictgate policy new who_may_evict --dir ./policies --effect deny`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			files, err := policies.Scaffold(args[0], policies.Effect(effect))
+			files, err := suite.Scaffold(args[0], policies.Effect(effect))
 			if err != nil {
 				return err
 			}

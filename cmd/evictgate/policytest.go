@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/suite"
 	"github.com/evictgate/evictgate/webhook/cluster"
 )
 
@@ -61,12 +61,13 @@ of an EvictionPolicy, the very file is tested, with the parameters, enforcement 
 	flags.StringVar(&f.run, "run", "", "run only the tests and cases whose name this regular expression matches")
 	flags.BoolVar(&f.coverage, "coverage", false, "print how much of each policy the tests and cases evaluate, and which lines they do not")
 	flags.Float64Var(&f.threshold, "threshold", 0, "exit 1 when less than this percentage of all lines is covered; turns --coverage on")
-	flags.DurationVar(&f.timeout, "timeout", 10*time.Second, "how long one test, or one policy in a case, may take")
+	flags.DurationVar(&f.timeout, "timeout", 10*time.Second, "how long one test or case may take")
 	flags.StringVarP(&f.format, "output", "o", "text", "text, json or junit")
+	addLimits(cmd, 10*time.Minute, 1<<30)
 	return cmd
 }
 
-func (f *testFlags) test(ctx context.Context, paths []string) (*policies.TestReport, error) {
+func (f *testFlags) test(ctx context.Context, paths []string) (*suite.TestReport, error) {
 	if err := oneOf("output", f.format, "text", "json", "junit"); err != nil {
 		return nil, err
 	}
@@ -77,7 +78,7 @@ func (f *testFlags) test(ctx context.Context, paths []string) (*policies.TestRep
 		return nil, fmt.Errorf("--threshold is %v; expected a percentage from 0 to 100", f.threshold)
 	}
 	f.coverage = f.coverage || f.threshold > 0
-	o := policies.TestOptions{Timeout: f.timeout, Coverage: f.coverage, Gather: cluster.GatherSample}
+	o := suite.TestOptions{Timeout: f.timeout, Coverage: f.coverage, Gather: cluster.GatherSample}
 	if f.run != "" {
 		pattern, err := regexp.Compile(f.run)
 		if err != nil {
@@ -85,7 +86,7 @@ func (f *testFlags) test(ctx context.Context, paths []string) (*policies.TestRep
 		}
 		o.Run = pattern
 	}
-	report, err := policies.Test(ctx, o, paths...)
+	report, err := suite.Test(ctx, o, paths...)
 	switch {
 	case err != nil:
 		return nil, err
@@ -98,6 +99,6 @@ func (f *testFlags) test(ctx context.Context, paths []string) (*policies.TestRep
 }
 
 // below reports whether the coverage is less than was asked for.
-func (f *testFlags) below(r *policies.TestReport) bool {
+func (f *testFlags) below(r *suite.TestReport) bool {
 	return r.Coverage != nil && r.Coverage.Percent < f.threshold
 }

@@ -55,6 +55,7 @@ finish.`,
 			return nil
 		},
 	}
+	cmd.Annotations = map[string]string{runs: runsBriefly}
 	flags := cmd.Flags()
 	f.lookFlags.add(flags)
 	flags.DurationVar(&f.readyAfter, "ready-after", 30*time.Second, "how long a replacement takes to become ready")

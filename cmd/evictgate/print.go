@@ -14,6 +14,8 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/webhook/logs"
+	"github.com/evictgate/evictgate/webhook/review/render"
 )
 
 // printer writes every byte that a user sees. Results go to out; errors, progress and the log go to
@@ -35,7 +37,7 @@ func (p printer) failure(err error) {
 
 // note tells on the side what a user should know, and goes on.
 func (p printer) note(format string, args ...any) {
-	_, _ = fmt.Fprintf(p.err, "evictgate: %s\n", safe(fmt.Sprintf(format, args...)))
+	_, _ = fmt.Fprintf(p.err, "evictgate: %s\n", render.Line(fmt.Sprintf(format, args...)))
 }
 
 // problems prints findings about policies, and how many there are.
@@ -103,7 +105,7 @@ func escaped(raw []byte, escape func(dst []byte, r rune) []byte) []byte {
 	done := 0
 	for i := 0; i < len(raw); {
 		r, size := utf8.DecodeRune(raw[i:])
-		if r != '\n' && (!visible(r) || (r == utf8.RuneError && size == 1)) {
+		if r != '\n' && (!render.Shows(r) || (r == utf8.RuneError && size == 1)) {
 			out = escape(append(out, raw[done:i]...), r)
 			done = i + size
 		}
@@ -133,15 +135,15 @@ func (p printer) table(header []string, rows [][]string) error {
 
 // logger writes the log of a long-running command.
 func (p printer) logger(format string, verbose bool) (*slog.Logger, error) {
-	options := &slog.HandlerOptions{Level: slog.LevelInfo}
+	options := &slog.HandlerOptions{Level: slog.LevelInfo, ReplaceAttr: logs.Cut}
 	if verbose {
 		options.Level = slog.LevelDebug
 	}
 	switch format {
 	case "text":
-		return slog.New(slog.NewTextHandler(p.err, options)), nil
+		return slog.New(logs.Limit(slog.NewTextHandler(p.err, options))), nil
 	case "json":
-		return slog.New(slog.NewJSONHandler(p.err, options)), nil
+		return slog.New(logs.Limit(slog.NewJSONHandler(p.err, options))), nil
 	}
 	return nil, fmt.Errorf("--log-format is %q; expected text or json", format)
 }

@@ -7,6 +7,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/evictgate/evictgate/webhook/doctor"
+	"github.com/evictgate/evictgate/webhook/review/render"
 )
 
 // doctor prints a line for each check; what is to be mended stands below, under the number in the line.
@@ -47,12 +48,15 @@ func (p printer) doctorFinding(n int, f doctor.Finding) {
 		p.point(indent, "->", "%s", f.Cure)
 	}
 	if f.Command != "" { // it is copied, so it is not wrapped
-		p.printf("%*s$ %s\n", indent, "", safe(f.Command))
+		p.printf("%*s$ %s\n", indent, "", render.Line(f.Command))
 	}
 }
 
 func doctorSummary(r doctorReport) string {
 	text := "nothing wrong was found"
+	if r.NotChecked > 0 {
+		text += " in what could be read"
+	}
 	if r.Problems+r.Warnings > 0 {
 		text = fmt.Sprintf("%d %s, %d %s", r.Problems, plural("problem", r.Problems), r.Warnings, plural("warning", r.Warnings))
 	}

@@ -7,10 +7,12 @@ import (
 	"strings"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/suite"
+	"github.com/evictgate/evictgate/webhook/review/render"
 )
 
 // policies prints a list of policies.
-func (p printer) policies(format string, list []policies.Description) error {
+func (p printer) policies(format string, list []suite.Description) error {
 	if done, err := p.structured(format, list); done {
 		return err
 	}
@@ -20,9 +22,9 @@ func (p printer) policies(format string, list []policies.Description) error {
 	}
 	rows := make([][]string, len(list))
 	for i, d := range list {
-		rows[i] = []string{d.Name, string(d.Enforcement), strconv.FormatBool(d.Default), effectsText(d.Effects), orDash(d.Title)}
+		rows[i] = []string{d.Name, string(d.Enforcement), strconv.FormatBool(d.Default), effectsText(d.Effects), render.OrDash(d.Title)}
 		if format == "wide" {
-			rows[i] = []string{d.Name, d.Policy, string(d.Enforcement), strconv.FormatBool(d.Default), effectsText(d.Effects), orDash(parameterNames(d.Parameters)), orDash(d.Title), d.File}
+			rows[i] = []string{d.Name, d.Policy, string(d.Enforcement), strconv.FormatBool(d.Default), effectsText(d.Effects), render.OrDash(parameterNames(d.Parameters)), render.OrDash(d.Title), d.File}
 		}
 	}
 	return p.table(header, rows)
@@ -36,7 +38,7 @@ func effectsText(effects []policies.Effect) string {
 	return strings.Join(texts, ",")
 }
 
-func parameterNames(list []policies.Parameter) string {
+func parameterNames(list []suite.Parameter) string {
 	var names []string
 	for _, p := range list {
 		if !p.Inner() {
@@ -79,10 +81,10 @@ func (p printer) policy(format string, w wholePolicy) error {
 	return nil
 }
 
-func (p printer) parameters(list []policies.Parameter) error {
+func (p printer) parameters(list []suite.Parameter) error {
 	rows := make([][]string, len(list))
 	for i, parameter := range list {
-		d := orDash(parameter.DefaultText())
+		d := render.OrDash(parameter.DefaultText())
 		if parameter.Required {
 			d = "must be given"
 		}

@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 
-	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/suite"
 )
 
 // evaluations prints decisions: a block for each pod, or what the policies are given.
@@ -57,7 +57,7 @@ func (p printer) decision(e evaluation) {
 	}
 }
 
-func (p printer) explanations(list []policies.Explanation) {
+func (p printer) explanations(list []suite.Explanation) {
 	for _, e := range list {
 		p.printf("  %s (%s)  %s\n", e.Policy, e.Enforcement, firing(e))
 		for _, r := range e.Rules {
@@ -66,7 +66,7 @@ func (p printer) explanations(list []policies.Explanation) {
 	}
 }
 
-func firing(e policies.Explanation) string {
+func firing(e suite.Explanation) string {
 	switch {
 	case e.Excluded != "":
 		return "was not asked: " + e.Excluded
@@ -76,7 +76,7 @@ func firing(e policies.Explanation) string {
 	return "did not fire"
 }
 
-func (p printer) rule(r policies.RuleExplanation) {
+func (p printer) rule(r suite.RuleExplanation) {
 	for _, v := range r.Violations {
 		p.printf("    %-5s  %s  fired: %s\n", r.Effect, r.Place, v.Reason)
 	}
@@ -89,7 +89,7 @@ func (p printer) rule(r policies.RuleExplanation) {
 }
 
 // unmet prints an expression, and below it those of the rules that it asks.
-func (p printer) unmet(head, indent string, u *policies.Unmet) {
+func (p printer) unmet(head, indent string, u *suite.Unmet) {
 	p.printf("%s%s  %s", head, u.Place, u.Expression)
 	if u.Why != "" {
 		p.printf("   %s", u.Why)

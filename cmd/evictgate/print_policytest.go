@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/suite"
 )
 
 // tests prints what came of tests: as go test does, as JSON or for CI servers.
-func (p printer) tests(f testFlags, r *policies.TestReport) error {
+func (p printer) tests(f testFlags, r *suite.TestReport) error {
 	switch f.format {
 	case "json":
 		_, err := p.structured("json", r)
@@ -32,7 +32,7 @@ func (p printer) tests(f testFlags, r *policies.TestReport) error {
 	return nil
 }
 
-func (p printer) directory(d policies.TestDirectory, verbose bool) {
+func (p printer) directory(d suite.TestDirectory, verbose bool) {
 	for _, r := range d.Results {
 		if verbose || (!r.Passed && !r.Skipped) {
 			p.result(r)
@@ -60,7 +60,7 @@ func (p printer) directory(d policies.TestDirectory, verbose bool) {
 func count(word string, n int) string { return fmt.Sprintf("%d %s", n, plural(word, n)) }
 
 // result prints one test: how it went, where it stands, and what differs.
-func (p printer) result(r policies.TestResult) {
+func (p printer) result(r suite.TestResult) {
 	p.printf("--- %s: %s (%.2fs)\n", verdict(r), r.Name, r.Seconds)
 	if !r.Passed && !r.Skipped {
 		p.printf("    %s:%d\n", r.File, r.Row)
@@ -74,7 +74,7 @@ func (p printer) result(r policies.TestResult) {
 	}
 }
 
-func verdict(r policies.TestResult) string {
+func verdict(r suite.TestResult) string {
 	switch {
 	case r.Skipped:
 		return "SKIP"
@@ -84,7 +84,7 @@ func verdict(r policies.TestResult) string {
 	return "FAIL"
 }
 
-func (p printer) coverage(c *policies.Coverage) {
+func (p printer) coverage(c *suite.Coverage) {
 	p.printf("coverage: %.1f %% of lines\n", c.Percent)
 	for _, f := range c.Files {
 		missing := ""
@@ -133,7 +133,7 @@ type (
 	}
 )
 
-func (p printer) junit(r *policies.TestReport) error {
+func (p printer) junit(r *suite.TestReport) error {
 	all := junitSuites{Name: "evictgate policy test"}
 	total := 0.0
 	for _, d := range r.Directories {
@@ -156,7 +156,7 @@ func (p printer) junit(r *policies.TestReport) error {
 	return nil
 }
 
-func junitCaseOf(directory string, r policies.TestResult) junitCase {
+func junitCaseOf(directory string, r suite.TestResult) junitCase {
 	c := junitCase{Name: r.Name, ClassName: strings.ReplaceAll(directory, "/", "."), File: r.File, Line: r.Row, Time: junitTime(r.Seconds), Output: r.Output}
 	switch {
 	case r.Skipped:

@@ -7,15 +7,15 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/suite"
 )
 
 // TestJUnitCanBeReadBack prints names and texts that XML cannot hold as they are.
 func TestJUnitCanBeReadBack(t *testing.T) {
-	report := &policies.TestReport{Directories: []policies.TestDirectory{{
+	report := &suite.TestReport{Directories: []suite.TestDirectory{{
 		Directory: "a/b<c>", Tests: 2, Cases: 1, Failed: 1, Skipped: 1, Seconds: 1.5,
-		Results: []policies.TestResult{
-			{Name: `test_x["a\x00" & <b>]`, File: "a/x_test.rego", Row: 3, Output: "printed \x1b[1m]]>\n", Differences: []policies.Difference{
+		Results: []suite.TestResult{
+			{Name: `test_x["a\x00" & <b>]`, File: "a/x_test.rego", Row: 3, Output: "printed \x1b[1m]]>\n", Differences: []suite.Difference{
 				{Place: "a/x_test.rego:4:2", What: `x == "<"`, Expected: `"<"`, Actual: "\x01&"},
 			}},
 			{Name: "todo_test_y", Skipped: true},

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/evictgate/evictgate/webhook/preview"
+	"github.com/evictgate/evictgate/webhook/review/render"
 )
 
 // preview prints a report: a row per pod, then each reason once, under the number that the rows give it.
@@ -45,9 +46,9 @@ func previewRows(r previewReport, why []string, wide bool) ([]string, [][]string
 	header = append(header, "WHY")
 	rows := make([][]string, len(r.Pods))
 	for i, pod := range r.Pods {
-		rows[i] = []string{pod.Namespace, pod.Pod, orDash(pod.Owner), nowCell(pod)}
+		rows[i] = []string{pod.Namespace, pod.Pod, render.OrDash(pod.Owner), nowCell(pod)}
 		if wide {
-			rows[i] = slices.Insert(rows[i], 2, orDash(pod.Node))
+			rows[i] = slices.Insert(rows[i], 2, render.OrDash(pod.Node))
 		}
 		if r.drained {
 			rows[i] = append(rows[i], drainCell(pod))
@@ -56,16 +57,9 @@ func previewRows(r previewReport, why []string, wide bool) ([]string, [][]string
 		if n := slices.Index(why, reason); n >= 0 && !wide {
 			reason = fmt.Sprintf("[%d]", n+1)
 		}
-		rows[i] = append(rows[i], orDash(reason))
+		rows[i] = append(rows[i], render.OrDash(reason))
 	}
 	return header, rows
-}
-
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
 }
 
 // reasonOf is what there is to say of a pod: why a drain leaves it, or why it is refused now.

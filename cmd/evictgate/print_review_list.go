@@ -3,12 +3,10 @@ package main
 import (
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 
-	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/audit/store"
+	"github.com/evictgate/evictgate/webhook/review/render"
 )
 
 // listing is what the lists are printed by.
@@ -26,85 +24,50 @@ func (p printer) reviewRows(l listing, r store.Rows) error {
 	if done, err := p.structured(l.format, r); done {
 		return err
 	}
+	return printList(p, l, list[store.Row]{sheet: render.Decisions, members: r.Rows, next: r.Next, none: "No decisions", one: "decision", short: shortest})
+}
+
+// reviewEpisodes prints episodes.
+func (p printer) reviewEpisodes(l listing, e store.Episodes) error {
+	if e.Episodes == nil {
+		e.Episodes = []audit.Episode{}
+	}
+	if done, err := p.structured(l.format, e); done {
+		return err
+	}
+	return printList(p, l, list[audit.Episode]{sheet: render.Episodes, members: e.Episodes, next: e.Next, none: "No evictions", one: "pod"})
+}
+
+// list is a page of a list, and the words for it.
+type list[T any] struct {
+	sheet     render.Sheet[T]
+	members   []T
+	next      string
+	none, one string
+	// short has for each id how the table writes it; nil where that has none.
+	short func([]T) map[string]string
+}
+
+func printList[T any](p printer, l listing, of list[T]) error {
+	var why footnotes
+	style := &render.Style{Layout: render.Wide, Time: l.clock.at, ID: func(id string) string { return id }, Message: render.OrDash}
 	switch {
 	case l.format == "csv":
-		return p.csv(rowCSV(r.Rows))
-	case len(r.Rows) == 0:
-		p.nothing("No decisions", l)
+		return render.WriteCSV(p.out, of.sheet.Lines(of.members))
+	case len(of.members) == 0:
+		p.nothing(of.none, l)
 		return nil
-	case l.format == "wide":
-		p.cutTable(rowsWide(l.clock, r.Rows))
-	default:
-		var why footnotes
-		p.cutTable(rowsTable(l.clock, r.Rows, &why))
-		p.footnotes(why, "decision")
+	case l.format == "table":
+		style.Layout, style.Message = render.Table, why.mark
+		if of.short != nil {
+			short := of.short(of.members)
+			style.ID = func(id string) string { return short[id] }
+		}
 	}
-	p.goOn(r.Next)
+	p.cutTable(of.sheet.Rows(style, of.members))
+	p.footnotes(why, of.one)
+	p.goOn(of.next)
 	return nil
-}
-
-func rowsTable(c clock, rows []store.Row, why *footnotes) [][]string {
-	ids := make([]string, len(rows))
-	for i, r := range rows {
-		ids[i] = r.ID
-	}
-	short := shortest(ids)
-	table := [][]string{{"TIME", "ID", "POD", "EVICTOR", "OUTCOME", "WHY"}}
-	for i, r := range rows {
-		table = append(table, []string{
-			c.at(r.At), short[i], r.Namespace + "/" + r.Pod, evictorName(r.Evictor, r.User), outcomeCell(r), why.mark(reasonText(r.Message)),
-		})
-	}
-	return table
-}
-
-func rowsWide(c clock, rows []store.Row) [][]string {
-	table := [][]string{{"TIME", "ID", "POD", "WORKLOAD", "NODE", "EVICTOR", "USER", "OUTCOME", "BLOCKER", "WHY"}}
-	for _, r := range rows {
-		table = append(table, []string{
-			c.at(r.At), r.ID, r.Namespace + "/" + r.Pod, orDash(r.Workload), orDash(r.Node), r.Evictor, r.User, outcomeCell(r),
-			orDash(blocker(r.Kind, r.Policies, r.Budgets)), orDash(reasonText(r.Message)),
-		})
-	}
-	return table
-}
-
-// evictorName is an evictor, or the user when it has no name of its own.
-func evictorName(evictor, user string) string {
-	switch evictor {
-	case "user", "node", "service-account", "":
-		return cut(strings.TrimPrefix(safe(user), "system:serviceaccount:"), maxName)
-	}
-	return evictor
-}
-
-// maxName bounds a user's name in a table, in columns.
-const maxName = 40
-
-func outcomeCell(r store.Row) string {
-	text := string(r.Outcome)
-	if r.Code >= 400 {
-		text += " " + strconv.Itoa(int(r.Code))
-	}
-	if r.DryRun {
-		text += " (dry run)"
-	}
-	return text
-}
-
-// blocker names what refuses.
-func blocker(kind audit.BlockerKind, policies, budgets []string) string {
-	switch kind {
-	case audit.ByBudget:
-		return "budget " + strings.Join(budgets, ", ")
-	case audit.ByBudgets:
-		return fmt.Sprintf("%d budgets: %s", len(budgets), strings.Join(budgets, ", "))
-	case audit.ByPolicy:
-		return plural1("policy", "policies", len(policies)) + " " + strings.Join(policies, ", ")
-	case audit.ByFailure:
-		return "failed " + plural1("policy", "policies", len(policies)) + " " + strings.Join(policies, ", ")
-	}
-	return ""
 }
 
 func plural1(one, many string, n int) string {
@@ -114,28 +77,27 @@ func plural1(one, many string, n int) string {
 	return many
 }
 
-// reasonText is a message without the sentence that every refusal by a budget begins with.
-func reasonText(message string) string {
-	return strings.TrimPrefix(message, policies.BudgetSentence+" ")
-}
-
 // shortID is how many characters of an id are shown at least.
 const shortID = 8
 
-// shortest cuts ids as far as they stay different from each other.
-func shortest(ids []string) []string {
-	sorted := slices.Sorted(slices.Values(ids))
-	short := make([]string, len(ids))
-	for i, id := range ids {
+// shortest has for each id how far it may be cut and stays different from the others.
+func shortest(rows []store.Row) map[string]string {
+	ids := make([]string, len(rows))
+	for i, r := range rows {
+		ids[i] = r.ID
+	}
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	short := make(map[string]string, len(ids))
+	for at, id := range ids {
 		n := shortID
-		at, _ := slices.BinarySearch(sorted, id)
 		if at > 0 {
-			n = max(n, common(id, sorted[at-1])+1)
+			n = max(n, common(id, ids[at-1])+1)
 		}
-		if at+1 < len(sorted) {
-			n = max(n, common(id, sorted[at+1])+1)
+		if at+1 < len(ids) {
+			n = max(n, common(id, ids[at+1])+1)
 		}
-		short[i] = id[:min(n, len(id))]
+		short[id] = id[:min(n, len(id))]
 	}
 	return short
 }
@@ -201,20 +163,6 @@ func (p printer) nothing(what string, l listing) {
 // goOn says how to see the next page.
 func (p printer) goOn(next string) {
 	if next != "" {
-		p.printf("\nThere are more: add --after %s, or --all\n", safe(shellQuote(next)))
+		p.printf("\nThere are more: add --after %s, or --all\n", render.Line(shellQuote(next)))
 	}
-}
-
-func rowCSV(rows []store.Row) ([]string, [][]string) {
-	table := make([][]string, len(rows))
-	for i, r := range rows {
-		table[i] = []string{
-			r.ID, csvTime(r.At), r.Episode, r.Namespace, r.Pod, r.Node, r.Workload, r.User, r.Evictor, strconv.FormatBool(r.DryRun), string(r.Outcome),
-			strconv.Itoa(int(r.Code)), r.Message, string(r.Kind), csvList(r.Policies), csvList(r.Budgets), r.Revision, r.Replica,
-		}
-	}
-	return []string{
-		"decision_id", "timestamp", "episode", "namespace", "pod", "node", "workload", "user", "evictor", "dry_run", "outcome",
-		"code", "message", "kind", "policies", "budgets", "revision", "replica",
-	}, table
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/csv"
 	"fmt"
 	"strconv"
 	"strings"
@@ -9,6 +8,7 @@ import (
 
 	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/audit/replay"
+	"github.com/evictgate/evictgate/webhook/review/render"
 )
 
 // shownGroups is how many evictors and workloads a table has; the other formats have all.
@@ -22,7 +22,7 @@ func (p printer) replayed(format string, r *replay.Report) error {
 	if format == "csv" {
 		_, _ = fmt.Fprint(p.err, replaySummary(r))
 		if r.Changed() == 0 {
-			p.printf("%s\n", strings.Join(changeColumns, ","))
+			return render.WriteCSV(p.out, [][]string{changes.Names()})
 		}
 		return nil
 	}
@@ -59,8 +59,8 @@ func transitionRows(r *replay.Report) [][]string {
 	rows := make([][]string, len(r.Transitions))
 	for i, t := range r.Transitions {
 		rows[i] = []string{
-			fmt.Sprintf("%s %d", safe(string(t.Before)), t.BeforeCode), fmt.Sprintf("%s %d", t.After, t.AfterCode),
-			strconv.Itoa(t.Decisions), safe(t.Example),
+			fmt.Sprintf("%s %d", render.Line(string(t.Before)), t.BeforeCode), fmt.Sprintf("%s %d", t.After, t.AfterCode),
+			strconv.Itoa(t.Decisions), render.Line(t.Example),
 		}
 	}
 	return rows
@@ -100,7 +100,7 @@ func (p printer) replayCounts(what string, columns []string, list []countRow) er
 	header := []string{what}
 	rows := make([][]string, min(len(list), shownGroups))
 	for i := range rows {
-		rows[i] = []string{safe(list[i].name)}
+		rows[i] = []string{render.Line(list[i].name)}
 	}
 	for c, column := range columns {
 		total := 0
@@ -135,8 +135,8 @@ func (p printer) replayExamples(r *replay.Report) {
 			break
 		}
 		e := &c.Examples[0]
-		p.printf("  %s: decision %s at %s, pod %s/%s of %s, by %s\n    before: %s\n    after:  %s\n", safe(c.Policy), safe(e.DecisionID), instant(e.Timestamp),
-			safe(e.Namespace), safe(e.Pod), safe(e.Workload), safe(e.Evictor), answerText(e.Before), answerText(e.After))
+		p.printf("  %s: decision %s at %s, pod %s/%s of %s, by %s\n    before: %s\n    after:  %s\n", render.Line(c.Policy), render.Line(e.DecisionID), instant(e.Timestamp),
+			render.Line(e.Namespace), render.Line(e.Pod), render.Line(e.Workload), render.Line(e.Evictor), answerText(e.Before), answerText(e.After))
 	}
 }
 
@@ -152,7 +152,7 @@ func answerText(a replay.Answer) string {
 		}
 		text += ", with " + strings.Join(list, ", ")
 	}
-	return safe(text)
+	return render.Line(text)
 }
 
 // replayObstacles says why decisions are not judged.
@@ -161,7 +161,7 @@ func (p printer) replayObstacles(r *replay.Report) {
 		p.printf("\nNot judged:\n")
 	}
 	for _, o := range r.Obstacles {
-		p.printf("  %d %s: %s (such as %s)\n", o.Decisions, plural("decision", o.Decisions), safe(obstacleText(o)), safe(o.Example))
+		p.printf("  %d %s: %s (such as %s)\n", o.Decisions, plural("decision", o.Decisions), render.Line(obstacleText(o)), render.Line(o.Example))
 	}
 }
 
@@ -170,49 +170,47 @@ func obstacleText(o replay.Obstacle) string {
 	case o.Reason == replay.ReadsBeyond:
 		return fmt.Sprintf("policy %s reads %s, which the record does not hold; serve --record-input=full records whole objects", o.Policy, o.Ref)
 	case o.Reason == replay.Erased && o.Policy != "":
-		return fmt.Sprintf("policy %s reads %s, which a mask erased from the record", o.Policy, o.Ref)
+		return fmt.Sprintf("policy %s reads %s, which is not whole in the record (see its erased)", o.Policy, o.Ref)
 	case o.Reason == replay.Erased:
-		return fmt.Sprintf("a mask erased %s from the record", o.Ref)
+		return fmt.Sprintf("%s is not whole in the record (see its erased)", o.Ref)
 	case o.Reason == replay.NotDecided:
 		return "the policies did not decide then: they were not loaded or not asked in time, or the program failed"
 	case o.Reason == replay.OldRecord:
 		return fmt.Sprintf("the record is from before it held %s", o.Ref)
 	case o.Reason == replay.Unended:
-		return fmt.Sprintf("policy %s did not end in time now; give it more by --policy-timeout", o.Policy)
+		return fmt.Sprintf("policy %s did not end now; give it more by --policy-steps", o.Policy)
 	}
 	return fmt.Sprintf("the record cannot be read: its %s", o.Ref)
 }
 
-// changeColumns are those of csv.
-var changeColumns = strings.Fields("decision_id timestamp kind namespace pod workload user evictor before_outcome before_code after_outcome after_code before_message after_message")
+// changes are the columns of csv.
+var changes = render.Sheet[replay.Change]{
+	{Name: "decision_id", Data: func(c *replay.Change) string { return c.DecisionID }},
+	{Name: "timestamp", Data: func(c *replay.Change) string { return render.Time(c.Timestamp) }},
+	{Name: "kind", Data: func(c *replay.Change) string { return string(c.Kind) }},
+	{Name: "namespace", Data: func(c *replay.Change) string { return c.Namespace }},
+	{Name: "pod", Data: func(c *replay.Change) string { return c.Pod }},
+	{Name: "workload", Data: func(c *replay.Change) string { return c.Workload }},
+	{Name: "user", Data: func(c *replay.Change) string { return c.User }},
+	{Name: "evictor", Data: func(c *replay.Change) string { return c.Evictor }},
+	{Name: "before_outcome", Data: func(c *replay.Change) string { return string(c.Before.Outcome) }},
+	{Name: "before_code", Data: func(c *replay.Change) string { return strconv.Itoa(int(c.Before.Code)) }},
+	{Name: "after_outcome", Data: func(c *replay.Change) string { return string(c.After.Outcome) }},
+	{Name: "after_code", Data: func(c *replay.Change) string { return strconv.Itoa(int(c.After.Code)) }},
+	{Name: "before_message", Data: func(c *replay.Change) string { return c.Before.Message }},
+	{Name: "after_message", Data: func(c *replay.Change) string { return c.After.Message }},
+}
 
 // replayedLines writes each change as a line of csv, at once.
 func (p printer) replayedLines() func(*replay.Change) error {
-	w := csv.NewWriter(p.out)
-	write := func(fields []string) error {
-		if err := w.Write(fields); err != nil {
-			return err
-		}
-		w.Flush()
-		return w.Error()
-	}
 	first := true
 	return func(c *replay.Change) error {
-		if first {
-			first = false
-			if err := write(changeColumns); err != nil {
-				return err
-			}
+		lines := [][]string{changes.Names(), changes.Record(c)}
+		if !first {
+			lines = lines[1:]
 		}
-		fields := []string{
-			c.DecisionID, csvTime(c.Timestamp), string(c.Kind), c.Namespace, c.Pod, c.Workload, c.User, c.Evictor,
-			string(c.Before.Outcome), strconv.Itoa(int(c.Before.Code)), string(c.After.Outcome), strconv.Itoa(int(c.After.Code)),
-			c.Before.Message, c.After.Message,
-		}
-		for i := range fields {
-			fields[i] = csvCell(fields[i])
-		}
-		return write(fields)
+		first = false
+		return render.WriteCSV(p.out, lines)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/webhook/audit"
+	"github.com/evictgate/evictgate/webhook/review/render"
 )
 
 // reviewStory tells a decision or an episode.
@@ -59,14 +60,14 @@ func (p printer) decisionStory(s story) {
 		p.say(2, "evictgate review show%s --input %s", s.again, shellQuote(r.DecisionID))
 		p.say(4, "what the policies were given")
 	}
-	p.say(2, "decided by %s, policies of revision %s", orDash(r.Labels["id"]), r.Revision)
+	p.say(2, "decided by %s, policies of revision %s", render.OrDash(r.Labels["id"]), r.Revision)
 }
 
 func (p printer) heading(text string) { p.printf("\n%s\n", text) }
 
 func (p printer) episodeStory(s story) {
 	e := s.episode
-	p.say(0, "%s: %s", podText(e.Namespace, e.Pod, e.Workload, e.Node), fateText(e.Fate))
+	p.say(0, "%s: %s", podText(e.Namespace, e.Pod, e.Workload, e.Node), render.Fate(e.Fate))
 	p.heading("What became of the pod")
 	p.became(s)
 	if e.Attempts > 0 {
@@ -196,7 +197,7 @@ func (p printer) reply(c clock, r audit.Reply) {
 		text += fmt.Sprintf(" %d", r.Code)
 	}
 	if r.Kind != "" {
-		text += " by " + blocker(r.Kind, r.Policies, r.Budgets)
+		text += " by " + render.Blocker(r.Kind, r.Policies, r.Budgets)
 	}
 	p.point(2, "-", "%s: %s, %s", text, times(r.Count), c.between(r.First, r.Last))
 	if r.Message != "" {
@@ -302,11 +303,11 @@ func (p printer) override(r *audit.Record) {
 	user := r.Request.User.Username
 	switch {
 	case o.Used:
-		p.say(2, "%s overrode %s: %s", user, strings.Join(o.Policies, ", "), orDash(o.Reason))
+		p.say(2, "%s overrode %s: %s", user, strings.Join(o.Policies, ", "), render.OrDash(o.Reason))
 	case o.Ignored != "":
-		p.say(2, "%s asked to override policies (%s), which does not count: %s", user, orDash(o.Reason), o.Ignored)
+		p.say(2, "%s asked to override policies (%s), which does not count: %s", user, render.OrDash(o.Reason), o.Ignored)
 	default:
-		p.say(2, "%s asked to override policies (%s), and none would have refused.", user, orDash(o.Reason))
+		p.say(2, "%s asked to override policies (%s), and none would have refused.", user, render.OrDash(o.Reason))
 	}
 }
 

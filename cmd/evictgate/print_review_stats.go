@@ -9,18 +9,18 @@ import (
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/audit/store"
+	"github.com/evictgate/evictgate/webhook/review"
+	"github.com/evictgate/evictgate/webhook/review/render"
 )
 
 // outcomes are told in this order.
-var outcomes = []policies.Outcome{policies.Admitted, policies.Delayed, policies.Denied, policies.Undecided}
-
 // reviewStats prints what decisions sum up to.
 func (p printer) reviewStats(format string, r statsReport) error {
 	if done, err := p.structured(format, r.Stats); done {
 		return err
 	}
 	if format == "csv" {
-		return p.csv([]string{"section", "name", "measure", "value"}, statsCSV(r.Stats))
+		return render.WriteCSV(p.out, statsCSV(r.Stats))
 	}
 	total := 0
 	for _, n := range r.Decisions {
@@ -29,6 +29,9 @@ func (p printer) reviewStats(format string, r statsReport) error {
 	p.say(0, "%d %s%s%s", total, plural("decision", total), spanText(r), dryRunsText(r.DryRuns))
 	if total == 0 {
 		return nil
+	}
+	if r.Unnamed > 0 {
+		p.say(0, "%d of them may be missing in the lists of names: their hours have more names than are kept apart. Filters find them all.", r.Unnamed)
 	}
 	p.printf("\n")
 	p.chart(r, outcomeBars(r.Decisions))
@@ -108,7 +111,7 @@ func draw(count, most, width int, ascii bool) string {
 
 func outcomeBars(counts map[policies.Outcome]int) []bar {
 	var bars []bar
-	for _, o := range outcomes {
+	for _, o := range review.Outcomes {
 		if n := counts[o]; n > 0 {
 			bars = append(bars, bar{name: string(o), count: n})
 		}
@@ -120,7 +123,7 @@ func fateBars(counts map[audit.Fate]int) []bar {
 	var bars []bar
 	for _, f := range audit.Fates {
 		if n := counts[f]; n > 0 {
-			bars = append(bars, bar{name: fateText(f), count: n, note: fateNotes[f]})
+			bars = append(bars, bar{name: render.Fate(f), count: n, note: fateNotes[f]})
 		}
 	}
 	return bars
@@ -148,7 +151,7 @@ func (p printer) timeline(r statsReport) {
 		return
 	}
 	p.heading(fmt.Sprintf("Over time, %s a column", length(t.step)))
-	for _, o := range outcomes {
+	for _, o := range review.Outcomes {
 		counts, most := t.counts[o], 0
 		for _, n := range counts {
 			most = max(most, n)
@@ -190,7 +193,7 @@ func newTimeline(s store.Stats, width int) timeline {
 	for i := 0; i < buckets; i += each {
 		t.starts = append(t.starts, first.Add(time.Duration(i)*s.Step))
 	}
-	for _, o := range outcomes {
+	for _, o := range review.Outcomes {
 		t.counts[o] = make([]int, len(t.starts))
 	}
 	for _, b := range s.Timeline {
@@ -283,22 +286,23 @@ func (p printer) counts(r statsReport, title string, list []store.Count) {
 	p.printf("\n%s", columns(rows, p.width()))
 }
 
-// statsCSV has a row for each number.
+// statsCSV has a header, and a row for each number.
 func statsCSV(s store.Stats) [][]string {
-	var rows [][]string
+	rows := [][]string{{"section", "name", "measure", "value"}}
 	add := func(section, name, measure string, value int) {
 		rows = append(rows, []string{section, name, measure, strconv.Itoa(value)})
 	}
-	for _, o := range outcomes {
+	for _, o := range review.Outcomes {
 		add("decisions", string(o), "decisions", s.Decisions[o])
 	}
 	add("dry_runs", "", "decisions", s.DryRuns)
+	add("unnamed", "", "decisions", s.Unnamed)
 	for _, f := range audit.Fates {
 		add("episodes", string(f), "episodes", s.Episodes[f])
 	}
 	for _, b := range s.Timeline {
-		for _, o := range outcomes {
-			add("timeline", csvTime(b.At), string(o), b.Decisions[o])
+		for _, o := range review.Outcomes {
+			add("timeline", render.Time(b.At), string(o), b.Decisions[o])
 		}
 	}
 	for _, b := range s.Blockers {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/evictgate/evictgate/webhook/audit"
+	"github.com/evictgate/evictgate/webhook/review/render"
 )
 
 // reviewStuck prints the pods that are stuck, each reason and its cures once below.
@@ -16,7 +17,7 @@ func (p printer) reviewStuck(format string, r stuckReport) error {
 	}
 	switch {
 	case format == "csv":
-		return p.csv(episodesCSV(r.Stuck))
+		return render.WriteCSV(p.out, render.Episodes.Lines(r.Stuck))
 	case len(r.Stuck) == 0:
 		p.nothingStuck(r)
 		return nil
@@ -90,7 +91,7 @@ func stuckGroups(list []audit.Episode) []stuckGroup {
 		g := &groups[i]
 		g.pods++
 		if e.Workload != "" {
-			g.workloads = addName(g.workloads, e.Workload)
+			g.workloads = render.AddOnce(g.workloads, e.Workload)
 		}
 	}
 	return groups
@@ -126,7 +127,7 @@ func (p printer) stuckGroup(n int, g stuckGroup, shared []string) {
 		}
 	}
 	mark := fmt.Sprintf("[%d]", n)
-	p.point(2, mark, "%d %s%s: %s", g.pods, plural("pod", g.pods), of, atMost(reasonText(g.reason), maxNote))
+	p.point(2, mark, "%d %s%s: %s", g.pods, plural("pod", g.pods), of, atMost(render.Reason(g.reason), maxNote))
 	p.numbered(2+len(mark)+1, without(g.cures, shared))
 }
 
@@ -153,8 +154,8 @@ func stuckTable(r stuckReport, groups []stuckGroup) [][]string {
 	for _, e := range r.Stuck {
 		why := slices.IndexFunc(groups, func(g stuckGroup) bool { return g.holds(e) })
 		table = append(table, []string{
-			r.clock.age(e.FirstRefused), e.Namespace + "/" + e.Pod, orDash(e.Node), shortBlocker(e), strconv.Itoa(e.Attempts),
-			r.clock.age(e.Last), evictorsCell(e.Evictors), fmt.Sprintf("[%d]", why+1),
+			r.clock.age(e.FirstRefused), e.Namespace + "/" + e.Pod, render.OrDash(e.Node), shortBlocker(e), strconv.Itoa(e.Attempts),
+			r.clock.age(e.Last), render.EvictorNames(e.Evictors), fmt.Sprintf("[%d]", why+1),
 		})
 	}
 	return table
@@ -168,7 +169,7 @@ func shortBlocker(e audit.Episode) string {
 	case n > 1:
 		return fmt.Sprintf("%d policies", n)
 	}
-	return orDash(blockerOf(e))
+	return render.OrDash(render.BlockerOf(&e))
 }
 
 func stuckWide(r stuckReport) [][]string {
@@ -179,8 +180,8 @@ func stuckWide(r stuckReport) [][]string {
 			cure = e.Latest.Cures[0]
 		}
 		table = append(table, []string{
-			r.clock.age(e.FirstRefused), r.clock.at(e.FirstRefused), e.Namespace + "/" + e.Pod, orDash(e.PodUID), orDash(e.Workload), orDash(e.Node),
-			orDash(blockerOf(e)), strconv.Itoa(e.Attempts), r.clock.age(e.Last), evictorsCell(e.Evictors), orDash(cure), orDash(reasonText(e.Latest.Message)),
+			r.clock.age(e.FirstRefused), r.clock.at(e.FirstRefused), e.Namespace + "/" + e.Pod, render.OrDash(e.PodUID), render.OrDash(e.Workload), render.OrDash(e.Node),
+			render.OrDash(render.BlockerOf(&e)), strconv.Itoa(e.Attempts), r.clock.age(e.Last), render.EvictorNames(e.Evictors), render.OrDash(cure), render.OrDash(render.Reason(e.Latest.Message)),
 		})
 	}
 	return table

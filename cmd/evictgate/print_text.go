@@ -7,63 +7,15 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/mattn/go-runewidth"
 	"golang.org/x/term"
 	"k8s.io/apimachinery/pkg/util/duration"
+
+	"github.com/evictgate/evictgate/webhook/review"
+	"github.com/evictgate/evictgate/webhook/review/render"
 )
-
-// safe makes a text one line that a terminal shows as it is: white space becomes a space; what controls the
-// terminal, turns the writing direction or is not seen becomes its escape, such as \x1b or \u202e; so do
-// bytes that are no UTF-8.
-func safe(text string) string {
-	if isSafe(text) {
-		return text
-	}
-	var b strings.Builder
-	marks := 0
-	for i, r := range text {
-		if marks++; !unicode.Is(unicode.M, r) {
-			marks = 0
-		}
-		switch {
-		case r == utf8.RuneError && !strings.HasPrefix(text[i:], "\uFFFD"):
-			fmt.Fprintf(&b, `\x%02x`, text[i])
-		case unicode.IsSpace(r):
-			b.WriteByte(' ')
-		case visible(r) && marks <= maxMarks:
-			b.WriteRune(r)
-		default:
-			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
-		}
-	}
-	return b.String()
-}
-
-// isSafe is the usual case: all of it is ASCII that prints.
-func isSafe(text string) bool {
-	for i := range len(text) {
-		if text[i] < ' ' || text[i] > '~' {
-			return false
-		}
-	}
-	return true
-}
-
-// maxMarks bounds the accents on one letter; more of them would run into the lines above.
-const maxMarks = 4
-
-// visible reports whether a rune shows, by itself or as a mark on the one before.
-func visible(r rune) bool {
-	return unicode.IsPrint(r) && !unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r)
-}
-
-// cut shortens a text to the columns of a terminal.
-func cut(text string, width int) string {
-	return runewidth.Truncate(text, width, "…")
-}
 
 // atMost cuts what nobody would read in a terminal.
 func atMost(text string, runes int) string {
@@ -103,7 +55,7 @@ func columns(rows [][]string, width int) string {
 	for i, row := range rows {
 		cells[i] = make([]string, len(row))
 		for j, cell := range row {
-			cells[i][j] = safe(cell)
+			cells[i][j] = render.Line(cell)
 			if j == len(widths) {
 				widths = append(widths, 0)
 			}
@@ -128,7 +80,7 @@ func line(row []string, widths []int, gap, width int) string {
 	for j, cell := range row {
 		if j == len(row)-1 {
 			if left := width - used; left >= readable {
-				cell = cut(cell, left)
+				cell = render.Cut(cell, left)
 			}
 			b.WriteString(cell)
 			break
@@ -163,13 +115,13 @@ func wrap(text string, width int, indent, hanging string) string {
 // say prints a line, whatever is in the arguments.
 func (p printer) say(indent int, format string, args ...any) {
 	space := strings.Repeat(" ", indent)
-	p.printf("%s", wrap(safe(fmt.Sprintf(format, args...)), p.width(), space, space))
+	p.printf("%s", wrap(render.Line(fmt.Sprintf(format, args...)), p.width(), space, space))
 }
 
 // point prints a line that begins with a mark, under which its next lines are indented.
 func (p printer) point(indent int, mark, format string, args ...any) {
 	space := strings.Repeat(" ", indent)
-	p.printf("%s", wrap(safe(fmt.Sprintf(format, args...)), p.width(), space+mark+" ", space+strings.Repeat(" ", len(mark)+1)))
+	p.printf("%s", wrap(render.Line(fmt.Sprintf(format, args...)), p.width(), space+mark+" ", space+strings.Repeat(" ", len(mark)+1)))
 }
 
 // width is that of the terminal that results go to; 0 when they go elsewhere.
@@ -192,10 +144,7 @@ func unicodeLocale() bool {
 }
 
 // clock writes times for people.
-type clock struct {
-	now  time.Time
-	zone *time.Location
-}
+type clock struct{ review.Clock }
 
 // at is a time in short: the date stands there when it is not today, and the year when it is not this one.
 func (c clock) at(t time.Time) string {
@@ -203,14 +152,14 @@ func (c clock) at(t time.Time) string {
 		return "-"
 	}
 	layout := "01-02 15:04:05"
-	now := c.now.In(c.zone)
-	switch t = t.In(c.zone); {
+	now := c.Now.In(c.Zone)
+	switch t = t.In(c.Zone); {
 	case t.Year() != now.Year():
 		layout = "2006-01-02 15:04:05"
 	case t.YearDay() == now.YearDay():
 		layout = "15:04:05"
 	}
-	if c.zone == time.UTC {
+	if c.Zone == time.UTC {
 		layout += "Z"
 	}
 	return t.Format(layout)
@@ -221,7 +170,7 @@ func (c clock) age(t time.Time) string {
 	if t.IsZero() {
 		return "-"
 	}
-	return duration.HumanDuration(max(0, c.now.Sub(t)))
+	return duration.HumanDuration(max(0, c.Now.Sub(t)))
 }
 
 // length is how long something takes; whole minutes and hours without what is zero.

@@ -12,33 +12,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 	"sigs.k8s.io/yaml"
-)
 
-func TestSafe(t *testing.T) {
-	for name, c := range map[string]struct{ text, want string }{
-		"plain text":               {"Deployment shop/web", "Deployment shop/web"},
-		"other alphabets":          {"Größe, 大きさ, размер 🙂", "Größe, 大きさ, размер 🙂"},
-		"colours":                  {"\x1b[31mred\x1b[0m", `\x1b[31mred\x1b[0m`},
-		"an 8-bit escape":          {"a\u009b31mb", `a\u009b31mb`},
-		"the title of the window":  {"\x1b]0;owned\x07", `\x1b]0;owned\a`},
-		"backspace and delete":     {"a\bb\x7fc", `a\bb\x7fc`},
-		"new lines":                {"a\r\nb\tc\u2028d", "a  b c d"},
-		"a writing direction":      {"user\u202egnp.exe", `user\u202egnp.exe`},
-		"what is not seen":         {"ad\u200bmin\ufeff\u00ad\u3164", `ad\u200bmin\ufeff\u00ad\u3164`},
-		"no UTF-8":                 {"a\xff\xc3(", `a\xff\xc3(`},
-		"the replacement itself":   {"a\uFFFDb", "a\uFFFDb"},
-		"an accent":                {"e\u0301", "e\u0301"},
-		"accents that run over":    {"e" + strings.Repeat("\u0301", 6), "e" + strings.Repeat("\u0301", 4) + `\u0301\u0301`},
-		"another plane":            {"\U000E0041", `\U000e0041`},
-		"a space of another width": {"a\u00a0b", "a b"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			if diff := cmp.Diff(c.want, safe(c.text)); diff != "" {
-				t.Errorf("-want +got:\n%s", diff)
-			}
-		})
-	}
-}
+	"github.com/evictgate/evictgate/webhook/review"
+	"github.com/evictgate/evictgate/webhook/review/render"
+)
 
 // anyText is rich in what terminals dislike.
 func anyText() *rapid.Generator[string] {
@@ -58,11 +35,11 @@ func shows(text string) bool {
 func TestSafeTextShowsAsItStands(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text := anyText().Draw(t, "text")
-		got := safe(text)
+		got := render.Line(text)
 		if !shows(got) || strings.Contains(got, "\n") {
 			t.Fatalf("%q became %q", text, got)
 		}
-		if again := safe(got); again != got {
+		if again := render.Line(got); again != got {
 			t.Fatalf("%q became %q, and then %q", text, got, again)
 		}
 	})
@@ -158,7 +135,7 @@ func TestClock(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)
-	local, utc := clock{now: now, zone: berlin}, clock{now: now, zone: time.UTC}
+	local, utc := clock{review.Clock{Now: now, Zone: berlin}}, clock{review.Clock{Now: now, Zone: time.UTC}}
 	for name, c := range map[string]struct{ got, want string }{
 		"local":                {local.at(now.Add(-time.Hour)), "03:00:00"},
 		"UTC":                  {utc.at(now.Add(-time.Hour)), "02:00:00Z"},

@@ -9,6 +9,8 @@ import (
 	"github.com/evictgate/evictgate/certs"
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/policies/v1alpha1"
+	"github.com/evictgate/evictgate/webhook/callers"
+	"github.com/evictgate/evictgate/webhook/cluster"
 	"github.com/evictgate/evictgate/webhook/page"
 	"github.com/evictgate/evictgate/webhook/registration"
 )
@@ -31,8 +33,12 @@ func (f *serveFlags) rules(needs *policies.Needs) serviceRules {
 	if f.certs == "self" {
 		secret, configuration = certs.SelfRules(f.certSecret, f.webhookConfiguration)
 	}
-	r := serviceRules{Namespaced: secret, Cluster: with(needs.RBAC(), configuration...)}
-	if f.registration.own != "false" {
+	if f.pathMode() == pathKeep {
+		secret = with(secret, callers.Rules(f.path.secret)...)
+		configuration[0].Verbs = slices.Compact(append(configuration[0].Verbs, "patch"))
+	}
+	r := serviceRules{Namespaced: secret, Cluster: with(cluster.RBAC(needs), configuration...)}
+	if f.registration.ties(f.certs) {
 		r.Cluster = with(r.Cluster, registration.Rules(f.certNamespace, f.webhookConfiguration)...)
 	}
 	r.Cluster = append(r.Cluster, eventRules()...)

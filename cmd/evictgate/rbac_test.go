@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/component-helpers/auth/rbac/validation"
 	"sigs.k8s.io/yaml"
 
 	"github.com/evictgate/evictgate/policies"
@@ -31,12 +32,19 @@ func serveFlagsOf(t *testing.T, args ...string) serveFlags {
 // then hold evictions.
 func TestManifestRules(t *testing.T) {
 	const config, chart = "../../config/", "../../config/helm/evictgate/files/"
-	f := serveFlagsOf(t, "--policies=default", "--policies=cluster")
-	rules := f.rules(policies.EverythingNeeded())
-	hold(t, generated(t, rbacv1.ClusterRole{
-		TypeMeta:   metav1.TypeMeta{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "ClusterRole"},
-		ObjectMeta: metav1.ObjectMeta{Name: "evictgate"}, Rules: rules.Cluster,
-	}), config+"rbac/cluster_role.yaml", chart+"cluster_role.yaml")
+	ours, theirs := serveFlagsOf(t, "--policies=default", "--policies=cluster"), serveFlagsOf(t, "--policies=default", "--policies=cluster", "--certs=files", "--cert-dir=/certs")
+	rules, least := ours.rules(policies.EverythingNeeded()), theirs.rules(policies.EverythingNeeded())
+	if len(least.Namespaced) > 0 {
+		t.Errorf("with certificates from files a Role is needed, too: %v", least.Namespaced)
+	}
+	clusterRole := func(name string, rules []rbacv1.PolicyRule) []byte {
+		return generated(t, rbacv1.ClusterRole{
+			TypeMeta:   metav1.TypeMeta{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "ClusterRole"},
+			ObjectMeta: metav1.ObjectMeta{Name: name}, Rules: rules,
+		})
+	}
+	hold(t, clusterRole("evictgate", least.Cluster), config+"rbac/cluster_role.yaml", chart+"cluster_role.yaml")
+	hold(t, clusterRole("evictgate-selfsigned", beyond(rules.Cluster, least.Cluster)), config+"selfsigned/cluster_role.yaml", chart+"selfsigned_cluster_role.yaml")
 	hold(t, generated(t, rbacv1.Role{
 		TypeMeta:   metav1.TypeMeta{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "Role"},
 		ObjectMeta: metav1.ObjectMeta{Name: "evictgate", Namespace: "evictgate"}, Rules: rules.Namespaced,
@@ -45,6 +53,8 @@ func TestManifestRules(t *testing.T) {
 		"crd/evictgate.dev_evictionpolicies.yaml": "evictgate.dev_evictionpolicies.yaml",
 		"prometheus/prometheus_rule.yaml":         "prometheus_rule.yaml",
 		"dashboards/evictgate.json":               "evictgate.json",
+		"least-rights/policy.yaml":                "least_rights_policy.yaml",
+		"least-rights/binding.yaml":               "least_rights_binding.yaml",
 	} {
 		raw, err := os.ReadFile(config + copied)
 		if err != nil {
@@ -52,6 +62,25 @@ func TestManifestRules(t *testing.T) {
 		}
 		hold(t, raw, chart+file)
 	}
+}
+
+// beyond are the rules that others do not cover, verb by verb.
+func beyond(rules, others []rbacv1.PolicyRule) (more []rbacv1.PolicyRule) {
+	for _, rule := range rules {
+		verbs := rule.Verbs
+		rule.Verbs = nil
+		for _, verb := range verbs {
+			single := rule
+			single.Verbs = []string{verb}
+			if covered, _ := validation.Covers(others, []rbacv1.PolicyRule{single}); !covered {
+				rule.Verbs = append(rule.Verbs, verb)
+			}
+		}
+		if len(rule.Verbs) > 0 {
+			more = append(more, rule)
+		}
+	}
+	return more
 }
 
 func generated(t *testing.T, role any) []byte {
@@ -90,14 +119,18 @@ func TestRulesFollowTheFlags(t *testing.T) {
 		args             []string
 		namespaced, more []string
 	}{
-		"an own CA":                            {nil, []string{"secrets", "secrets"}, nil},
-		"a certificate from files":             {[]string{"--certs=files", "--cert-dir=/certs"}, nil, nil},
-		"the cluster's policies":               {[]string{"--policies=cluster"}, []string{"secrets", "secrets"}, []string{"evictionpolicies", "evictionpolicies/status"}},
-		"a review page for everybody":          {[]string{"--review-listen=:8443"}, []string{"secrets", "secrets"}, []string{"tokenreviews", "subjectaccessreviews"}},
-		"a review page for port-forward":       {[]string{"--review-listen=127.0.0.1:8082"}, []string{"secrets", "secrets"}, nil},
-		"metrics for tokens":                   {[]string{"--metrics-auth"}, []string{"secrets", "secrets"}, []string{"tokenreviews", "subjectaccessreviews"}},
-		"records that hold everything":         {[]string{"--record-input=full"}, []string{"secrets", "secrets"}, []string{"persistentvolumeclaims", "persistentvolumes"}},
-		"a Secret and configuration of a name": {[]string{"--cert-secret=mine", "--webhook-configuration=mine"}, []string{"secrets", "secrets"}, nil},
+		"an own CA":                      {nil, []string{"secrets", "secrets", "secrets"}, nil},
+		"a certificate from files":       {[]string{"--certs=files", "--cert-dir=/certs"}, nil, nil},
+		"the cluster's policies":         {[]string{"--policies=cluster"}, []string{"secrets", "secrets", "secrets"}, []string{"evictionpolicies", "evictionpolicies/status"}},
+		"a review page for everybody":    {[]string{"--review-listen=:8443"}, []string{"secrets", "secrets", "secrets"}, []string{"tokenreviews", "subjectaccessreviews"}},
+		"a review page for port-forward": {[]string{"--review-listen=127.0.0.1:8082"}, []string{"secrets", "secrets", "secrets"}, nil},
+		"metrics for tokens":             {[]string{"--metrics-auth"}, []string{"secrets", "secrets", "secrets"}, []string{"tokenreviews", "subjectaccessreviews"}},
+		"records that hold everything":   {[]string{"--record-input=full"}, []string{"secrets", "secrets", "secrets"}, []string{"persistentvolumeclaims", "persistentvolumes"}},
+		"a certificate from files, and a path of its own": {
+			[]string{"--certs=files", "--cert-dir=/certs", "--secret-path=keep"}, []string{"secrets", "secrets"}, nil,
+		},
+		"an own CA, and callers with certificates": {[]string{"--client-ca=ca.crt"}, []string{"secrets", "secrets"}, nil},
+		"a Secret and configuration of a name":     {[]string{"--cert-secret=mine", "--secret-path-secret=path", "--webhook-configuration=mine"}, []string{"secrets", "secrets", "secrets"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := serveFlagsOf(t, tt.args...)
@@ -117,7 +150,7 @@ func TestRulesFollowTheFlags(t *testing.T) {
 			}
 			for _, rule := range append(got.Namespaced, got.Cluster...) {
 				for _, name := range rule.ResourceNames {
-					if want := map[string]string{"secrets": f.certSecret, "validatingwebhookconfigurations": f.webhookConfiguration}[rule.Resources[0]]; name != want {
+					if want := map[string][]string{"secrets": {f.certSecret, f.path.secret}, "validatingwebhookconfigurations": {f.webhookConfiguration}}[rule.Resources[0]]; !slices.Contains(want, name) {
 						t.Errorf("%s %q is allowed, the flags say %q", rule.Resources[0], name, want)
 					}
 				}
@@ -135,8 +168,10 @@ func TestWhatMayBeDoneToTheWebhookConfiguration(t *testing.T) {
 	}{
 		"an own CA":                                   {nil, []string{"get", "list", "watch", "patch"}},
 		"an own CA, and another owner":                {[]string{"--own-configuration=false"}, []string{"get", "list", "watch", "patch"}},
-		"a certificate from files":                    {files, []string{"get", "list", "watch", "patch"}},
+		"a certificate from files":                    {files, []string{"get", "list", "watch"}},
+		"a certificate from files, and owned":         {append(files, "--own-configuration=true"), []string{"get", "list", "watch", "patch"}},
 		"a certificate from files, and another owner": {append(files, "--own-configuration=false"), []string{"get", "list", "watch"}},
+		"and a path of its own":                       {append(files, "--own-configuration=false", "--secret-path=keep"), []string{"get", "list", "watch", "patch"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := serveFlagsOf(t, tt.args...)

@@ -57,7 +57,7 @@ func (f *recordFlags) validate() error {
 	if f.uploadURL == "" && (f.uploadToken != "" || f.uploadCA != "") {
 		errs = append(errs, errors.New("--upload-token-file and --upload-ca are for --upload-url, and there is none"))
 	}
-	_, err := f.keep.retention()
+	_, err := f.keep.retention(f.store)
 	return errors.Join(append(errs, err)...)
 }
 
@@ -130,7 +130,7 @@ func isPostgres(url string) bool {
 // openStore opens a file at once, so that one that cannot be used keeps the server from starting. A
 // database may be away: it is opened when it is back.
 func (f *recordFlags) openStore(ctx context.Context, log *slog.Logger) (*keeper, error) {
-	retention, err := f.keep.retention()
+	retention, err := f.keep.retention(f.store)
 	if err != nil {
 		return nil, err
 	}

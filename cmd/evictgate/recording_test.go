@@ -2,11 +2,13 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,20 +22,23 @@ import (
 
 func TestHowLongRecordsAreKept(t *testing.T) {
 	for name, tt := range map[string]struct {
-		keep, size string
-		want       store.Retention
-		err        string
+		url, keep, size string
+		want            store.Retention
+		err             string
 	}{
-		"days":           {"30d", "", store.Retention{Age: 720 * time.Hour}, ""},
-		"hours":          {"12h", "2Gi", store.Retention{Age: 12 * time.Hour, Size: 2 << 30}, ""},
-		"for ever":       {"0", "", store.Retention{}, ""},
-		"no age":         {"long", "", store.Retention{}, `--store-keep is "long"; expected an age such as 720h or 30d`},
-		"a negative age": {"-1h", "", store.Retention{}, `--store-keep is "-1h"; expected an age such as 720h or 30d`},
-		"no size":        {"1h", "0", store.Retention{}, `--store-max-size is "0"; expected a size such as 500Mi or 2Gi`},
+		"days":                    {"sqlite:r.db", "30d", "", store.Retention{Age: 720 * time.Hour, Size: 2 << 30}, ""},
+		"hours":                   {"sqlite:r.db", "12h", "3Gi", store.Retention{Age: 12 * time.Hour, Size: 3 << 30}, ""},
+		"for ever":                {"sqlite:r.db", "0", "0", store.Retention{}, ""},
+		"in memory":               {"sqlite::memory:", "0", "", store.Retention{Size: 128 << 20}, ""},
+		"PostgreSQL":              {"postgres://db/evictgate", "0", "", store.Retention{}, ""},
+		"a PostgreSQL of so much": {"postgresql://db/evictgate", "0", "5Gi", store.Retention{Size: 5 << 30}, ""},
+		"no age":                  {"sqlite:r.db", "long", "", store.Retention{}, `--store-keep is "long"; expected an age such as 720h or 30d`},
+		"a negative age":          {"sqlite:r.db", "-1h", "", store.Retention{}, `--store-keep is "-1h"; expected an age such as 720h or 30d`},
+		"no size":                 {"sqlite:r.db", "1h", "-1", store.Retention{}, `--store-max-size is "-1"; expected a size such as 500Mi or 2Gi`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := keepFlags{age: tt.keep, maxSize: tt.size}
-			got, err := f.retention()
+			got, err := f.retention(tt.url)
 			if tt.err != "" {
 				if err == nil || err.Error() != tt.err {
 					t.Errorf("got %v", err)
@@ -53,6 +58,39 @@ func aged(id string, age time.Duration) audit.Record {
 		RecordVersion: audit.RecordVersion, DecisionID: id, Timestamp: time.Now().Add(-age).UTC(), Path: "eviction",
 		Request: audit.Request{Namespace: "shop", Name: "web-0"}, Result: &policies.Decision{Outcome: policies.Admitted, Code: 200},
 	}
+}
+
+func TestServeRemovesWhatIsTooMuchAtOnce(t *testing.T) {
+	f := recordFlags{store: "sqlite:" + filepath.Join(t.TempDir(), "r.db"), keep: keepFlags{age: "0", maxSize: "1Mi"}, input: "read", queue: 10_000}
+	r, err := f.open(t.Context(), &bytes.Buffer{}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var keeping sync.WaitGroup
+	keeping.Go(func() { _ = r.store.Start(ctx) })
+	const n = 3000
+	for i := range n {
+		r.Write(func() (audit.Record, error) {
+			return aged(fmt.Sprint("r", i), time.Duration(n-i)*time.Minute), nil
+		})
+	}
+	left := n
+	for deadline := time.Now().Add(time.Minute); (left == n || r.Counts()[1].Written < n) && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		s, err := r.store.Now()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if left, err = s.Count(t.Context(), store.Filter{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if left == n {
+		t.Errorf("all %d records are still there", left)
+	}
+	cancel()
+	keeping.Wait()
+	r.Close()
 }
 
 func TestServeRemovesOldRecords(t *testing.T) {

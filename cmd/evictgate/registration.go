@@ -7,7 +7,10 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/evictgate/evictgate/certs"
+	"github.com/evictgate/evictgate/policies/v1alpha1"
 	"github.com/evictgate/evictgate/webhook"
+	"github.com/evictgate/evictgate/webhook/hooks"
 	"github.com/evictgate/evictgate/webhook/registration"
 )
 
@@ -17,7 +20,7 @@ type registrationFlags struct {
 }
 
 func (f *registrationFlags) add(flags *pflag.FlagSet) {
-	flags.StringVar(&f.own, "own-configuration", "auto", "tie the webhook configuration to the pod's namespace (or --cert-namespace), so that it goes with it and blocks nothing after that, unless Argo CD applied it: auto (as a pod of the cluster), true or false")
+	flags.StringVar(&f.own, "own-configuration", "auto", "tie the webhook configuration to the pod's namespace (or --cert-namespace), so that it goes with it and blocks nothing after that, unless Argo CD applied it: auto (as a pod of the cluster with --certs=self, which may patch it anyway), true or false")
 }
 
 func (f *registrationFlags) validate(snapshot bool) error {
@@ -25,6 +28,12 @@ func (f *registrationFlags) validate(snapshot bool) error {
 		return errors.New("--own-configuration=true needs a cluster, and --snapshot has none")
 	}
 	return oneOf("own-configuration", f.own, "auto", "true", "false")
+}
+
+// ties reports whether a pod of the cluster keeps the owner. Without an own CA it has no other need to write the webhook
+// configuration, and is to have no right to.
+func (f *registrationFlags) ties(certs string) bool {
+	return f.own == "true" || f.own == "auto" && certs == "self"
 }
 
 // addRegistration ties the webhook configuration to the namespace when flags and surroundings say so. Somebody
@@ -36,7 +45,7 @@ func addRegistration(o *webhook.ServerOptions, f serveFlags, client kubernetes.I
 		namespace = f.certNamespace
 	}
 	switch {
-	case o.RESTConfig == nil || f.registration.own == "false":
+	case o.RESTConfig == nil || !f.registration.ties(f.certs):
 		return nil
 	case f.registration.own == "auto" && (own == "" || f.kubeconfig != ""):
 		return nil
@@ -45,4 +54,9 @@ func addRegistration(o *webhook.ServerOptions, f serveFlags, client kubernetes.I
 	}
 	o.Runnables = append(o.Runnables, &registration.Owner{Client: client, Namespace: namespace, Configuration: f.webhookConfiguration, Log: log})
 	return nil
+}
+
+// ownWebhooks are the webhooks of the manifests, with what each is asked about.
+func ownWebhooks() certs.Webhooks {
+	return certs.Webhooks{hooks.Evictions: "pods/eviction", hooks.Policies: v1alpha1.Resource}
 }

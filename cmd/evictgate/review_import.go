@@ -15,6 +15,8 @@ import (
 	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/audit/apilog"
 	"github.com/evictgate/evictgate/webhook/audit/store"
+	"github.com/evictgate/evictgate/webhook/hooks"
+	"github.com/evictgate/evictgate/webhook/review"
 )
 
 // importFlags are the flags of review import.
@@ -39,7 +41,7 @@ then compares: every decision must have its answer, and every answer that names 
 the time that both cover. Evictions that never passed evictgate, or that failed open, are listed. A decision
 whose answer came after the end of the log counts as missing until the next log is imported.
 
-An eviction is known to have passed by the audit annotation ` + apilog.WebhookName + `/review-uid, which
+An eviction is known to have passed by the audit annotation ` + hooks.Evictions + `/review-uid, which
 the API server writes. Without one, and unless the API server refused it before it asks validating webhooks,
 it was not seen: no webhook was registered for it, or it was exempt. Name exempt namespaces, or those that
 the webhook's namespaceSelector takes, by --exempt-namespace or --namespace.
@@ -84,11 +86,11 @@ Instead of files, the API server can post its events to evictgate review serve a
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.store, "store", defaultStore, "keep it in this store: sqlite:FILE, which is made, or postgres://USER@HOST/DATABASE")
-	flags.StringVar(&f.events.WebhookName, "webhook-name", apilog.WebhookName, "name of evictgate's webhook in the webhook configuration")
+	flags.StringVar(&f.events.WebhookName, "webhook-name", hooks.Evictions, "name of evictgate's webhook in the webhook configuration")
 	flags.StringSliceVarP(&f.events.Namespaces, "namespace", "n", nil, "take what is in these namespaces only: those that the webhook is asked about")
 	flags.StringSliceVar(&f.events.Exempt, "exempt-namespace", nil, "leave these namespaces out: the webhook is not asked about them")
 	flags.BoolVar(&f.report, "report", false, "import nothing, only compare what is in the store")
-	flags.StringVar(&f.since, "since", "", "compare from this time on: an age such as 90m or 7d, RFC 3339, a date, or all; default: since decisions and audit log are both there")
+	flags.StringVar(&f.since, "since", "", "compare from this time on: "+review.TimeForms+"; default: since decisions and audit log are both there")
 	flags.StringVar(&f.until, "until", "", "compare what is before this time; default: to the end of the audit log")
 	flags.BoolVar(&f.utc, "utc", false, "times in UTC; data has them so always")
 	flags.StringVarP(&f.format, "output", "o", "table", "table, json or yaml")
@@ -201,20 +203,12 @@ func (f *importFlags) run(ctx context.Context, args []string, p printer) (report
 
 // period reads --since and --until; what is not given is zero.
 func (f *importFlags) period(now time.Time) (since, until time.Time, err error) {
-	if f.since != "" {
-		if since, err = readTime(f.since, now); err != nil {
-			return since, until, fmt.Errorf("--since: %w", err)
-		}
+	zone := time.Local
+	if f.utc {
+		zone = time.UTC
 	}
-	if f.until != "" {
-		if until, err = readTime(f.until, now); err != nil {
-			return since, until, fmt.Errorf("--until: %w", err)
-		}
-	}
-	if !until.IsZero() && !since.Before(until) {
-		return since, until, errors.New("--until is not after --since")
-	}
-	return since, until, nil
+	filter, err := review.Asked{"since": f.since, "until": f.until}.Filter(review.Clock{Now: now, Zone: zone}, flagTitle)
+	return filter.Since, filter.Until, err
 }
 
 // compare fills in what is complete. What has its counterpart counts wherever it is; what has none counts from

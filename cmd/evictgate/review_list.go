@@ -64,6 +64,9 @@ func (f *listFlags) run(ctx context.Context, flags *pflag.FlagSet, p printer) er
 	if err != nil {
 		return err
 	}
+	if f.episodes && filter.DryRuns {
+		return errors.New("--dry-runs is not for --episodes, which never count them")
+	}
 	from, err := f.open(ctx, p)
 	if err != nil {
 		return err
@@ -90,10 +93,8 @@ func (f *listFlags) validate(flags *pflag.FlagSet) error {
 		return fmt.Errorf("--limit is %d; expected 1 or more, or --all", f.page.Limit)
 	case f.all && flags.Changed("limit"):
 		return errors.New("--all and --limit exclude each other")
-	case f.fate != "" && !f.episodes:
+	case f.asked["fate"] != "" && !f.episodes:
 		return errors.New("--fate is of episodes: give --episodes, too")
-	case f.episodes && f.filter.DryRuns:
-		return errors.New("--dry-runs is not for --episodes, which never count them")
 	}
 	return oneOf("output", f.format, "table", "wide", "json", "yaml", "csv")
 }

@@ -18,20 +18,21 @@ import (
 	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/audit/replay"
 	"github.com/evictgate/evictgate/webhook/audit/store"
+	"github.com/evictgate/evictgate/webhook/review"
 )
 
 // replayFlags are the flags of review replay.
 type replayFlags struct {
 	recordSource
 	filterFlags
-	look          lookFlags // its policies and kubeconfig
-	evictors      string
-	budgets       string
-	onError       string
-	policyTimeout time.Duration
-	override      policies.OverrideRule
-	workers       int
-	format        string
+	look     lookFlags // its policies and kubeconfig
+	evictors string
+	budgets  string
+	onError  string
+	steps    policySteps
+	override policies.OverrideRule
+	workers  int
+	format   string
 	// sinceGiven and overrideGiven say that the flags were.
 	sinceGiven, overrideGiven bool
 }
@@ -70,6 +71,7 @@ and 2 when none could be judged.`,
 			return nil
 		},
 	}
+	cmd.Annotations = map[string]string{runs: runsBriefly}
 	flags := cmd.Flags()
 	flags.StringSliceVar(&f.look.policies, "policies", nil, "directories or files of policies, cluster (the EvictionPolicies) or default, the first having precedence; default: the embedded library's default set")
 	flags.StringVar(&f.look.kubeconfig, "kubeconfig", "", "reach the cluster by this kubeconfig, for --policies cluster; default: the pod's service account")
@@ -80,7 +82,7 @@ and 2 when none could be judged.`,
 	flags.StringVar(&f.onError, "on-error", "", "delay, deny or admit; default: as recorded")
 	flags.StringSliceVar(&f.override.Users, "override-users", nil, "users who may override policies; default: as recorded")
 	flags.StringSliceVar(&f.override.Groups, "override-groups", nil, "groups whose members may override policies; default: as recorded")
-	flags.DurationVar(&f.policyTimeout, "policy-timeout", replay.DefaultPolicyTimeout, "how long one policy may take")
+	f.steps.add(flags)
 	flags.IntVar(&f.workers, "workers", 0, "how many decisions are judged at once; default: one for each processor")
 	flags.StringVarP(&f.format, "output", "o", "table", "table, json, yaml, or csv (one line for each decision that changes)")
 	return cmd
@@ -88,7 +90,7 @@ and 2 when none could be judged.`,
 
 func (f *replayFlags) validate() error {
 	var fate error
-	if f.fate != "" {
+	if f.asked["fate"] != "" {
 		fate = errors.New("--fate is of episodes; a replay is of decisions")
 	}
 	return errors.Join(
@@ -96,6 +98,7 @@ func (f *replayFlags) validate() error {
 		oneOf("budgets", cmp.Or(f.budgets, "answer"), "answer", "advise"),
 		oneOf("on-error", cmp.Or(f.onError, "delay"), "delay", "deny", "admit"),
 		fate,
+		f.steps.validate(),
 	)
 }
 
@@ -104,9 +107,9 @@ func (f *replayFlags) run(ctx context.Context, p printer) (*replay.Report, error
 		return nil, err
 	}
 	if len(f.from) > 0 && !f.sinceGiven {
-		f.since = "all" // files are chosen already
+		f.asked["since"] = "all" // files are chosen already
 	}
-	filter, err := f.read(time.Now())
+	filter, err := f.read(clock{review.Clock{Now: time.Now(), Zone: time.Local}})
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +148,7 @@ func (f *replayFlags) run(ctx context.Context, p printer) (*replay.Report, error
 
 func (f *replayFlags) options() (replay.Options, error) {
 	o := replay.Options{
-		Workers: f.workers, Budgets: policies.BudgetMode(f.budgets), OnError: policies.OnError(f.onError), PolicyTimeout: f.policyTimeout,
+		Workers: f.workers, Budgets: policies.BudgetMode(f.budgets), OnError: policies.OnError(f.onError), PolicySteps: f.steps.most,
 	}
 	if f.overrideGiven {
 		o.Override = &f.override

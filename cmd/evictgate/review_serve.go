@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,6 +17,7 @@ import (
 	"github.com/evictgate/evictgate/webhook/audit/apilog"
 	"github.com/evictgate/evictgate/webhook/audit/store"
 	"github.com/evictgate/evictgate/webhook/audit/upload"
+	"github.com/evictgate/evictgate/webhook/listen"
 	"github.com/evictgate/evictgate/webhook/page"
 )
 
@@ -47,7 +47,7 @@ cluster whose user may get the nonResourceURL /review.
 Where tokens are checked, evictgate and OPA may send their decision log to /logs, and the API server its audit
 log to /audit (--audit-webhook-config-file); with --kubeconfig their users need the verb post on the
 nonResourceURLs /review/logs and /review/audit. Then it also removes what --store-keep
-and --store-max-size do not keep.`,
+and --store-max-size do not keep: over the store of a serve, give it the same ones.`,
 		Example: `  evictgate review serve
   evictgate review serve --store postgres://evictgate@db/evictgate --listen :8443 --tls-cert tls.crt --tls-key tls.key --kubeconfig ~/.kube/config`,
 		Args: cobra.NoArgs,
@@ -59,7 +59,9 @@ and --store-max-size do not keep.`,
 			if err != nil {
 				return err
 			}
-			return reviewServe(cmd.Context(), f, log)
+			ctx, stop := untilHangup(cmd.Context())
+			defer stop()
+			return reviewServe(ctx, f, log)
 		},
 	}
 	flags := cmd.Flags()
@@ -111,7 +113,7 @@ func reviewServe(ctx context.Context, f reviewServeFlags, log *slog.Logger) erro
 	if err != nil {
 		return err
 	}
-	retention, err := f.keep.retention()
+	retention, err := f.keep.retention(f.store)
 	if err != nil {
 		return err
 	}
@@ -141,7 +143,7 @@ func reviewServe(ctx context.Context, f reviewServeFlags, log *slog.Logger) erro
 		if err != nil {
 			return fmt.Errorf("--tls-cert: %w", err)
 		}
-		server.TLS = pageTLS(watcher.GetCertificate)
+		server.TLS = listen.Secure(watcher.GetCertificate, false)
 		run.Go(func() error { return watcher.Start(ctx) })
 	}
 	run.Go(func() error { return server.Start(ctx) })
@@ -165,8 +167,4 @@ func pageHosts(listen string, checker access.Checker, more []string) []string {
 		hosts = append(hosts, strings.ToLower(host))
 	}
 	return hosts
-}
-
-func pageTLS(certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *tls.Config {
-	return &tls.Config{GetCertificate: certificate, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/audit/store"
+	"github.com/evictgate/evictgate/webhook/review/render"
 )
 
 // showFlags are the flags of review show.
@@ -144,7 +145,7 @@ func podStory(ctx context.Context, from finder, name string) (story, error) {
 	}
 	var namespaces []string
 	for _, e := range episodes.Episodes {
-		namespaces = addName(namespaces, e.Namespace)
+		namespaces = render.AddOnce(namespaces, e.Namespace)
 	}
 	switch len(namespaces) {
 	case 0:

@@ -15,6 +15,7 @@ import (
 
 	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/audit/store"
+	"github.com/evictgate/evictgate/webhook/review"
 )
 
 // recordSource says where the review commands find decisions: in a store, or in records as serve prints
@@ -199,15 +200,15 @@ func (f *reviewFlags) add(flags *pflag.FlagSet, formats string) {
 
 // clock is the time that ages count from.
 func (f *reviewFlags) clock() (clock, error) {
-	c := clock{now: time.Now().UTC(), zone: time.Local}
+	c := clock{review.Clock{Now: time.Now().UTC(), Zone: time.Local}}
 	if f.utc {
-		c.zone = time.UTC
+		c.Zone = time.UTC
 	}
 	if f.time == "" {
 		return c, nil
 	}
 	var err error
-	if c.now, err = time.Parse(time.RFC3339, f.time); err != nil {
+	if c.Now, err = time.Parse(time.RFC3339, f.time); err != nil {
 		return c, fmt.Errorf("--at is %q; expected a time as RFC 3339 has it, such as 2026-11-02T08:00:00Z", f.time)
 	}
 	return c, nil
@@ -216,11 +217,11 @@ func (f *reviewFlags) clock() (clock, error) {
 // choose makes the filter. Of files all is looked at, unless --since is given.
 func (f *reviewFlags) choose(flags *pflag.FlagSet, c clock) (store.Filter, error) {
 	if len(f.from) > 0 && !flags.Changed("since") {
-		f.since = "all"
+		f.asked["since"] = "all"
 	}
-	filter, err := f.read(c.now)
+	filter, err := f.read(c)
 	if err == nil && f.time != "" && filter.Until.IsZero() {
-		filter.Until = c.now
+		filter.Until = c.Now
 	}
 	return filter, err
 }

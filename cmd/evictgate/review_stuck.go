@@ -10,6 +10,7 @@ import (
 
 	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/audit/store"
+	"github.com/evictgate/evictgate/webhook/review"
 )
 
 // stuckFlags are the flags of review stuck.
@@ -50,8 +51,8 @@ Exit 1 when it lists a pod, 0 when nothing is stuck.`,
 	}
 	flags := cmd.Flags()
 	f.reviewFlags.add(flags, "table, wide, json, yaml or csv")
-	f.addWhich(flags)
-	flags.StringVar(&f.triedWithin, "tried-within", "15m", "tried again within this time; kubectl drain tries every 5 s, an autoscaler may take minutes")
+	f.addBut(flags, "since", "until", "outcome", "fate", "dry-runs")
+	flags.StringVar(&f.triedWithin, "tried-within", review.DefaultTried, "tried again within this time; kubectl drain tries every 5 s, an autoscaler may take minutes")
 	flags.StringVar(&f.olderThan, "older-than", "", "refused for the first time at least this long ago, such as 1h or 2d")
 	flags.BoolVar(&f.all, "all", false, "also those that nobody tries to evict any more")
 	return cmd
@@ -76,7 +77,7 @@ func (f *stuckFlags) run(ctx context.Context, p printer) (stuckReport, error) {
 	if report.clock, err = f.clock(); err != nil {
 		return report, err
 	}
-	report.At = report.clock.now
+	report.At = report.clock.Now
 	if report.within, err = ageFlag("tried-within", f.triedWithin); err != nil {
 		return report, err
 	}
@@ -84,7 +85,7 @@ func (f *stuckFlags) run(ctx context.Context, p printer) (stuckReport, error) {
 	if err != nil {
 		return report, err
 	}
-	filter, err := f.read(report.At)
+	filter, err := f.read(report.clock)
 	if err != nil {
 		return report, err
 	}
@@ -131,7 +132,7 @@ func ageFlag(name, text string) (time.Duration, error) {
 	if text == "" {
 		return 0, nil
 	}
-	age, err := readAge(text)
+	age, err := review.ReadAge(text)
 	if err != nil {
 		return 0, fmt.Errorf("--%s is %q; expected an age such as 90m or 2d", name, text)
 	}

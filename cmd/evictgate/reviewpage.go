@@ -10,11 +10,12 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/client-go/kubernetes"
 
-	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/source"
 	"github.com/evictgate/evictgate/webhook"
 	"github.com/evictgate/evictgate/webhook/access"
 	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/audit/store"
+	"github.com/evictgate/evictgate/webhook/listen"
 	"github.com/evictgate/evictgate/webhook/page"
 )
 
@@ -44,7 +45,6 @@ func (f *reviewPageFlags) validate(snapshot bool) error {
 const (
 	// memoryStore keeps the page's records when there is no other store.
 	memoryStore = "sqlite::memory:"
-	memorySize  = 128 << 20
 	memoryAge   = 24 * time.Hour
 )
 
@@ -53,22 +53,23 @@ func (f *recordFlags) keepForPage(p reviewPageFlags, log *slog.Logger) {
 	if !p.on() || f.store != "" {
 		return
 	}
-	f.store, f.keep = memoryStore, keepFlags{age: memoryAge.String(), maxSize: fmt.Sprint(memorySize)}
+	f.store, f.keep = memoryStore, keepFlags{age: memoryAge.String()}
 	log.Warn("the review page shows what this process decides, kept in memory: it is gone when it stops; give --store to keep it", "keep", memoryAge, "max_bytes", memorySize)
 }
 
 // addReviewPage adds the page to the server.
-func addReviewPage(o *webhook.ServerOptions, f serveFlags, client kubernetes.Interface, records *keeper, sources *policies.Sources, log *slog.Logger) error {
+func addReviewPage(o *webhook.ServerOptions, f serveFlags, client kubernetes.Interface, records *keeper, sources *source.Sources, log *slog.Logger) error {
 	if !f.page.on() {
 		return nil
 	}
-	options := page.Options{Store: lateStore{records}, Log: log, Serving: func() page.Serving { return servingNow(sources) }}
-	server := &page.Server{Listen: f.page.listen, Log: log}
+	// Decisions need the CPU more than the page does.
+	options := page.Options{Store: lateStore{records}, Log: log, AtOnce: 1, Serving: func() page.Serving { return servingNow(sources) }}
+	server := &page.Server{Listen: f.page.listen, Refused: o.Gate.Metrics.ConnectionRefused("page"), Log: log}
 	if page.Loopback(f.page.listen) {
 		options.Hosts = pageHosts(f.page.listen, nil, f.page.hosts)
 	} else {
 		options.Access = access.Cached(clusterAccess{client}, time.Now)
-		server.TLS = pageTLS(o.Certificates.GetCertificate)
+		server.TLS, server.HTTP2 = listen.Secure(o.Certificates.GetCertificate, f.http2), f.http2
 	}
 	if records.url == memoryStore {
 		options.Notice = "These are the decisions of one process, kept in memory. They are gone when it stops; with --store they are kept."
@@ -83,7 +84,7 @@ func addReviewPage(o *webhook.ServerOptions, f serveFlags, client kubernetes.Int
 }
 
 // servingNow is what the page says of the policies that decide.
-func servingNow(sources *policies.Sources) page.Serving {
+func servingNow(sources *source.Sources) page.Serving {
 	set := sources.Current()
 	if set == nil {
 		return page.Serving{}
@@ -123,8 +124,8 @@ func (l lateStore) Episode(ctx context.Context, id string) (audit.Episode, error
 	return late(l, func(s *store.Store) (audit.Episode, error) { return s.Episode(ctx, id) })
 }
 
-func (l lateStore) Stuck(ctx context.Context, f store.Filter, since time.Time) ([]audit.Episode, error) {
-	return late(l, func(s *store.Store) ([]audit.Episode, error) { return s.Stuck(ctx, f, since) })
+func (l lateStore) StuckPage(ctx context.Context, f store.Filter, since time.Time, p store.Page) (store.StuckPage, error) {
+	return late(l, func(s *store.Store) (store.StuckPage, error) { return s.StuckPage(ctx, f, since, p) })
 }
 
 func (l lateStore) Stats(ctx context.Context, f store.Filter) (store.Stats, error) {

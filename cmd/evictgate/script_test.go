@@ -1,21 +1,23 @@
 package main
 
 import (
-	"context"
 	"flag"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/evictgate/evictgate/policies/confined"
 )
 
 var update = flag.Bool("update", false, "rewrite the expected output in the scripts")
 
 func TestMain(m *testing.M) {
+	confined.Main()
 	testscript.Main(m, map[string]func(){
 		"evictgate": func() {
-			os.Exit(run(context.Background(), os.Args[1:], printer{out: os.Stdout, err: os.Stderr}))
+			os.Exit(start(os.Args[1:], printer{out: os.Stdout, err: os.Stderr}))
 		},
 	})
 }

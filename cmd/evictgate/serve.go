@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -25,11 +26,15 @@ import (
 
 	"github.com/evictgate/evictgate/certs"
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/confined"
+	"github.com/evictgate/evictgate/policies/source"
 	"github.com/evictgate/evictgate/webhook"
 	"github.com/evictgate/evictgate/webhook/access"
 	"github.com/evictgate/evictgate/webhook/cluster"
 	"github.com/evictgate/evictgate/webhook/evictionpolicy"
 	"github.com/evictgate/evictgate/webhook/history"
+	"github.com/evictgate/evictgate/webhook/hooks"
+	"github.com/evictgate/evictgate/webhook/memory"
 )
 
 // serveFlags are the flags of serve.
@@ -43,10 +48,12 @@ type serveFlags struct {
 	page         reviewPageFlags
 	registration registrationFlags
 	tracing      tracingFlags
+	path         pathFlags
 
 	shutdownDelay time.Duration
 
 	listen, metricsListen, healthListen, pprofListen string
+	http2                                            bool
 
 	certs                string
 	certDir              string
@@ -72,13 +79,16 @@ func newServeWith(f *serveFlags, p printer) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve the admission webhook",
-		Long: `Serve decides the reviews that the API server sends to ` + webhook.Path + `.
+		Long: `Serve decides the reviews that the API server sends to ` + hooks.EvictionsPath + `.
 
 It knows the cluster by informers (in a cluster, or with --kubeconfig), or from files with --snapshot,
 as this prints them: kubectl get pods,pdb,nodes,deploy,rs,sts,ds,ns -A -o yaml
 
 One JSON record per decision goes to stdout, the log to stderr. With --store records are kept for review,
-with --upload-url sent on; decisions wait for neither.`,
+with --upload-url sent on; decisions wait for neither.
+
+SIGTERM, SIGINT and SIGHUP end it in good order: not ready first, then what is in flight is answered. A stdout that
+nobody reads any more does not end it; the records are then counted as lost.`,
 		Example: `  evictgate serve --policies ./policies
   evictgate serve --snapshot cluster.yaml --listen 127.0.0.1:9443`,
 		Args: cobra.NoArgs,
@@ -86,7 +96,9 @@ with --upload-url sent on; decisions wait for neither.`,
 			if err := f.validate(); err != nil {
 				return err
 			}
-			return serve(cmd.Context(), *f, p)
+			ctx, stop := untilHangup(cmd.Context())
+			defer stop()
+			return serve(ctx, *f, p)
 		},
 	}
 	flags := cmd.Flags()
@@ -98,9 +110,11 @@ with --upload-url sent on; decisions wait for neither.`,
 	f.page.add(flags)
 	f.registration.add(flags)
 	f.tracing.add(flags)
+	f.path.add(flags)
 	flags.StringVar(&f.evictors, "evictors", "", "file with rules that name who evicts, before the default ones")
 	flags.DurationVar(&f.shutdownDelay, "shutdown-delay", 7*time.Second, "how long to go on answering after SIGTERM, while not ready; longer than the readiness probe and the Service need to notice")
 	flags.StringVar(&f.listen, "listen", ":9443", "address of the webhook")
+	flags.BoolVar(&f.http2, "http2", false, "speak HTTP/2, too, to clients that ask for it; the API server calls webhooks in the cluster by HTTP/1.1")
 	flags.StringVar(&f.metricsListen, "metrics-listen", ":8080", "address of /metrics; 0 turns it off")
 	flags.StringVar(&f.healthListen, "health-listen", ":8081", "address of /healthz and /readyz; 0 turns it off")
 	flags.StringVar(&f.pprofListen, "pprof-listen", "0", "loopback address of /debug/pprof, such as 127.0.0.1:6060; 0 turns it off")
@@ -113,7 +127,7 @@ with --upload-url sent on; decisions wait for neither.`,
 	flags.StringVar(&f.caOut, "ca-out", "", "with --snapshot: write the throwaway CA to this file, for local clients")
 	flags.DurationVar(&f.caDuration, "ca-duration", 365*24*time.Hour, "life of the own CA; it is renewed after two thirds of it")
 	flags.DurationVar(&f.leafDuration, "leaf-duration", 7*24*time.Hour, "life of the own serving certificate; it is renewed after two thirds of it")
-	flags.StringVar(&f.clientCA, "client-ca", "", "file with the CAs (PEM) of which the API server must show a client certificate; read again when it changes. Everybody may call without it")
+	flags.StringVar(&f.clientCA, "client-ca", "", "file with the CAs (PEM) of which the API server must show a client certificate; read again when it changes. Everybody may call without it, and the API server is known by --secret-path")
 	flags.StringSliceVar(&f.clientNames, "client-names", nil, "common or DNS names of which a client certificate must have one, for a --client-ca that signs others, too")
 	flags.BoolVar(&f.metricsAuth, "metrics-auth", false, "serve /metrics over TLS with the serving certificate, to bearer tokens whose user may get the nonResourceURL /metrics")
 	flags.StringVar(&f.logFormat, "log-format", "text", "text or json")
@@ -141,6 +155,7 @@ func (f *serveFlags) validate() error {
 		f.page.validate(len(f.snapshots) > 0),
 		f.registration.validate(len(f.snapshots) > 0),
 		f.tracing.validate(),
+		f.path.validate(len(f.snapshots) > 0),
 		oneOf("certs", f.certs, "self", "files"),
 	)
 }
@@ -151,7 +166,7 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 	if err != nil {
 		return err
 	}
-	spaceGC()
+	limits := memory.Configure(memory.Limit(os.DirFS("/")), confined.DefaultMemory)
 	ctrl.SetLogger(logr.FromSlogHandler(log.Handler()))
 	klog.SetSlogLogger(log)
 	slog.SetDefault(log)
@@ -166,7 +181,8 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 	}
 	o := webhook.ServerOptions{
 		RESTConfig: config, Log: log, ShutdownDelay: f.shutdownDelay, Checks: map[string]healthz.Checker{},
-		Listen: f.listen, MetricsListen: f.metricsListen, HealthListen: f.healthListen,
+		Listen: f.listen, MetricsListen: f.metricsListen, HealthListen: f.healthListen, HTTP2: f.http2,
+		Memory: memory.NewGuard(limits, log),
 	}
 	if o.Certificates, err = certificates(f, config, log); err != nil {
 		return err
@@ -207,6 +223,9 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 		return fmt.Errorf("register metrics: %w", err)
 	}
 	stdlog.SetOutput(newHandshakes(log, m.HandshakeFailed)) // net/http tells failed handshakes to the standard logger
+	if err := addDoor(&o, f, informed, client, m, log); err != nil {
+		return err
+	}
 	outcomes, err := addOutcomes(&o, informed, client, records)
 	if err != nil {
 		return err
@@ -217,27 +236,31 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 		o.Runnables = append(o.Runnables, events)
 	}
 	tell := teller{log: log, metrics: m, events: events, configuration: f.webhookConfiguration}
-	sources, err := addPolicies(&o, f, want, tell)
+	compiler := confined.New(confined.Limits{Memory: limits.Child}, log)
+	sources, err := addPolicies(ctx, &o, f, want, tell, compiler)
 	if err != nil {
 		return err
 	}
 	var status *evictionpolicy.Status
 	if slices.Contains(f.sources.names(), sourceCluster) {
-		if status, err = addEvictionPolicies(&o, config, sources, log); err != nil {
+		if status, err = addEvictionPolicies(&o, config, sources, compiler, log); err != nil {
 			return err
 		}
-		sources.OnChange = func(c policies.Change) {
+		sources.OnChange = func(c source.Change) {
 			tell.change(c)
 			if c.Set != nil {
 				status.Verdicts(c.Verdicts[sourceCluster], c.Set.Revision())
 			}
 		}
 	}
+	if err := followEvictions(&o, ledger, gatherer, informed, sources); err != nil {
+		return err
+	}
 	hostname, _ := os.Hostname()
 	o.Gate = &webhook.Gate{
 		Cluster: gatherer, Policies: sources.Current, History: ledger, Records: records.Writer, Recording: records.form, Metrics: m, Events: events, Log: log, Now: time.Now,
 		Labels:  map[string]string{"app": "evictgate", "id": hostname, "version": currentVersion().Version},
-		Options: f.options(), Outcomes: outcomes, Tracer: tracer,
+		Options: f.options(), Outcomes: outcomes, Tracer: tracer, Door: o.Door,
 	}
 	if status != nil {
 		o.Gate.Observe = status.Observe
@@ -249,7 +272,7 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 	if err != nil {
 		return err
 	}
-	log.Info("serving", "listen", f.listen, "path", webhook.Path, "sources", strings.Join(f.sources.names(), ","))
+	log.Info("serving", "listen", f.listen, "path", hooks.EvictionsPath, "sources", strings.Join(f.sources.names(), ","))
 	err = server.Run(ctx)
 	// Records go first, since the kubelet may lose its patience while the API server is waited for.
 	records.Close()
@@ -263,8 +286,15 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 
 // addOperations adds what only those who run the server look at.
 func addOperations(o *webhook.ServerOptions, f serveFlags) error {
-	if err := metrics.Registry.Register(webhook.CertificateExpiry(o.Certificates)); err != nil {
-		return fmt.Errorf("register metrics: %w", err)
+	for _, c := range []prometheus.Collector{webhook.CertificateExpiry(o.Certificates), webhook.MemoryLevel(o.Memory)} {
+		if err := metrics.Registry.Register(c); err != nil {
+			return fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	if source, ok := o.Certificates.(webhook.Foreigners); ok {
+		if err := metrics.Registry.Register(webhook.ForeignWebhooks(source)); err != nil {
+			return fmt.Errorf("register metrics: %w", err)
+		}
 	}
 	p, err := listenProfiles(f.pprofListen)
 	if err != nil || p == nil {
@@ -305,7 +335,10 @@ func addCluster(o *webhook.ServerOptions, f serveFlags, client *kubernetes.Clien
 		return nil, nil, nil, err
 	}
 	o.Runnables = append(o.Runnables, informed)
-	o.Checks["cluster"] = informed.Ready
+	o.Checks["cluster"], o.Checks["cache"] = informed.Ready, informed.Refused
+	if err := metrics.Registry.Register(informed); err != nil {
+		return nil, nil, nil, fmt.Errorf("register metrics: %w", err)
+	}
 	want = func(ctx context.Context, needs *policies.Needs) error {
 		ctx, cancel := context.WithTimeout(ctx, wantPatience)
 		defer cancel()
@@ -314,18 +347,19 @@ func addCluster(o *webhook.ServerOptions, f serveFlags, client *kubernetes.Clien
 		}
 		return informed.Want(ctx, needs)
 	}
-	return &cluster.Gatherer{Store: informed.Store, Live: cluster.Client{Interface: client}}, informed, want, nil
+	live := cluster.Client{Interface: client}
+	return &cluster.Gatherer{Store: informed.Store, Live: live, Objects: live}, informed, want, nil
 }
 
 // wantPatience is how long a new set of policies waits for what it is the first to read.
 const wantPatience = 30 * time.Second
 
 // addPolicies adds the sources of policies; want sees to it that what a set reads is watched.
-func addPolicies(o *webhook.ServerOptions, f serveFlags, want func(context.Context, *policies.Needs) error, tell teller) (*policies.Sources, error) {
-	sources := policies.NewSources()
-	sources.Prepare = want
+func addPolicies(ctx context.Context, o *webhook.ServerOptions, f serveFlags, want func(context.Context, *policies.Needs) error, tell teller, compiler *confined.Compiler) (*source.Sources, error) {
+	sources := source.New()
+	sources.Prepare, sources.Screen = want, compiler.Screen
 	sources.OnChange = tell.change
-	running, err := f.sources.addTo(sources, tell.log)
+	running, err := f.sources.addTo(ctx, sources, tell.log)
 	if err != nil {
 		return nil, err
 	}
@@ -343,7 +377,7 @@ func certificates(f serveFlags, config *rest.Config, log *slog.Logger) (webhook.
 	}
 	if f.certs == "files" {
 		return certs.Files(certs.FilesOptions{
-			Dir: f.certDir, Names: f.dnsNames, RESTConfig: config, WebhookConfiguration: f.webhookConfiguration, Logger: logger,
+			Dir: f.certDir, Names: f.dnsNames, RESTConfig: config, WebhookConfiguration: f.webhookConfiguration, Webhooks: ownWebhooks(), Logger: logger,
 		})
 	}
 	names := f.dnsNames
@@ -359,7 +393,7 @@ func certificates(f serveFlags, config *rest.Config, log *slog.Logger) (webhook.
 	}
 	return certs.Self(certs.SelfOptions{
 		RESTConfig: config, SecretNamespace: namespace, SecretName: f.certSecret,
-		WebhookConfiguration: f.webhookConfiguration, DNSNames: hosts, IPs: ips,
+		WebhookConfiguration: f.webhookConfiguration, Webhooks: ownWebhooks(), DNSNames: hosts, IPs: ips,
 		CADuration: f.caDuration, LeafDuration: f.leafDuration, Logger: logger,
 	})
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/policies/bundle"
+	"github.com/evictgate/evictgate/policies/source"
 	"github.com/evictgate/evictgate/policies/v1alpha1"
 	"github.com/evictgate/evictgate/webhook"
 )
@@ -31,7 +33,7 @@ type sourceFlags struct {
 }
 
 func (f *sourceFlags) add(flags *pflag.FlagSet) {
-	flags.StringSliceVar(&f.policies, "policies", nil, "where policies come from, the first having precedence: a directory or file, "+sourceCluster+" (the EvictionPolicies), "+policies.SourceDefault+" (the embedded library's default set), or the URL of an OPA bundle (https://…, oci://…); default: "+policies.SourceDefault)
+	flags.StringSliceVar(&f.policies, "policies", nil, "where policies come from, the first having precedence: a directory or file, "+sourceCluster+" (the EvictionPolicies), "+source.Default+" (the embedded library's default set), or the URL of an OPA bundle (https://…, oci://…); default: "+source.Default)
 	flags.StringVar(&f.bundleKey, "bundle-key", "", "PEM public key that bundles must be signed with; default: bundles need not be signed")
 	flags.StringVar(&f.bundleAlgorithm, "bundle-algorithm", "", "algorithm of the signature, such as PS256; default: by the key")
 	flags.StringVar(&f.bundleScope, "bundle-scope", "", "scope that the signature must have")
@@ -44,7 +46,7 @@ func (f *sourceFlags) add(flags *pflag.FlagSet) {
 // names are the sources in order of precedence.
 func (f *sourceFlags) names() []string {
 	if len(f.policies) == 0 {
-		return []string{policies.SourceDefault}
+		return []string{source.Default}
 	}
 	return f.policies
 }
@@ -69,20 +71,20 @@ func (f *sourceFlags) validate(offline bool) error {
 }
 
 // addTo adds every source but the cluster's own objects to the sources, and returns what must run.
-func (f *sourceFlags) addTo(s *policies.Sources, log *slog.Logger) ([]manager.Runnable, error) {
+func (f *sourceFlags) addTo(ctx context.Context, s *source.Sources, log *slog.Logger) ([]manager.Runnable, error) {
 	var running []manager.Runnable
 	for _, name := range f.names() {
 		s.Add(name, name != sourceCluster)
 		var r manager.Runnable
 		var err error
 		switch {
-		case name == policies.SourceDefault || name == sourceCluster:
+		case name == source.Default || name == sourceCluster:
 			continue
 		case isURL(name):
 			r, err = f.addBundle(s, name, log)
 		default:
-			r, err = policies.OpenDirectory(name, func(files []policies.File, err error) {
-				s.Put(name, []policies.Unit{{Name: name, Files: files}}, err)
+			r, err = source.OpenDirectory(name, func(files []policies.File, err error) {
+				s.Put(name, []source.Unit{{Name: name, Files: files}}, err)
 			})
 		}
 		if err != nil {
@@ -90,17 +92,17 @@ func (f *sourceFlags) addTo(s *policies.Sources, log *slog.Logger) ([]manager.Ru
 		}
 		running = append(running, r)
 	}
-	return running, s.Begin()
+	return running, s.Begin(ctx)
 }
 
-func (f *sourceFlags) addBundle(s *policies.Sources, url string, log *slog.Logger) (manager.Runnable, error) {
+func (f *sourceFlags) addBundle(s *source.Sources, url string, log *slog.Logger) (manager.Runnable, error) {
 	return bundle.New(bundle.Options{
 		URL: url, PublicKey: f.bundleKey, Algorithm: f.bundleAlgorithm, Scope: f.bundleScope,
 		TokenFile: f.bundleToken, CAFile: f.bundleCA, Cache: f.bundleCache,
 		MinPoll: f.bundlePoll, MaxPoll: 2 * f.bundlePoll, Log: log,
 	}, func(files []policies.File, err error) bool {
-		unit := policies.Unit{Name: url, Files: files}
-		s.Put(url, []policies.Unit{unit}, err)
+		unit := source.Unit{Name: url, Files: files}
+		s.Put(url, []source.Unit{unit}, err)
 		return err == nil && len(s.Try(url, unit)) == 0
 	})
 }
@@ -114,7 +116,7 @@ type teller struct {
 	configuration string
 }
 
-func (t teller) change(c policies.Change) {
+func (t teller) change(c source.Change) {
 	revision := "none"
 	if c.Set != nil {
 		revision = c.Set.Revision()
@@ -139,7 +141,7 @@ func (t teller) change(c policies.Change) {
 }
 
 // unusable tells of a unit that does not serve as it is offered.
-func (t teller) unusable(source, unit string, v policies.Verdict, revision string) {
+func (t teller) unusable(source, unit string, v source.Verdict, revision string) {
 	what := "policies left out"
 	if v.Kept {
 		what = "policies not reloaded; the last good revision goes on serving"

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/spf13/pflag"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/confined"
+	"github.com/evictgate/evictgate/policies/source"
 	"github.com/evictgate/evictgate/webhook/cluster"
 	"github.com/evictgate/evictgate/webhook/evictionpolicy"
 )
@@ -58,10 +61,11 @@ func (f *lookFlags) set(ctx context.Context, p printer) (*policies.Set, error) {
 	if len(f.policies) == 0 {
 		return policies.Default()
 	}
-	sources := policies.NewSources()
+	sources := source.New()
+	sources.Screen = confined.New(confined.Limits{}, slog.New(slog.NewTextHandler(p.err, nil))).Screen
 	for _, name := range f.policies {
 		sources.Add(name, name != sourceCluster)
-		if name == policies.SourceDefault {
+		if name == source.Default {
 			continue
 		}
 		units, err := f.units(ctx, name)
@@ -70,7 +74,7 @@ func (f *lookFlags) set(ctx context.Context, p printer) (*policies.Set, error) {
 		}
 		sources.Put(name, units, nil)
 	}
-	set, left, err := sources.Compile()
+	set, left, err := sources.Compile(ctx)
 	var problems policies.Problems
 	switch {
 	case errors.As(err, &problems):
@@ -84,7 +88,7 @@ func (f *lookFlags) set(ctx context.Context, p printer) (*policies.Set, error) {
 }
 
 // units reads a source once.
-func (f *lookFlags) units(ctx context.Context, name string) ([]policies.Unit, error) {
+func (f *lookFlags) units(ctx context.Context, name string) ([]source.Unit, error) {
 	switch {
 	case isURL(name):
 		return nil, fmt.Errorf("--policies %s: bundles are for serve; download it and name the directory", name)
@@ -97,8 +101,8 @@ func (f *lookFlags) units(ctx context.Context, name string) ([]policies.Unit, er
 		}
 		return evictionpolicy.List(ctx, config)
 	}
-	files, err := policies.ReadPolicies(name)
-	return []policies.Unit{{Name: name, Files: files}}, err
+	files, err := source.Read(name)
+	return []source.Unit{{Name: name, Files: files}}, err
 }
 
 // time is what --at says, or now.

@@ -126,8 +126,11 @@ func (a *access) RoundTrip(req *http.Request) (*http.Response, error) {
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("read the answer: %w", withoutPort(err))
-	case int64(len(body)) > a.limit || unpacksBeyond(body, a.limit):
+	case int64(len(body)) > a.limit:
 		return nil, fmt.Errorf("the bundle has more than %d bytes", a.limit)
+	}
+	if err := unpacks(body, a.limit); err != nil {
+		return nil, err
 	}
 	resp.Body = io.NopCloser(bytes.NewReader(body))
 	return resp, nil
@@ -142,24 +145,25 @@ func withoutPort(err error) error {
 	return err
 }
 
-// unpacksBeyond says whether a gzipped tarball holds more than limit bytes, headers included. What is
-// no tarball, or a broken one, is for OPA to refuse.
-func unpacksBeyond(body []byte, limit int64) bool {
+// unpacks is an error when a gzipped tarball holds more than limit bytes, headers included, or too many files.
+// What is no such tarball is for others to refuse.
+func unpacks(body []byte, limit int64) error {
 	unzipped, err := gzip.NewReader(bytes.NewReader(body))
 	if err != nil {
-		return false
+		return nil //nolint:nilerr // see above
 	}
 	const block = 512
 	files := tar.NewReader(unzipped)
-	for total := int64(0); total <= limit; {
+	for total, n := int64(0), 0; ; n++ {
 		header, err := files.Next()
-		if err != nil {
-			return false
+		switch {
+		case err != nil:
+			return nil //nolint:nilerr // see above
+		case n == maxFiles:
+			return fmt.Errorf("the bundle has more than %d files", maxFiles)
 		}
-		if header.Size > limit {
-			return true
+		if total += header.Size + block; header.Size > limit || total > limit {
+			return fmt.Errorf("the bundle has more than %d bytes", limit)
 		}
-		total += header.Size + block
 	}
-	return true
 }

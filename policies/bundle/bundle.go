@@ -36,6 +36,8 @@ const (
 	// maxBytes limits a bundle, packed and unpacked. Policies are text: a library of hundreds has
 	// less than 1 MiB.
 	maxBytes = 32 << 20
+	// maxFiles limits the files of a bundle, whatever they hold.
+	maxFiles = 10_000
 	// maxTold bounds the memory of what was told.
 	maxTold = 32
 )

@@ -27,6 +27,8 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/source"
+	"github.com/evictgate/evictgate/test/kube"
 )
 
 const poll = 20 * time.Millisecond
@@ -193,7 +195,7 @@ func TestABundleIsFollowed(t *testing.T) {
 func TestTheFilesCompile(t *testing.T) {
 	s := &server{body: tarball(t, map[string]string{"a.rego": "package eviction.a\n\ndeny contains {\"reason\": \"a\", \"detail\": \"b\"} if input.pod\n", "bind.yml": yamlC})}
 	got := make(chan []policies.File, 1)
-	source, err := New(Options{URL: start(t, s), MinPoll: time.Hour}, func(files []policies.File, err error) bool {
+	bundle, err := New(Options{URL: start(t, s), MinPoll: time.Hour}, func(files []policies.File, err error) bool {
 		if err != nil {
 			t.Error(err)
 		}
@@ -201,12 +203,12 @@ func TestTheFilesCompile(t *testing.T) {
 		return true
 	})
 	must(t, err)
-	run(t, source)
+	run(t, bundle)
 	files := <-got
-	if files[0].Name != source.Name()+"!/a.rego" || string(files[1].Data) != yamlC {
+	if files[0].Name != bundle.Name()+"!/a.rego" || string(files[1].Data) != yamlC {
 		t.Errorf("files %q", files)
 	}
-	set, err := policies.Compile(files)
+	set, err := source.Compile(files)
 	must(t, err)
 	var ids []string
 	for _, p := range set.Policies() {
@@ -362,15 +364,13 @@ func TestAFailureIsToldOnceAndEndsWithTheNextGoodBundle(t *testing.T) {
 
 func TestAServerThatIsAwayAtStart(t *testing.T) {
 	s := &server{body: tarball(t, map[string]string{"a.rego": regoA})}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := kube.FreeAddress()
 	must(t, err)
-	address := listener.Addr().String()
-	must(t, listener.Close())
 	source, told := follow(t, Options{URL: "http://" + address + "/policies/evict.tar.gz"})
 	expectFailure(t, source, told, "connection refused")
 	silence(t, told)
 
-	listener, err = net.Listen("tcp", address)
+	listener, err := net.Listen("tcp", address)
 	must(t, err)
 	web := &http.Server{Handler: s}
 	ended := make(chan error, 1)
@@ -681,5 +681,14 @@ func TestFileNames(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{url + "!/y.yaml", url + "!/deep/x.rego"}, list); diff != "" {
 		t.Errorf("names (-want +got):\n%s", diff)
+	}
+}
+
+func TestABundleHasABoundOfFiles(t *testing.T) {
+	if err := unpacks(tarball(t, manyEmpty(maxFiles)), maxBytes); err == nil || err.Error() != "the bundle has more than 10000 files" {
+		t.Errorf("%d files: %v", maxFiles+1, err)
+	}
+	if err := unpacks(tarball(t, manyEmpty(maxFiles-1)), maxBytes); err != nil {
+		t.Errorf("%d files: %v", maxFiles, err)
 	}
 }

@@ -19,6 +19,7 @@ import (
 	opabundle "github.com/open-policy-agent/opa/v1/bundle"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/source"
 )
 
 // filesOf is what a verified bundle holds for us; raw are its bytes.
@@ -53,7 +54,7 @@ func sources(raw []byte, name string) ([]policies.File, error) {
 			return nil, fmt.Errorf("read the bundle: %w", err)
 		}
 		file := strings.TrimPrefix(path.Clean("/"+d.Path()), "/")
-		if !policies.IsSource(file) || opabundle.IsYAMLDataFile(file) {
+		if !source.IsSource(file) || opabundle.IsYAMLDataFile(file) {
 			continue
 		}
 		var data bytes.Buffer
@@ -114,8 +115,8 @@ func (s *Source) useCached() {
 
 // verified reads a bundle as OPA's downloader does.
 func (s *Source) verified(raw []byte) (opabundle.Bundle, error) {
-	if unpacksBeyond(raw, maxBytes) {
-		return opabundle.Bundle{}, fmt.Errorf("the bundle has more than %d bytes", maxBytes)
+	if err := unpacks(raw, maxBytes); err != nil {
+		return opabundle.Bundle{}, err
 	}
 	loader := opabundle.NewTarballLoaderWithBaseURL(bytes.NewReader(raw), s.name).WithSizeLimitBytes(maxBytes)
 	return opabundle.NewCustomReader(loader).WithBundleVerificationConfig(s.trust).

@@ -220,7 +220,7 @@ func (f *field) start(ctx context.Context, cluster size, asked int, names []stri
 			arguments = append(arguments, "--snapshot", file)
 		}
 		p.arguments = func(address, ca string) []string {
-			return append([]string{"serve", "--listen", address, "--ca-out", ca, "--health-listen", "0", "--shutdown-delay", "0s"}, arguments...)
+			return append([]string{"serve", "--http2", "--listen", address, "--ca-out", ca, "--health-listen", "0", "--shutdown-delay", "0s"}, arguments...)
 		}
 		if name == noop {
 			p.path = nothing

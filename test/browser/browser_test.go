@@ -202,5 +202,5 @@ func (s served) blocked(t *testing.T) audit.Episode {
 
 var (
 	shots   = flag.String("screenshots", "", "write pictures of every page into this directory")
-	picture = flag.String("picture", "", "draw the picture of the README into this file")
+	picture = flag.String("picture", "", "draw the picture of docs/review.md into this file")
 )

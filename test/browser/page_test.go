@@ -19,6 +19,7 @@ import (
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/audit/store"
+	"github.com/evictgate/evictgate/webhook/review/render"
 )
 
 // TestPages opens every page: it is complete, quiet, fits a narrow screen, and can be read in both colour
@@ -391,9 +392,10 @@ func TestExports(t *testing.T) {
 	}
 	for i, row := range rows[1:] {
 		w := want.Rows[i]
-		for at, value := range map[int]string{0: w.ID, 3: w.Namespace, 4: w.Pod, 7: w.User, 12: strings.ReplaceAll(w.Message, "\r\n", "\n")} {
-			if plain(row[at]) != value {
-				t.Errorf("line %d, column %s: %.80q, want %.80q", i, rows[0][at], row[at], value)
+		for name, value := range map[string]string{"decision_id": w.ID, "namespace": w.Namespace, "pod": w.Pod, "user": w.User, "message": w.Message} {
+			at := slices.Index(rows[0], name)
+			if plain(row[at]) != render.Line(value) {
+				t.Errorf("line %d, column %s: %.80q, want %.80q", i, name, row[at], value)
 			}
 			if row[at] != "" && strings.ContainsAny(row[at][:1], "=+-@\t\r") {
 				t.Errorf("line %d: %.40q would be a formula", i, row[at])

@@ -33,7 +33,7 @@ func TestScreenshots(t *testing.T) {
 	}
 }
 
-// TestReadme draws the picture that the README shows.
+// TestReadme draws the picture that docs/review.md shows.
 func TestReadme(t *testing.T) {
 	if *picture == "" {
 		t.Skip("give -picture FILE to draw it")

@@ -2,7 +2,7 @@
 // are made there, and every answer is compared, code, reason, message, causes and Retry-After.
 //
 // The control plane runs without controllers, so that the status of budgets stays as it is written.
-// `make test` tries 5,000 cases, `make conformance` 100,000. A failure is shrunk, and its seed and
+// `make test-all` tries 5,000 cases, `make conformance` 100,000. A failure is shrunk, and its seed and
 // draws are kept in testdata/rapid; a later run tries them first.
 package conformance
 

@@ -20,21 +20,26 @@ func TestAWholeInstallation(t *testing.T) {
 	installed(t)
 	r := healthy(t)
 	for check, text := range map[string]string{
-		"configuration":          "ValidatingWebhookConfiguration evictgate has webhook evictions.evictgate.dev",
-		"configuration.rules":    "CREATE of pods/eviction is matched, and nothing else",
-		"configuration.owner":    "the configuration goes with namespace evictgate",
-		"configuration.policies": "checks EvictionPolicies",
-		"service":                "Service evictgate/evictgate has 3 ready endpoints",
-		"certificate.caBundle":   "has 1 valid CA",
-		"certificate.secret":     "the CA of Secret evictgate/evictgate-ca is in the caBundle",
-		"replicas":               "3 of 3 replicas are ready",
-		"replicas.spread":        "3 ready replicas are on 3 nodes",
-		"budget":                 "PodDisruptionBudget evictgate/evictgate allows 1 disruption",
-		"gate":                   "dry-run evictions in namespace default were decided",
-		"gate.revision":          "policies of revision",
-		"clock":                  "the clocks of the API server, of ",
-		"access":                 "system:serviceaccount:evictgate:evictgate may do all",
-		"policies":               "0 EvictionPolicies, all in force",
+		"configuration":           "ValidatingWebhookConfiguration evictgate has webhook evictions.evictgate.dev",
+		"configuration.rules":     "CREATE of pods/eviction is matched, and nothing else",
+		"configuration.owner":     "the configuration goes with namespace evictgate",
+		"configuration.policies":  "checks EvictionPolicies",
+		"service":                 "Service evictgate/evictgate has 3 ready endpoints",
+		"certificate.caBundle":    "has 1 valid CA",
+		"certificate.secret":      "the CA of Secret evictgate/evictgate-ca is in the caBundle",
+		"replicas":                "3 of 3 replicas are ready",
+		"replicas.spread":         "3 ready replicas are on 3 nodes",
+		"budget":                  "PodDisruptionBudget evictgate/evictgate allows 1 disruption",
+		"gate":                    "dry-run evictions in namespace default were decided",
+		"gate.revision":           "policies of revision",
+		"clock":                   "the clocks of the API server, of ",
+		"access":                  "system:serviceaccount:evictgate:evictgate may do all",
+		"policies":                "0 EvictionPolicies, all in force",
+		"configuration.foreign":   "holds Evictgate's webhooks and no other",
+		"configuration.strangers": "no other webhook calls the gate, trusts its CA or changes evictions",
+		"access.beyond":           "may do none of ",
+		"access.held":             "holds system:serviceaccount:evictgate:evictgate to what the replicas write",
+		"access.writers":          "only system:masters",
 	} {
 		r.wants(t, check, ok, text)
 	}
@@ -117,6 +122,26 @@ func TestWhatIsWrongIsFoundAndMended(t *testing.T) {
 		{
 			name: "EvictionPolicies are sent elsewhere", broken: hook(`[{"op":"replace","path":"/webhooks/1/clientConfig/service/path","value":"/validate"}]`),
 			check: "configuration.policies", status: problem, text: "the API server asks evictgate.evictgate.svc:443/validate about EvictionPolicies",
+		},
+		{
+			name: "a foreign webhook", broken: hook(`[{"op":"add","path":"/webhooks/-","value":{"name":"spy.example.com","clientConfig":{"url":"https://spy.example.com/"},"rules":[{"apiGroups":["spied.example.com"],"apiVersions":["v1"],"resources":["secrets"],"operations":["CREATE"]}],"admissionReviewVersions":["v1"],"sideEffects":"None"}}]`),
+			check: "configuration.foreign", status: problem, text: "webhook spy.example.com of ValidatingWebhookConfiguration evictgate is not Evictgate's: it has CREATE of secrets.spied.example.com sent to spy.example.com (written by ",
+			mend: hook(`[{"op":"remove","path":"/webhooks/2"}]`),
+		},
+		{
+			name: "Secrets in the eviction webhook", broken: hook(`[{"op":"add","path":"/webhooks/0/rules/-","value":{"apiGroups":["spied.example.com"],"apiVersions":["v1"],"resources":["secrets"],"operations":["CREATE"]}}]`),
+			check: "configuration.foreign", status: problem, text: "has more sent to Service evictgate/evictgate than it decides: CREATE of secrets.spied.example.com", mend: reapply,
+		},
+		{
+			name: "nothing holds the service account", broken: func(t *testing.T) { kubectl(t, "delete", "validatingadmissionpolicybinding", "evictgate") },
+			check: "access.held", status: warning, text: "no ValidatingAdmissionPolicyBinding has ValidatingAdmissionPolicy evictgate deny anything",
+		},
+		{
+			name: "somebody made the service account an administrator", broken: func(t *testing.T) {
+				kubectl(t, "create", "clusterrolebinding", "too-much", "--clusterrole=cluster-admin", "--serviceaccount=evictgate:evictgate")
+			},
+			check: "access.beyond", status: warning, text: "may do everything, which serving does not need",
+			mend: func(t *testing.T) { kubectl(t, "delete", "clusterrolebinding", "too-much") },
 		},
 		{
 			name: "a matchCondition that leaves all out", broken: hook(`[{"op":"replace","path":"/webhooks/0/matchConditions/0/expression","value":"request.namespace == 'evictgate'"}]`),
@@ -208,7 +233,11 @@ func TestWhatIsWrongIsFoundAndMended(t *testing.T) {
 		{
 			name: "no rights", broken: func(t *testing.T) { kubectl(t, "delete", "clusterrolebinding", "evictgate") },
 			check: "access", status: problem, text: "system:serviceaccount:evictgate:evictgate may not get, list, watch pods",
-			further: []string{"access", "may not get, list, watch, patch validatingwebhookconfigurations.admissionregistration.k8s.io evictgate"},
+			further: []string{"access", "poddisruptionbudgets.policy, validatingwebhookconfigurations.admissionregistration.k8s.io evictgate"},
+		},
+		{
+			name: "no right on the configuration", broken: func(t *testing.T) { kubectl(t, "delete", "clusterrolebinding", "evictgate-selfsigned") },
+			check: "access", status: problem, text: "may not patch validatingwebhookconfigurations.admissionregistration.k8s.io evictgate",
 		},
 		{
 			name: "no right on the CA's Secret", broken: func(t *testing.T) { kubectl(t, "-n", namespace, "delete", "rolebinding", "evictgate") },

@@ -36,6 +36,8 @@ import (
 
 	"github.com/evictgate/evictgate/certs"
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/check"
+	"github.com/evictgate/evictgate/policies/source"
 	"github.com/evictgate/evictgate/policies/v1alpha1"
 	"github.com/evictgate/evictgate/test/gate"
 	"github.com/evictgate/evictgate/test/kube"
@@ -43,6 +45,7 @@ import (
 	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/cluster"
 	"github.com/evictgate/evictgate/webhook/evictionpolicy"
+	"github.com/evictgate/evictgate/webhook/hooks"
 )
 
 // hookName names the webhook configuration of the tests in this file.
@@ -64,7 +67,7 @@ func ownPlane(t *testing.T) *kube.ControlPlane {
 
 // policyServer is the server of EvictionPolicies and evictions, in this process.
 type policyServer struct {
-	sources *policies.Sources
+	sources *source.Sources
 	status  *evictionpolicy.Status
 	watch   *evictionpolicy.Watch
 	hooks   *admissionregistrationv1.ValidatingWebhookConfiguration
@@ -111,22 +114,22 @@ func servePolicies(t *testing.T, plane *kube.ControlPlane, interval time.Duratio
 		}
 	}
 	ctrl.SetLogger(logr.Discard())
-	s := &policyServer{sources: policies.NewSources(), listen: freePort(t), log: &logText{}}
+	s := &policyServer{sources: source.New(), listen: freePort(t), log: &logText{}}
 	log := slog.New(slog.NewTextHandler(s.log, nil))
-	const source = "cluster"
+	const name = "cluster"
 	certificate, err := certs.Ephemeral([]string{"localhost"}, []net.IP{net.IPv4(127, 0, 0, 1)})
 	must(err)
-	s.watch, err = evictionpolicy.NewWatch(plane.Config, log, func(ctx context.Context, units []policies.Unit) {
-		s.sources.Put(source, units, nil)
+	s.watch, err = evictionpolicy.NewWatch(plane.Config, log, func(ctx context.Context, units []source.Unit) {
+		s.sources.Put(name, units, nil)
 		s.sources.Settle(ctx)
 	})
 	must(err)
 	s.status = evictionpolicy.NewStatus(s.watch, log)
 	s.status.Interval = interval
-	s.sources.Add(source, false)
-	s.sources.OnChange = func(c policies.Change) {
+	s.sources.Add(name, false)
+	s.sources.OnChange = func(c source.Change) {
 		if c.Set != nil {
-			s.status.Verdicts(c.Verdicts[source], c.Set.Revision())
+			s.status.Verdicts(c.Verdicts[name], c.Set.Revision())
 		}
 	}
 	informed, err := cluster.Watch(plane.Client)
@@ -135,16 +138,21 @@ func servePolicies(t *testing.T, plane *kube.ControlPlane, interval time.Duratio
 	t.Cleanup(records.Close)
 	metrics, err := webhook.NewMetrics(prometheus.NewRegistry(), records)
 	must(err)
-	try := func(u policies.Unit) policies.Problems { return s.sources.Try(source, u) }
-	validator := evictionpolicy.Validator{Check: try, Lint: lint, Log: log}
+	check := func(_ context.Context, u source.Unit) (check.Findings, error) {
+		if problems := s.sources.Try(name, u); len(problems) > 0 {
+			return check.Findings{Problems: problems}, nil
+		}
+		return check.Findings{Doubts: lint(u)}, nil
+	}
+	validator := evictionpolicy.Validator{Check: check, Log: log}
 	server, err := webhook.NewServer(webhook.ServerOptions{
 		RESTConfig: plane.Config, Certificates: certificate, Log: log,
 		Gate: &webhook.Gate{
 			Cluster: &cluster.Gatherer{Store: informed.Store, Live: cluster.Client{Interface: plane.Client}}, Policies: s.sources.Current,
-			Options: policies.Options{PolicyTimeout: 10 * time.Second}, Records: records, Metrics: metrics, Log: log, Now: time.Now,
+			Options: policies.Options{}, Records: records, Metrics: metrics, Log: log, Now: time.Now,
 			Observe: s.status.Observe,
 		},
-		Handlers:  map[string]http.Handler{evictionpolicy.Path: validator.Handler()},
+		Handlers:  map[string]http.Handler{hooks.PoliciesPath: validator.Handler()},
 		Runnables: []manager.Runnable{informed, s.sources, s.watch, s.status},
 		Listen:    s.listen, MetricsListen: "0", HealthListen: "0",
 	})
@@ -174,7 +182,7 @@ func flush(s *evictionpolicy.Status) {
 }
 
 // lint is a second opinion that the tests recognise.
-func lint(u policies.Unit) policies.Problems {
+func lint(u source.Unit) policies.Problems {
 	if bytes.Contains(u.Files[0].Data, []byte("doubtful")) {
 		return policies.Problems{{File: u.Files[0].Name, Path: "spec.rego", InnerRow: 2, InnerCol: 1, Message: "the reason names the pod"}}
 	}
@@ -213,9 +221,18 @@ func unregister(t *testing.T, plane *kube.ControlPlane) {
 	}
 }
 
+// apply tries again while the answer asks for it: on a slow machine a policy is not checked before the API server's
+// call ends.
 func apply(ctx context.Context, plane *kube.ControlPlane, manifest string, args ...string) (stdout, stderr string, err error) {
 	var out, errOut bytes.Buffer
-	err = plane.KubectlTo(ctx, strings.NewReader(manifest), &out, &errOut, append([]string{"apply", "-f", "-"}, args...)...)
+	for range 6 {
+		out.Reset()
+		errOut.Reset()
+		err = plane.KubectlTo(ctx, strings.NewReader(manifest), &out, &errOut, append([]string{"apply", "-f", "-"}, args...)...)
+		if err == nil || !strings.Contains(errOut.String(), "was not checked in time; try again") {
+			break
+		}
+	}
 	return out.String(), errOut.String(), err
 }
 
@@ -404,7 +421,7 @@ func testSamples(t *testing.T, plane *kube.ControlPlane) {
 	}
 	contains(t, wide, "AUDITED", "FAILED", "LAST", "MESSAGE", "the policy is compiled and serves")
 	// What came in as a file serves as the same from a directory.
-	set, err := policies.Load(dir)
+	set, err := source.Load(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -677,11 +694,11 @@ func judgeAs(t *testing.T, plane *kube.ControlPlane, interval time.Duration, rev
 	if err != nil {
 		t.Fatal(err)
 	}
-	watch, err := evictionpolicy.NewWatch(config, log, func(_ context.Context, units []policies.Unit) {
+	watch, err := evictionpolicy.NewWatch(config, log, func(_ context.Context, units []source.Unit) {
 		r.handedOver.Add(1)
-		verdicts := map[string]policies.Verdict{}
+		verdicts := map[string]source.Verdict{}
 		for _, u := range units {
-			verdicts[u.Name] = policies.Verdict{Problems: problems, Kept: true}
+			verdicts[u.Name] = source.Verdict{Problems: problems, Kept: true}
 		}
 		r.Verdicts(verdicts, revision)
 	})

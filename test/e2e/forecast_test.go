@@ -22,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/source"
 	"github.com/evictgate/evictgate/test/gate"
 	"github.com/evictgate/evictgate/test/kube"
 	"github.com/evictgate/evictgate/webhook/cluster"
@@ -67,7 +68,7 @@ func TestForecastsComeTrue(t *testing.T) {
 	}
 	t.Logf("EVICTGATE_FORECAST_SEED=%d", seed)
 	dir := policyDir(t, "hold.yaml", holdPolicy, "frozen.rego", frozenPolicy)
-	set, err := policies.Load(dir)
+	set, err := source.Load(dir)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -530,7 +530,7 @@ func TestTheAuditLogProvesWhichEvictionsPassedUs(t *testing.T) {
 	a.budget("race", "race", raceBudget)
 	g, err := gate.Start(t.Context(), gate.Options{
 		Plane: a.ControlPlane, Binary: shared.binary, Namespaces: []string{a.run, a.probe}, FailurePolicy: admissionregistrationv1.Ignore,
-		Args: []string{"--policies", policyDir(t, "by_name.rego", byName), "--policy-timeout", "20s"},
+		Args: []string{"--policies", policyDir(t, "by_name.rego", byName)},
 	})
 	a.check(err)
 	t.Cleanup(func() { _ = g.Stop() }) // the test takes the configuration away itself

@@ -7,16 +7,16 @@ import (
 	"testing"
 )
 
-// TestTheREADMEsConfiguration applies the webhook configuration that the README shows.
-func TestTheREADMEsConfiguration(t *testing.T) {
+// TestTheDocsConfiguration applies the webhook configuration that docs/install.md shows.
+func TestTheDocsConfiguration(t *testing.T) {
 	namespace := space(t)
-	readme, err := os.ReadFile("../../README.md")
+	page, err := os.ReadFile("../../docs/install.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := regexp.MustCompile("(?s)```yaml\n(apiVersion: admissionregistration.*?)```").FindStringSubmatch(string(readme))
+	found := regexp.MustCompile("(?s)```yaml\n(apiVersion: admissionregistration.*?)```").FindStringSubmatch(string(page))
 	if found == nil {
-		t.Fatal("the README shows no ValidatingWebhookConfiguration")
+		t.Fatal("docs/install.md shows no ValidatingWebhookConfiguration")
 	}
 	// A dry run on the server: the configuration would hold the evictions of the other tests.
 	manifest := strings.ReplaceAll(found[1], "HOST", "localhost")

@@ -153,6 +153,7 @@ func (w *world) open(t *testing.T, name, policies string) *gate.Group {
 	switch name {
 	case "http/2":
 		o.Service = ""
+		o.Args = append(o.Args, "--http2")
 	case "short leaf":
 		o.Args = append(o.Args, "--leaf-duration", shortLeaf.String())
 	case "files":

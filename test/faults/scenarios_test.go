@@ -116,8 +116,8 @@ var scenarios = []scenario{
 		run: killAll,
 	},
 	{
-		fault: "the API server is killed, and away 5 s", gets: "no connection to the API server, or its own 403 in its first moments", bound: each, lingers: 2 * time.Second,
-		why: "no eviction gets as far as the webhook; the replicas stay, and stay ready, and one that starts meanwhile waits",
+		fault: "the API server is killed, and away 5 s", gets: "no connection to the API server, or its own 403 in its first moments; then 429, undecided, for some 4 s", bound: each, lingers: 8 * time.Second,
+		why: "no eviction gets as far as the webhook; the replicas stay, and stay ready, and one that starts meanwhile waits; what happened while they could not watch is known when the watches are back",
 		run: loseAPIServer,
 	},
 	{

@@ -192,7 +192,7 @@ func (b *Balancer) follow(e endpoint) {
 func ready(ctx context.Context, health string, timeout time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	_, code, err := get(ctx, "http://"+health+"/readyz")
+	_, code, err := Get(ctx, "http://"+health+"/readyz")
 	return err == nil && code == http.StatusOK
 }
 

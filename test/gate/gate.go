@@ -46,7 +46,8 @@ type Options struct {
 	Policies *metav1.LabelSelector
 	// FailurePolicy is that of config/ by default, Fail.
 	FailurePolicy admissionregistrationv1.FailurePolicyType
-	// CABundle is set when the certificate comes from files; then the CA is not injected.
+	// CABundle is set when the certificate comes from files; then the CA is not injected, and the path has a secret
+	// from the start, as who installs writes it there.
 	CABundle []byte
 	// Service has the API server call the webhooks as a Service of this name in the namespace default, by
 	// HTTP/1.1 as in every cluster, instead of by a URL, which it calls by HTTP/2 on localhost. Only a
@@ -141,7 +142,11 @@ func (o *Options) Configuration(listen string) (*admissionregistrationv1.Validat
 	configuration.Name = o.Name
 	for i := range configuration.Webhooks {
 		hook := &configuration.Webhooks[i]
-		hook.ClientConfig = o.called(int32(port), *hook.ClientConfig.Service.Path)
+		path := *hook.ClientConfig.Service.Path
+		if o.CABundle != nil {
+			path += "/" + writtenSecret
+		}
+		hook.ClientConfig = o.called(int32(port), path)
 		hook.FailurePolicy = new(cmp.Or(o.FailurePolicy, *hook.FailurePolicy))
 	}
 	evictions, policies := &configuration.Webhooks[0], &configuration.Webhooks[1]
@@ -159,6 +164,9 @@ func (o *Options) Configuration(listen string) (*admissionregistrationv1.Validat
 	}
 	return configuration, nil
 }
+
+// writtenSecret is the secret part of the paths that are written by hand.
+const writtenSecret = "00112233445566778899aabbccddeeff"
 
 // asInstalled reads what config/ installs: the webhook of evictions, and after it that of EvictionPolicies.
 func asInstalled() (*admissionregistrationv1.ValidatingWebhookConfiguration, error) {
@@ -213,6 +221,7 @@ func (g *Gate) launch() error {
 		"--metrics-listen", g.Metrics, "--health-listen", g.Health, "--shutdown-delay", "0s",
 		"--webhook-configuration", g.options.Name, "--cert-secret", g.options.Name,
 		"--cert-namespace", g.options.certNamespace(), "--dns-names", g.options.dnsName(),
+		"--secret-path-secret", g.options.Name + "-path",
 	}
 	g.command = exec.Command(g.options.Binary, append(args, g.options.Args...)...)
 	g.command.Stdout, g.command.Stderr = g.stdout, stderr
@@ -238,7 +247,7 @@ func (g *Gate) WaitReady(ctx context.Context) error {
 			return false, fmt.Errorf("evictgate ended: %w", g.waitErr)
 		default:
 		}
-		text, code, err := get(ctx, "http://"+g.Health+"/readyz?verbose")
+		text, code, err := Get(ctx, "http://"+g.Health+"/readyz?verbose")
 		if err != nil {
 			return false, err
 		}
@@ -253,7 +262,8 @@ func (g *Gate) WaitReady(ctx context.Context) error {
 	return nil
 }
 
-func get(ctx context.Context, url string) (string, int, error) {
+// Get returns the body and the code of an answer.
+func Get(ctx context.Context, url string) (string, int, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return "", 0, err
@@ -269,7 +279,7 @@ func get(ctx context.Context, url string) (string, int, error) {
 
 // MetricsText is what /metrics says now.
 func (g *Gate) MetricsText(ctx context.Context) (string, error) {
-	text, code, err := get(ctx, "http://"+g.Metrics+"/metrics")
+	text, code, err := Get(ctx, "http://"+g.Metrics+"/metrics")
 	if err == nil && code != http.StatusOK {
 		err = errors.New("status " + strconv.Itoa(code))
 	}

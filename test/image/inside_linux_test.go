@@ -18,6 +18,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sys/unix"
 
+	"github.com/evictgate/evictgate/test/node/container"
 	"github.com/evictgate/evictgate/test/privilege"
 	"github.com/evictgate/evictgate/test/skip"
 )
@@ -106,7 +107,7 @@ func enter(spec string) error {
 	if err := syscall.Mount(i.Root, i.Root, "", syscall.MS_BIND, ""); err != nil {
 		return fmt.Errorf("bind the root: %w", err)
 	}
-	if err := errors.Join(bind(i.Root, i.ReadOnly, true), bind(i.Root, i.Writable, false), readOnly(i.Root)); err != nil {
+	if err := errors.Join(container.MountProc(i.Root), bind(i.Root, i.ReadOnly, true), bind(i.Root, i.Writable, false), readOnly(i.Root)); err != nil {
 		return err
 	}
 	if err := errors.Join(syscall.Chroot(i.Root), os.Chdir("/")); err != nil {

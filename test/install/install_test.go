@@ -26,7 +26,7 @@ import (
 	"github.com/evictgate/evictgate/webhook/audit"
 )
 
-// TestWithoutCertManager takes one installation with its own CA from the README's first command to its last.
+// TestWithoutCertManager takes one installation with its own CA from the first command of docs/install.md to its last.
 func TestWithoutCertManager(t *testing.T) {
 	s := begin(t)
 	s.nameImage(t, "config/default/kustomization.yaml")
@@ -87,6 +87,22 @@ func TestWithoutCertManager(t *testing.T) {
 		s.nothingLeft(t)
 		f.allDecidedUntil(t, began)
 	})
+
+	t.Run("installed again, it goes with its namespace alone, and no eviction fails", func(t *testing.T) {
+		s.follow(t, "self")
+		s.follow(t, "check")
+		s.onlyReady(t, 3)
+		f := s.flow(t)
+		time.Sleep(500 * time.Millisecond)
+		began := time.Now()
+		s.must(t, "kubectl delete namespace evictgate --timeout=2m")
+		check(t, kube.Wait(t.Context(), "the webhook configuration to go", func(ctx context.Context) (bool, error) {
+			_, err := s.plane.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(ctx, ours, metav1.GetOptions{})
+			return apierrors.IsNotFound(err), err
+		}))
+		t.Logf("all was gone after %s", time.Since(began).Round(time.Second))
+		f.allDecidedUntil(t, began)
+	})
 }
 
 // TestFailurePolicy takes all replicas away, on purpose: with the overlay evictions pass, and with the default
@@ -118,8 +134,8 @@ func TestFailurePolicy(t *testing.T) {
 	}
 }
 
-// TestWithCertManager installs with a certificate that cert-manager's own controllers issue, and ends with what
-// one should not do: it deletes the namespace alone.
+// TestWithCertManager installs with a certificate that cert-manager's own controllers issue, and takes it
+// away.
 func TestWithCertManager(t *testing.T) {
 	s := begin(t, "certmanager")
 	s.certManager(t)
@@ -138,21 +154,25 @@ func TestWithCertManager(t *testing.T) {
 		f.allDecided(t)
 	})
 
-	t.Run("the namespace deleted alone takes the webhook configuration along, and no eviction fails", func(t *testing.T) {
+	t.Run("the webhook configuration belongs to nobody, since the service account may not write it", func(t *testing.T) {
+		c, err := s.plane.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(t.Context(), ours, metav1.GetOptions{})
+		check(t, err)
+		if len(c.OwnerReferences) > 0 {
+			t.Errorf("owners are %v", c.OwnerReferences)
+		}
+		out, _ := s.shell(t.Context(), "kubectl auth can-i patch validatingwebhookconfigurations/evictgate --as=system:serviceaccount:evictgate:evictgate || true")
+		if !strings.HasSuffix(strings.TrimSpace(out), "no") {
+			t.Errorf("may it patch the configuration: %s", out)
+		}
+	})
+
+	t.Run("it is removed without an eviction that fails, and leaves nothing", func(t *testing.T) {
 		f := s.flow(t)
 		time.Sleep(500 * time.Millisecond)
 		began := time.Now()
-		s.must(t, "kubectl delete namespace evictgate --timeout=2m")
-		took := time.Since(began)
-		check(t, kube.Wait(t.Context(), "the webhook configuration to go", func(ctx context.Context) (bool, error) {
-			_, err := s.plane.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(ctx, ours, metav1.GetOptions{})
-			return apierrors.IsNotFound(err), err
-		}))
-		t.Logf("the namespace was gone after %s", took.Round(time.Second))
+		s.follow(t, "remove", "config/default", "config/overlays/certmanager")
+		s.nothingLeft(t)
 		f.allDecidedUntil(t, began)
-		if a := newClient(t, s.plane.Config).evict(t.Context(), "default", "held", true); a.err != nil {
-			t.Errorf("evictions are still held up: %v", a.err)
-		}
 	})
 }
 
@@ -238,7 +258,7 @@ func TestWithHelm(t *testing.T) {
 		return err == nil && len(list.Items) == 0, err
 	}))
 	f.allDecidedUntil(t, began)
-	s.must(t, "kubectl get crd evictionpolicies.evictgate.dev") // kept, as the README says
+	s.must(t, "kubectl get crd evictionpolicies.evictgate.dev") // kept, as docs/install.md says
 	s.must(t, "kubectl delete crd/evictionpolicies.evictgate.dev namespace/evictgate")
 	s.nothingLeft(t)
 }

@@ -19,21 +19,29 @@ type step struct {
 }
 
 // pages tell how to install.
-var pages = []string{"README.md", "docs/certificates.md"}
+var pages = []string{"README.md", "docs/install.md", "docs/certificates.md"}
 
-// block is what one of the pages says under <!-- install: name -->.
+// block is what the pages say under <!-- install: name -->: the same wherever it stands.
 func block(t *testing.T, name, language string) string {
 	t.Helper()
 	heading := regexp.MustCompile(`(?s)<!-- install: ` + name + " -->\n```" + language + "\n(.*?)```")
+	said := ""
 	for _, page := range pages {
 		text, err := os.ReadFile(filepath.Join(root, page))
 		check(t, err)
-		if found := heading.FindSubmatch(text); found != nil {
-			return string(found[1])
+		found := heading.FindSubmatch(text)
+		if found == nil {
+			continue
 		}
+		if said != "" && said != string(found[1]) {
+			t.Fatalf("%s says under <!-- install: %s -->\n%swhere another of %q says\n%s", page, name, found[1], pages, said)
+		}
+		said = string(found[1])
 	}
-	t.Fatalf("%q have no %s block under <!-- install: %s -->", pages, language, name)
-	return ""
+	if said == "" {
+		t.Fatalf("%q have no %s block under <!-- install: %s -->", pages, language, name)
+	}
+	return said
 }
 
 // steps reads a console block: a command begins with a dollar and goes on in lines that are indented.
@@ -125,9 +133,9 @@ func TestTheImageIsTheOneThatIsInstalled(t *testing.T) {
 	all := steps(block(t, "image", "console"))
 	want := []string{"make image IMAGE=" + image + ":1.0.0\n", "buildah push " + image + ":1.0.0\n"}
 	if len(all) != 2 || all[0].command != want[0] || all[1].command != want[1] {
-		t.Errorf("the README builds %q, the tests install %q", all, want)
+		t.Errorf("the pages build %q, the tests install %q", all, want)
 	}
 	if names := block(t, "images", "yaml"); !strings.Contains(names, "newName: "+image+", newTag: \"1.0.0\"") {
-		t.Errorf("the README names\n%s", names)
+		t.Errorf("the pages name\n%s", names)
 	}
 }

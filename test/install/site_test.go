@@ -1,6 +1,6 @@
 //go:build linux
 
-// Package install does what a new user does: it follows the README's commands word for word, with the real
+// Package install does what a new user does: it follows the commands of the README and of docs/ word for word, with the real
 // kubectl, the image of `make image` and the manifests of config/, on a real control plane whose nodes run
 // the containers (package node). Evictions flow meanwhile.
 package install
@@ -34,7 +34,7 @@ import (
 const (
 	workers = 3
 	root    = "../.."
-	// image is how the README calls it.
+	// image is how docs/install.md calls it.
 	image = "registry.example.com/evictgate"
 	ours  = "evictgate"
 )
@@ -186,7 +186,7 @@ spec:
 
 // newerImage is the image with a program of another version.
 func (s *site) newerImage(ctx context.Context) (string, error) {
-	program := filepath.Join(s.dir, "bin", "evictgate") // where the README has it
+	program := filepath.Join(s.dir, "bin", "evictgate") // where docs/install.md has it
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -X main.version=1.1.0", "-o", program, "./cmd/evictgate")
 	build.Dir = root
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -269,7 +269,7 @@ func (s *site) close() error {
 	return nil
 }
 
-// nameImage does what the README says about images, to a kustomization.
+// nameImage does what docs/install.md says about images, to a kustomization.
 func (s *site) nameImage(t *testing.T, kustomization string) {
 	t.Helper()
 	path := filepath.Join(s.dir, kustomization)

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/evictgate/evictgate/test/kube"
@@ -51,14 +52,29 @@ func writePair(t *testing.T, dir string) (ca []byte) {
 	return ca
 }
 
+// writeSecretPath does what component config/secret-path does: by it the API server is known, and evictions have side
+// effects.
+func writeSecretPath(t *testing.T, plane *kube.ControlPlane) {
+	t.Helper()
+	change(t, plane, func(w *admissionv1.ValidatingWebhook) {
+		*w.ClientConfig.Service.Path += "/" + strings.Repeat("5e", 16)
+	})
+}
+
 // trust writes the caBundle, as cert-manager's cainjector would.
 func trust(t *testing.T, plane *kube.ControlPlane, ca []byte) {
+	t.Helper()
+	change(t, plane, func(w *admissionv1.ValidatingWebhook) { w.ClientConfig.CABundle = ca })
+}
+
+// change changes each webhook of the configuration.
+func change(t *testing.T, plane *kube.ControlPlane, webhook func(*admissionv1.ValidatingWebhook)) {
 	t.Helper()
 	api := plane.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations()
 	configuration, err := api.Get(t.Context(), "evictgate", metav1.GetOptions{})
 	check(t, err)
 	for i := range configuration.Webhooks {
-		configuration.Webhooks[i].ClientConfig.CABundle = ca
+		webhook(&configuration.Webhooks[i])
 	}
 	_, err = api.Update(t.Context(), configuration, metav1.UpdateOptions{})
 	check(t, err)

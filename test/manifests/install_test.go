@@ -18,7 +18,7 @@ import (
 	"github.com/evictgate/evictgate/test/kube"
 )
 
-// TestApply installs as the README says, on a fresh control plane of three nodes, which admits no critical pod into a
+// TestApply installs as docs/install.md says, on a fresh control plane of three nodes, which admits no critical pod into a
 // namespace without a quota for them.
 func TestApply(t *testing.T) {
 	options := everything(3)

@@ -85,9 +85,13 @@ func granted(t *testing.T, plane *kube.ControlPlane) map[right]bool {
 			}
 		}
 	}
-	clusterRole, err := plane.Client.RbacV1().ClusterRoles().Get(t.Context(), "evictgate", metav1.GetOptions{})
-	check(t, err)
-	add(clusterRole.Rules)
+	for _, name := range []string{"evictgate", "evictgate-selfsigned"} {
+		clusterRole, err := plane.Client.RbacV1().ClusterRoles().Get(t.Context(), name, metav1.GetOptions{})
+		if name == "evictgate" || !apierrors.IsNotFound(err) {
+			check(t, err)
+			add(clusterRole.Rules)
+		}
+	}
 	role, err := plane.Client.RbacV1().Roles(namespace).Get(t.Context(), "evictgate", metav1.GetOptions{})
 	if !apierrors.IsNotFound(err) {
 		check(t, err)
@@ -246,13 +250,15 @@ func TestRightsOfTheReviewPage(t *testing.T) {
 	}
 }
 
-// TestRightsWithCertificatesFromFiles runs the program as cert-manager's overlay does: without any right on Secrets.
+// TestRightsWithCertificatesFromFiles runs the program as cert-manager's overlay does: without any right on Secrets, or
+// to write the webhook configuration.
 func TestRightsWithCertificatesFromFiles(t *testing.T) {
 	plane := audited(t)
 	installCertManagerTypes(t, plane)
 	kubectl(t, plane, "apply", "-k", config("overlays/certmanager"))
 	dir := t.TempDir()
 	trust(t, plane, writePair(t, dir))
+	writeSecretPath(t, plane)
 	serve(t, plane, "--cert-dir="+dir)
 	tryEvictions(t, plane)
 	await(t, plane, right{"events.k8s.io", "events", "create"})
@@ -260,6 +266,11 @@ func TestRightsWithCertificatesFromFiles(t *testing.T) {
 	for r := range used {
 		if r.resource == "secrets" {
 			t.Errorf("%s on secrets was asked for", r.verb)
+		}
+	}
+	for r := range granted(t, plane) {
+		if r.resource == "validatingwebhookconfigurations" && !slices.Contains([]string{"get", "list", "watch"}, r.verb) {
+			t.Errorf("%s on %s is granted", r.verb, r.resource)
 		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
@@ -79,8 +80,11 @@ func serve(t *testing.T, plane *kube.ControlPlane, more ...string) *server {
 	health := address(t)
 	s := &server{listen: address(t), log: &lockedBuffer{}}
 	args := append(slices.Clone(deployment.Spec.Template.Spec.Containers[0].Args),
-		"--kubeconfig", kubeconfigOf(t, plane, deployment.Spec.Template.Spec.ServiceAccountName), "--cert-namespace", namespace, "--own-configuration=true", // as a pod does
+		"--kubeconfig", kubeconfigOf(t, plane, deployment.Spec.Template.Spec.ServiceAccountName), "--cert-namespace", namespace,
 		"--dns-names", "localhost", "--listen", s.listen, "--health-listen", health, "--metrics-listen", "0", "--shutdown-delay", "0s")
+	if slices.Contains(args, "--certs=self") {
+		args = append(args, "--own-configuration=true") // as a pod does
+	}
 	cmd := exec.Command(binary, append(args, more...)...)
 	cmd.Stderr = s.log
 	register(t, plane, s.listen)
@@ -124,19 +128,13 @@ func register(t *testing.T, plane *kube.ControlPlane, listen string) {
 	t.Helper()
 	_, port, err := net.SplitHostPort(listen)
 	check(t, err)
-	api := plane.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations()
-	configuration, err := api.Get(t.Context(), "evictgate", metav1.GetOptions{})
-	check(t, err)
-	for i := range configuration.Webhooks {
-		client := &configuration.Webhooks[i].ClientConfig
-		if client.Service == nil {
-			continue // by an earlier server
+	change(t, plane, func(w *admissionv1.ValidatingWebhook) {
+		if w.ClientConfig.Service == nil { // by an earlier server
+			return
 		}
-		url := "https://localhost:" + port + *client.Service.Path
-		client.URL, client.Service = &url, nil
-	}
-	_, err = api.Update(t.Context(), configuration, metav1.UpdateOptions{})
-	check(t, err)
+		url := "https://localhost:" + port + *w.ClientConfig.Service.Path
+		w.ClientConfig.URL, w.ClientConfig.Service = &url, nil
+	})
 }
 
 // kubeconfigOf writes a kubeconfig with a token of a ServiceAccount and nothing else.

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -90,6 +91,40 @@ func TestEveryExpressionReadsWhatIsThere(t *testing.T) {
 		}
 	}
 	everyPanelShowsSomething(t, own, apiServer)
+	everyMetricIsShown(t, own)
+}
+
+// ownMetric finds names of Evictgate's metrics in a text, ownFamily those that /metrics has.
+var (
+	ownMetric = regexp.MustCompile(`\bevictgate_[a-z_]+`)
+	ownFamily = regexp.MustCompile(`(?m)^# TYPE (evictgate_\w+) `)
+)
+
+// everyMetricIsShown holds docs/metrics.md, and the dashboard, to what a running Evictgate has: nothing
+// is left out, and nothing named that is not there.
+func everyMetricIsShown(t *testing.T, own string) {
+	t.Helper()
+	listed := ownMetric.FindAllString(string(read(t, "../../docs/metrics.md")), -1)
+	var drawn []string
+	for _, s := range ofDashboard(t) {
+		drawn = append(drawn, ownMetric.FindAllString(s.expression, -1)...)
+	}
+	var families []string
+	for _, m := range ownFamily.FindAllStringSubmatch(own, -1) {
+		name := m[1]
+		families = append(families, name)
+		if !slices.Contains(listed, name) {
+			t.Errorf("docs/metrics.md does not list %s", name)
+		}
+		if !slices.Contains(drawn, name) && !slices.Contains(drawn, name+"_bucket") {
+			t.Errorf("the dashboard does not show %s", name)
+		}
+	}
+	for _, name := range listed {
+		if !slices.Contains(families, name) {
+			t.Errorf("docs/metrics.md lists %s, which nobody has", name)
+		}
+	}
 }
 
 // fails is a policy that cannot be evaluated on pods of app broken: two values for one function.

@@ -207,16 +207,20 @@ func (p *program) settled(output string) (written, lost int) {
 // pods are of the sample cluster: admitted, delayed by a policy and by a budget, denied, and unknown.
 var pods = []string{"web-7d4b9c6f5-2xkqv", "cart-7d4b9c6f5-5hj2n", "api-7d4b9c6f5-4c8tr", "ledger-7d4b9c6f5-c3f6k", "no-such-pod"}
 
-// answer posts one review and reports whether it was answered.
-func (p *program) answer(ctx context.Context, uid, pod string) bool {
+// answer posts one review of a user's and reports whether it was answered.
+func (p *program) answer(ctx context.Context, uid, pod, user string) bool {
 	id, err := json.Marshal(uid)
+	if err != nil {
+		p.t.Error(err)
+	}
+	name, err := json.Marshal(user)
 	if err != nil {
 		p.t.Error(err)
 	}
 	body := fmt.Sprintf(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":%s,
 "kind":{"group":"policy","version":"v1","kind":"Eviction"},"resource":{"group":"","version":"v1","resource":"pods"},"subResource":"eviction",
-"name":%q,"namespace":"shop","operation":"CREATE","userInfo":{"username":"admin","groups":["system:masters"]},
-"object":{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":%q,"namespace":"shop"}},"dryRun":false}}`, id, pod, pod)
+"name":%q,"namespace":"shop","operation":"CREATE","userInfo":{"username":%s,"groups":["system:masters"]},
+"object":{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":%q,"namespace":"shop"}},"dryRun":false}}`, id, pod, name, pod)
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+p.address+"/validate-eviction?timeout=5s", strings.NewReader(body))
 	if err != nil {
 		p.t.Error(err)
@@ -259,7 +263,7 @@ func (p *program) startLoad(rate int) *load {
 					return
 				case <-tick.C:
 				}
-				l.one(fmt.Sprintf("load-%p-%d-%d", l, w, i), pods[(w+i)%len(pods)])
+				l.one(fmt.Sprintf("load-%p-%d-%d", l, w, i), pods[(w+i)%len(pods)], "admin")
 			}
 		})
 	}
@@ -267,10 +271,10 @@ func (p *program) startLoad(rate int) *load {
 	return l
 }
 
-func (l *load) one(uid, pod string) {
+func (l *load) one(uid, pod, user string) {
 	l.sent.Add(1)
 	start := time.Now()
-	if !l.p.answer(context.Background(), uid, pod) {
+	if !l.p.answer(context.Background(), uid, pod, user) {
 		return
 	}
 	l.mu.Lock()

@@ -14,7 +14,7 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the expected answers")
 
-// TestTour holds the answers of `make run` to what was last looked at, and the README to them.
+// TestTour holds the answers of `make run` to what was last looked at.
 func TestTour(t *testing.T) {
 	binary, err := gate.Build(t.TempDir())
 	if err != nil {

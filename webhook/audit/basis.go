@@ -22,6 +22,9 @@ type Basis struct {
 	HistoryDepth map[string]int `json:"history_depth,omitempty"`
 	// Neighbours says which of them the input holds; absent when the policies read none.
 	Neighbours *policies.NeighbourLabels `json:"neighbours,omitempty"`
+	// Confirmed names what was read from the API server for this decision, since the cache was behind or could not
+	// be relied on: namespace, node, owner, pod. Absent when the cache decided.
+	Confirmed []string `json:"confirmed,omitempty"`
 }
 
 // historyLists are those of policies.History.
@@ -33,7 +36,7 @@ func newBasis(in *policies.Input, reading *policies.Reading, needs *policies.Nee
 	if o.Budgets == "" {
 		return nil
 	}
-	b := &Basis{Budgets: o.Budgets, OnError: o.OnError}
+	b := &Basis{Budgets: o.Budgets, OnError: o.OnError, Confirmed: in.Confirmed}
 	if in.Pod != nil {
 		b.Phase, b.Terminating = string(in.Pod.Status.Phase), in.Pod.DeletionTimestamp != nil
 	}

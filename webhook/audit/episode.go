@@ -259,23 +259,33 @@ func addAttempt(list []Attempts, a Attempts) []Attempts {
 }
 
 func addReply(list []Reply, r Reply) []Reply {
-	i := slices.IndexFunc(list, func(o Reply) bool { return o.Outcome == r.Outcome && o.Code == r.Code && o.Message == r.Message })
-	if i < 0 && len(list) < maxListed {
+	switch i := slices.IndexFunc(list, r.says); {
+	case i >= 0:
+		if !r.Last.Before(list[i].Last) {
+			list[i].Cures = r.Cures
+		}
+		list[i].again(r)
+	case len(list) < maxListed:
 		list = append(list, r)
-	} else {
-		if i < 0 {
-			i = len(list) - 1
-		}
-		o := &list[i]
-		if !r.Last.Before(o.Last) {
-			o.Kind, o.Policies, o.Budgets, o.Cures = r.Kind, r.Policies, r.Budgets, r.Cures
-		}
-		o.Count, o.First, o.Last = o.Count+r.Count, earlier(o.First, r.First), later(o.Last, r.Last)
+	default:
+		list[len(list)-1].again(r)
 	}
 	slices.SortFunc(list, func(a, b Reply) int {
-		return cmp.Or(a.First.Compare(b.First), cmp.Compare(a.Outcome, b.Outcome), cmp.Compare(a.Message, b.Message), cmp.Compare(a.Code, b.Code))
+		return cmp.Or(a.First.Compare(b.First), cmp.Compare(a.Outcome, b.Outcome), cmp.Compare(a.Message, b.Message), cmp.Compare(a.Code, b.Code),
+			slices.Compare(a.Policies, b.Policies), slices.Compare(a.Budgets, b.Budgets))
 	})
 	return list
+}
+
+// says reports whether both say the same: two policies may well have the same message.
+func (r *Reply) says(o Reply) bool {
+	return o.Outcome == r.Outcome && o.Code == r.Code && o.Message == r.Message && o.Kind == r.Kind &&
+		slices.Equal(o.Policies, r.Policies) && slices.Equal(o.Budgets, r.Budgets)
+}
+
+// again counts another reply.
+func (r *Reply) again(o Reply) {
+	r.Count, r.First, r.Last = r.Count+o.Count, earlier(r.First, o.First), later(r.Last, o.Last)
 }
 
 // Answered folds in how the API server answered. The caller sees to it that each answer is folded once.

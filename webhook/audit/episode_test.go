@@ -184,6 +184,20 @@ func TestAnEpisodeDoesNotDependOnTheOrder(t *testing.T) {
 	})
 }
 
+func TestTheSameMessageOfAnotherPolicyIsAnotherReply(t *testing.T) {
+	var e Episode
+	for i, policy := range []string{"night", "weekend", "night"} {
+		e.Add(attempt(time.Duration(i)*time.Minute, "u", byPolicy(policy)))
+	}
+	got := ""
+	for _, r := range e.Replies {
+		got += fmt.Sprint(r.Policies, r.Count, " ")
+	}
+	if want := "[night] 2 [weekend] 1 "; got != want {
+		t.Errorf("replies %s, want %s", got, want)
+	}
+}
+
 func TestAnEpisodeListsABoundedNumberOfReplies(t *testing.T) {
 	var e Episode
 	for i := range 1000 {

@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/source"
 )
 
 func TestAMaskThatCannotBeIsRefusedWithASentence(t *testing.T) {
@@ -48,7 +49,7 @@ func TestAMaskThatCannotBeIsRefusedWithASentence(t *testing.T) {
 // secretive is a decision that has the word secret in many places.
 func secretive(t *testing.T) (*policies.Input, *policies.Reading, *policies.Decision) {
 	t.Helper()
-	set, err := policies.Compile([]policies.File{{Name: "x.rego", Data: []byte(`package eviction.x
+	set, err := source.Compile([]policies.File{{Name: "x.rego", Data: []byte(`package eviction.x
 
 warn contains {"reason": "r", "detail": {}} if {
 	input.pod

@@ -33,6 +33,9 @@ const DefaultQueue = 10_000
 // maxWaitingBytes bounds what waits beside the number: records of whole inputs can be large.
 const maxWaitingBytes = 64 << 20
 
+// maxBatchBytes bounds what is sent at once beside the number: a target makes its own form of all of it.
+const maxBatchBytes = 8 << 20
+
 // OutputOptions describe an output. What is zero has a default.
 type OutputOptions struct {
 	Name   string
@@ -195,7 +198,11 @@ func (o *Output) batch() (batch []Record, more bool) {
 	o.linger()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	n := min(len(o.waiting), o.Batch)
+	n, bytes := 0, 0
+	for n < min(len(o.waiting), o.Batch) && (n == 0 || bytes+o.sizes[n] <= maxBatchBytes) {
+		bytes += o.sizes[n]
+		n++
+	}
 	return o.waiting[:n:n], !o.closed
 }
 

@@ -33,6 +33,9 @@ type Record struct {
 	Revision string `json:"revision"`
 	// Request is who asked for which eviction.
 	Request Request `json:"request"`
+	// Caller is unknown when the review came from a caller that is not known to be the API server, so that
+	// anybody may have made it up; absent when it came from the API server.
+	Caller string `json:"caller,omitempty"`
 	// Pod is the pod to be evicted, whatever the policies read; null when it is not known.
 	Pod *Object `json:"pod"`
 	// Owner is the pod's top controller; null for a bare pod.
@@ -46,8 +49,9 @@ type Record struct {
 	Basis *Basis `json:"basis,omitempty"`
 	// Metrics are durations in nanoseconds, named as OPA names them.
 	Metrics map[string]int64 `json:"metrics"`
-	// Erased lists as JSON pointers what a mask took out, though InputRefs may cover it. Absent when
-	// nothing was.
+	// Erased lists as JSON pointers what is not whole, though InputRefs may cover it: what a mask took out, and what
+	// was too long to be kept. A text that was cut ends in …, a list or a map lacks members, and an input or a
+	// detail that was left out is null. Absent when all is whole.
 	Erased []string `json:"erased,omitempty"`
 	// Input is what the policies read of their input, or all of it. It has the form of
 	// policies/schema/input.json, without the keys that are not read. It comes last: see AppendJSON.
@@ -117,6 +121,23 @@ func (o Recording) needs(reading *policies.Reading) *policies.Needs {
 	return reading.Needs()
 }
 
+// Size is about how many bytes of memory a decision holds until its record is made. What it shares with the caches
+// of the cluster does not count.
+func (o Recording) Size(in *policies.Input, reading *policies.Reading) int {
+	r := &in.Request
+	n := decisionSize + len(r.User.Username)
+	for _, group := range r.User.Groups {
+		n += 16 + len(group)
+	}
+	for key, value := range r.Annotations {
+		n += 64 + len(key) + len(value)
+	}
+	if read, err := reading.JSON(); err == nil {
+		n += 2 * len(read) // as JSON, and as what it is made of
+	}
+	return n + 256*(len(in.Peers)+len(in.Neighbours)) + 1024*(len(in.Budgets)+len(in.Claims))
+}
+
 // Record describes a decision. The labels say which process decided.
 func (o Recording) Record(in *policies.Input, reading *policies.Reading, d *policies.Decision, labels map[string]string) (Record, error) {
 	r := Record{
@@ -152,5 +173,9 @@ func (o Recording) Record(in *policies.Input, reading *policies.Reading, d *poli
 	if err != nil {
 		return r, err
 	}
-	return r, o.Masks.apply(&r)
+	r.boundInput()
+	if err := o.Masks.apply(&r); err != nil {
+		return r, err
+	}
+	return r, r.bound()
 }

@@ -15,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/source"
 )
 
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
@@ -22,7 +23,7 @@ var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 // set denies pods of web.
 func set(t *testing.T) *policies.Set {
 	t.Helper()
-	s, err := policies.Compile([]policies.File{{Name: "x.rego", Data: []byte(`package eviction.x
+	s, err := source.Compile([]policies.File{{Name: "x.rego", Data: []byte(`package eviction.x
 
 deny contains {"reason": "held", "detail": {"app": "web"}} if input.pod.metadata.labels.app == "web"
 `)}})
@@ -51,7 +52,7 @@ func TestNewRecord(t *testing.T) {
 	check := func(name string) {
 		t.Helper()
 		reading := s.Read(in)
-		d := reading.Evaluate(t.Context(), policies.Options{PolicyTimeout: time.Minute})
+		d := reading.Evaluate(t.Context(), policies.Options{})
 		d.Duration = 5
 		got, err := NewRecord(in, reading, d, want.Labels)
 		if err != nil {

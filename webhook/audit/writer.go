@@ -10,22 +10,28 @@ import (
 	"time"
 )
 
-// queueLength bounds the records that wait to be written. A record is about 2 KiB.
-const queueLength = 8192
+// queueLength and maxQueued bound the records that wait to be written: their number, and what they hold in memory,
+// in bytes. A decision with the default policies is less than decisionSize.
+const (
+	queueLength  = 8192
+	maxQueued    = 32 << 20
+	decisionSize = 4 << 10
+)
 
 // Writer writes records as JSON lines, off the path of the decisions: Write never blocks. A record
 // that finds the queue full, or that cannot be written, is lost, counted and told in the log. Each record
 // is made once, and handed on to further outputs, which cannot hold it up: they have queues of their own.
 type Writer struct {
 	tally
-	queue chan func() (Record, error)
+	queue chan queued
 	done  chan struct{}
 	// offered counts the calls of Write.
 	offered atomic.Int64
-	// waiting counts the records that are queued, or made and not yet written.
-	waiting atomic.Int64
-	close   sync.Once
-	outputs []*Output
+	// waiting counts the records that are queued, or made and not yet written; bytes is about what the queued ones
+	// hold.
+	waiting, bytes atomic.Int64
+	close          sync.Once
+	outputs        []*Output
 	// patience is closeTimeout; tests shorten it.
 	patience time.Duration
 
@@ -33,19 +39,28 @@ type Writer struct {
 	closed bool
 }
 
+// queued is a record that is not made yet, and about how many bytes are kept for it until it is.
+type queued struct {
+	make func() (Record, error)
+	size int64
+}
+
 // NewWriter starts writing to out, and to the outputs. Close ends it, and them.
 func NewWriter(out io.Writer, log *slog.Logger, outputs ...*Output) *Writer {
 	w := &Writer{
-		tally: tally{name: OutputStdout, log: log}, queue: make(chan func() (Record, error), queueLength), done: make(chan struct{}),
+		tally: tally{name: OutputStdout, log: log}, queue: make(chan queued, queueLength), done: make(chan struct{}),
 		outputs: outputs, patience: closeTimeout,
 	}
 	go w.run(out)
 	return w
 }
 
-// Write queues a record. It is made by the writer, not by the caller, so that a decision does not wait
-// for it either; what make reads must not change any more.
-func (w *Writer) Write(make func() (Record, error)) {
+// Write queues a record that holds little: see WriteSized.
+func (w *Writer) Write(make func() (Record, error)) { w.WriteSized(0, make) }
+
+// WriteSized queues a record. It is made by the writer, not by the caller, so that a decision does not wait for it
+// either; what make reads must not change any more, and takes about size bytes of memory: see Recording.Size.
+func (w *Writer) WriteSized(size int, make func() (Record, error)) {
 	w.offered.Add(1)
 	w.mu.RLock()
 	defer w.mu.RUnlock()
@@ -53,10 +68,18 @@ func (w *Writer) Write(make func() (Record, error)) {
 		w.loseAll("the writer is closed")
 		return
 	}
+	q := queued{make, int64(size)}
+	if after := w.bytes.Add(q.size); after > maxQueued && after > q.size {
+		w.bytes.Add(-q.size)
+		w.loseAll("the queue is full")
+		return
+	}
+	w.waiting.Add(1) // before the writer takes it off
 	select {
-	case w.queue <- make:
-		w.waiting.Add(1)
+	case w.queue <- q:
 	default:
+		w.waiting.Add(-1)
+		w.bytes.Add(-q.size)
 		w.loseAll("the queue is full")
 	}
 }
@@ -113,8 +136,8 @@ func (w *Writer) Close() {
 // abandon gives up what waits for the JSON lines. The outputs still have what was not made yet.
 func (w *Writer) abandon() {
 	b := batch{hand: w.hand}
-	for make := range w.queue { // it is closed
-		if err := b.add(make); err != nil {
+	for q := range w.queue { // it is closed
+		if err := b.add(q.make); err != nil {
 			for _, o := range w.outputs {
 				o.lose(1, err.Error())
 			}
@@ -136,8 +159,10 @@ func (w *Writer) run(out io.Writer) {
 			w.lose(lost, err.Error())
 		}
 	}
-	for make := range w.queue {
-		if err := b.add(make); err != nil {
+	for q := range w.queue {
+		err := b.add(q.make)
+		w.bytes.Add(-q.size)
+		if err != nil {
 			w.waiting.Add(-1)
 			w.loseAll(err.Error())
 		}
@@ -215,6 +240,12 @@ func (b *batch) flush() (lost int, err error) {
 		lost = b.records - bytes.Count(b.lines[:min(n+1, len(b.lines))], []byte("\n"))
 		b.torn = b.torn || (n > 0 && b.lines[n-1] != '\n')
 	}
+	if cap(b.lines) > maxLines { // a large record was among them
+		b.lines = nil
+	}
 	b.lines, b.records = b.lines[:0], 0
 	return lost, err
 }
+
+// maxLines is the room for lines that is kept for the next ones.
+const maxLines = 1 << 20

@@ -34,6 +34,9 @@ type Gatherer struct {
 	*Store
 	// Live confirms a refusal by a budget; nil when there is no API server, as over a snapshot.
 	Live LiveReader
+	// Objects confirms what an admission rests on where the cache is old or does not know it; nil when there is no
+	// API server.
+	Objects ObjectReader
 	// Evictors names who evicts; nil for the default rules.
 	Evictors *policies.Evictors
 	// Leaving reports whether a pod's eviction was admitted just before, so that the pod counts as
@@ -70,12 +73,24 @@ func forReads(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 // Gather makes the Input: pod, budgets and the owner's name always, the rest as far as needs reads it.
-// The objects in it are shared with the store.
+// The objects in it are shared with the store. What the cache cannot be relied on for is read live; see
+// Input.Confirmed and Input.Unknown.
 func (g *Gatherer) Gather(ctx context.Context, r policies.Request, needs *policies.Needs, now time.Time) (*policies.Input, Confirmation) {
-	in := &policies.Input{Now: metav1.NewTime(now.UTC()), Request: r}
-	in.Request.Evictor = g.Evictors.Of(r.User)
 	ctx, cancel := forReads(ctx)
 	defer cancel()
+	in, confirmation := g.gather(ctx, r, needs, now)
+	if in.Pod == nil || g.Objects == nil {
+		return in, confirmation
+	}
+	if d := g.doubtsAbout(in, needs); !d.none() {
+		return g.confirm(ctx, in, d, needs, confirmation)
+	}
+	return in, confirmation
+}
+
+func (g *Gatherer) gather(ctx context.Context, r policies.Request, needs *policies.Needs, now time.Time) (*policies.Input, Confirmation) {
+	in := &policies.Input{Now: metav1.NewTime(now.UTC()), Request: r}
+	in.Request.Evictor = g.Evictors.Of(r.User)
 	var confirmation Confirmation
 	var err error
 	if in.Pod, err = g.pod(ctx, &r); err != nil {
@@ -261,6 +276,18 @@ func (g *Gatherer) Workload(r *policies.Request, needs *policies.Needs) string {
 		}
 	}
 	return ""
+}
+
+// Around names a pod's top controller, by its UID, and its zone, as the history lists them; what is not known is
+// empty.
+func (g *Gatherer) Around(pod *corev1.Pod) (owner, zone string) {
+	if o, _ := g.owner(pod); o != nil {
+		owner = o.UID
+	}
+	if n := g.node(pod.Spec.NodeName); n != nil {
+		zone = n.Labels[zoneLabel]
+	}
+	return owner, zone
 }
 
 func readsPeers(needs *policies.Needs) bool {

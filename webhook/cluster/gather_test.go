@@ -23,6 +23,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/source"
 )
 
 var now = time.Date(2026, 11, 23, 13, 0, 0, 0, time.FixedZone("", 3600))
@@ -92,7 +93,7 @@ func reading(t testing.TB, refs ...string) *policies.Needs {
 	for _, r := range refs {
 		text += "\tis_null(" + r + ")\n"
 	}
-	set, err := policies.Compile([]policies.File{{Name: "x.rego", Data: []byte(text + "}\n")}})
+	set, err := source.Compile([]policies.File{{Name: "x.rego", Data: []byte(text + "}\n")}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -464,7 +465,7 @@ func TestTheInputDoesNotDependOnTheOrderOfBudgetsAndPeers(t *testing.T) {
 		}
 		gather := func(objs []runtime.Object) (*policies.Input, *policies.Decision) {
 			in, _ := (&Gatherer{Store: storeOf(t, objs...)}).Gather(context.Background(), evictWeb, set.Needs(), now)
-			return in, set.Evaluate(context.Background(), in, policies.Options{PolicyTimeout: time.Minute})
+			return in, set.Evaluate(context.Background(), in, policies.Options{})
 		}
 		in, d := gather(objs)
 		in2, d2 := gather(rapid.Permutation(objs).Draw(t, "order"))

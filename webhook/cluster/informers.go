@@ -4,15 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"sync/atomic"
+	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
@@ -27,6 +27,8 @@ type Informed struct {
 	factory, optional informers.SharedInformerFactory
 	synced            []cache.InformerSynced
 	ready             atomic.Bool
+	// needs is what the policies read that were wanted last.
+	needs atomic.Pointer[policies.Needs]
 	// running is closed by Start, which sets stop first.
 	running chan struct{}
 	stop    <-chan struct{}
@@ -35,22 +37,22 @@ type Informed struct {
 // Watch sets up the informers; Start runs them.
 func Watch(client kubernetes.Interface) (*Informed, error) {
 	w := &Informed{
-		Store:    &Store{budgets: newBudgetIndex()},
+		Store:    &Store{budgets: newBudgetIndex(), pulses: map[string]*pulse{}},
 		factory:  informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(trim)),
 		optional: informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(trim)),
 		running:  make(chan struct{}),
 	}
-	for _, kind := range kinds() {
-		if err := w.watchKind(kind); err != nil {
-			return nil, fmt.Errorf("watch %T: %w", kind, err)
+	for _, k := range kinds {
+		if err := w.watchKind(k); err != nil {
+			return nil, fmt.Errorf("watch %s: %w", k.resource, err)
 		}
 	}
 	return w, nil
 }
 
-func (w *Informed) watchKind(kind runtime.Object) error {
-	informer := w.informerFor(kind)
-	if _, ok := kind.(*policyv1.PodDisruptionBudget); ok {
+func (w *Informed) watchKind(k *kind) error {
+	informer := w.informerFor(k)
+	if k.indexer == nil {
 		registration, err := informer.AddEventHandler(w.budgets.handler())
 		if err != nil {
 			return err
@@ -58,50 +60,33 @@ func (w *Informed) watchKind(kind runtime.Object) error {
 		w.synced = append(w.synced, registration.HasSynced)
 		return nil
 	}
-	wanted := indexersFor(kind)
+	wanted := maps.Clone(k.indexes)
 	for name := range informer.GetIndexer().GetIndexers() {
 		delete(wanted, name) // the factory's own; adding it twice is an error
 	}
 	if err := informer.AddIndexers(wanted); err != nil {
 		return err
 	}
-	*w.indexerOf(kind) = informer.GetIndexer()
-	if isOptional(kind) {
-		return nil
+	*k.indexer(w.Store) = informer.GetIndexer()
+	if !k.optional {
+		w.synced = append(w.synced, informer.HasSynced)
 	}
-	w.synced = append(w.synced, informer.HasSynced)
 	return nil
 }
 
-func (w *Informed) informerFor(kind runtime.Object) cache.SharedIndexInformer {
-	core, apps, batch := w.factory.Core().V1(), w.factory.Apps().V1(), w.factory.Batch().V1()
-	switch kind.(type) {
-	case *corev1.Pod:
-		return core.Pods().Informer()
-	case *corev1.Namespace:
-		return core.Namespaces().Informer()
-	case *corev1.Node:
-		return core.Nodes().Informer()
-	case *corev1.ReplicationController:
-		return core.ReplicationControllers().Informer()
-	case *appsv1.ReplicaSet:
-		return apps.ReplicaSets().Informer()
-	case *appsv1.Deployment:
-		return apps.Deployments().Informer()
-	case *appsv1.StatefulSet:
-		return apps.StatefulSets().Informer()
-	case *appsv1.DaemonSet:
-		return apps.DaemonSets().Informer()
-	case *batchv1.Job:
-		return batch.Jobs().Informer()
-	case *batchv1.CronJob:
-		return batch.CronJobs().Informer()
-	case *corev1.PersistentVolumeClaim:
-		return w.optional.Core().V1().PersistentVolumeClaims().Informer()
-	case *corev1.PersistentVolume:
-		return w.optional.Core().V1().PersistentVolumes().Informer()
+// informerFor is the one informer of a kind; its pulse hears it.
+func (w *Informed) informerFor(k *kind) cache.SharedIndexInformer {
+	factory := w.factory
+	if k.optional {
+		factory = w.optional
 	}
-	return w.factory.Policy().V1().PodDisruptionBudgets().Informer()
+	return factory.InformerFor(k.object, func(client kubernetes.Interface, resync time.Duration) cache.SharedIndexInformer {
+		p := &pulse{kind: k.name, now: time.Now}
+		w.pulses[p.kind] = p
+		return cache.NewSharedIndexInformerWithOptions(
+			cache.ToListWatcherWithWatchListSemantics(p.observe(k.listWatch(client)), client), k.object,
+			cache.SharedIndexInformerOptions{ResyncPeriod: resync, Indexers: cache.Indexers{byNamespace: cache.MetaNamespaceIndexFunc}})
+	})
 }
 
 // handler keeps the index as the informer sees the budgets.
@@ -129,7 +114,7 @@ func (x *budgetIndex) handler() cache.ResourceEventHandler {
 // not there any more; seen is false when nobody watched while it went. They are called one after the other,
 // hold up later calls, and must not change the pod. It comes before Start.
 func (w *Informed) FollowPods(changed func(*corev1.Pod), removed func(last *corev1.Pod, seen bool)) error {
-	_, err := w.informerFor(&corev1.Pod{}).AddEventHandler(podHandler(changed, removed))
+	_, err := w.informerFor(kindNamed["Pod"]).AddEventHandler(podHandler(changed, removed))
 	return err
 }
 
@@ -179,7 +164,8 @@ func (w *Informed) Start(ctx context.Context) error {
 // Want sees to it that what needs reads is watched, and returns when it is known. The error says what
 // could not be read until ctx was done. It is safe for concurrent use.
 func (w *Informed) Want(ctx context.Context, needs *policies.Needs) error {
-	if !needs.Reads("claims") {
+	w.needs.Store(needs)
+	if !slices.ContainsFunc(kinds, func(k *kind) bool { return k.optional && k.rests(needs) }) {
 		return nil
 	}
 	select {

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"reflect"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -22,6 +24,7 @@ import (
 	"k8s.io/client-go/tools/pager"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/suite"
 )
 
 // Snapshot is a cluster as files describe it.
@@ -34,9 +37,9 @@ type Snapshot struct {
 // newSnapshot makes an empty store that is filled by add.
 func newSnapshot() *Snapshot {
 	s := &Store{budgets: newBudgetIndex()}
-	for _, kind := range kinds() {
-		if x := s.indexerOf(kind); x != nil {
-			*x = cache.NewIndexer(cache.MetaNamespaceKeyFunc, indexersFor(kind))
+	for _, k := range kinds {
+		if k.indexer != nil {
+			*k.indexer(s) = cache.NewIndexer(cache.MetaNamespaceKeyFunc, maps.Clone(k.indexes))
 		}
 	}
 	return &Snapshot{Store: s}
@@ -133,13 +136,13 @@ func (s *Snapshot) Put(obj runtime.Object) error {
 		s.Objects++
 		return nil
 	}
-	x := s.indexerOf(obj)
-	if x == nil {
+	k := kindOf[reflect.TypeOf(obj)]
+	if k == nil {
 		s.Skipped++
 		return nil
 	}
 	s.Objects++
-	return (*x).Add(obj)
+	return (*k.indexer(s.Store)).Add(obj)
 }
 
 // Remove takes a pod away.
@@ -148,40 +151,20 @@ func (s *Snapshot) Remove(pod *corev1.Pod) error { return s.pods.Delete(pod) }
 // ReadLive lists what decisions read from a cluster, once; needs says what the policies add to it.
 func ReadLive(ctx context.Context, client kubernetes.Interface, needs *policies.Needs) (*Snapshot, error) {
 	s := newSnapshot()
-	core, apps, batch := client.CoreV1(), client.AppsV1(), client.BatchV1()
-	err := errors.Join(
-		list(ctx, s, "pods", core.Pods("").List),
-		list(ctx, s, "nodes", core.Nodes().List),
-		list(ctx, s, "namespaces", core.Namespaces().List),
-		list(ctx, s, "replicationcontrollers", core.ReplicationControllers("").List),
-		list(ctx, s, "replicasets", apps.ReplicaSets("").List),
-		list(ctx, s, "deployments", apps.Deployments("").List),
-		list(ctx, s, "statefulsets", apps.StatefulSets("").List),
-		list(ctx, s, "daemonsets", apps.DaemonSets("").List),
-		list(ctx, s, "jobs", batch.Jobs("").List),
-		list(ctx, s, "cronjobs", batch.CronJobs("").List),
-		list(ctx, s, "poddisruptionbudgets", client.PolicyV1().PodDisruptionBudgets("").List),
-	)
-	if needs.Reads("claims") {
-		err = errors.Join(err,
-			list(ctx, s, "persistentvolumeclaims", core.PersistentVolumeClaims("").List),
-			list(ctx, s, "persistentvolumes", core.PersistentVolumes().List),
-		)
+	var errs []error
+	for _, k := range kinds {
+		if !k.wanted(needs) {
+			continue
+		}
+		if err := pager.New(pager.ListPageFunc(k.listWatch(client).ListWithContextFunc)).EachListItem(ctx, metav1.ListOptions{}, s.Put); err != nil {
+			errs = append(errs, fmt.Errorf("list %s: %w", k.resource, err))
+		}
 	}
-	return s, err
-}
-
-// list puts all objects of one kind into the snapshot, page by page.
-func list[L runtime.Object](ctx context.Context, s *Snapshot, what string, page func(context.Context, metav1.ListOptions) (L, error)) error {
-	pages := pager.New(func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return page(ctx, o) })
-	if err := pages.EachListItem(ctx, metav1.ListOptions{}, s.Put); err != nil {
-		return fmt.Errorf("list %s: %w", what, err)
-	}
-	return nil
+	return s, errors.Join(errs...)
 }
 
 // GatherSample makes the Input of a suite's case: it is a policies.GatherFunc.
-func GatherSample(samples []string, c policies.Case, needs *policies.Needs) (*policies.Input, error) {
+func GatherSample(samples []string, c suite.Case, needs *policies.Needs) (*policies.Input, error) {
 	snapshot, err := ReadSnapshot(samples...)
 	if err != nil {
 		return nil, err

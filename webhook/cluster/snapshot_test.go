@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/suite"
 )
 
 // file writes text to a file of the test.
@@ -107,7 +108,7 @@ func TestASnapshotIsTrimmed(t *testing.T) {
 
 func TestGatherSample(t *testing.T) {
 	sample := file(t, podYAML+"---\n"+budgetYAML)
-	c := policies.Case{
+	c := suite.Case{
 		Evict: "shop/web-0", User: "system:serviceaccount:kube-system:descheduler", Groups: []string{"g"}, Now: metav1.NewTime(now),
 		Annotations: map[string]string{"reason": "r"}, DeleteOptions: &metav1.DeleteOptions{GracePeriodSeconds: ptr[int64](1)},
 	}

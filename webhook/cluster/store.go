@@ -9,7 +9,6 @@ import (
 
 	"github.com/agnivade/levenshtein"
 	appsv1 "k8s.io/api/apps/v1"
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -33,38 +32,8 @@ type Store struct {
 	daemonSets, jobs, cronJobs, replicationControls cache.Indexer
 	volumeClaims, volumes                           cache.Indexer
 	budgets                                         *budgetIndex
-}
-
-// kinds are the kinds a Store holds; each has an informer and needs get, list and watch.
-func kinds() []runtime.Object {
-	return []runtime.Object{
-		&corev1.Pod{}, &corev1.Namespace{}, &corev1.Node{}, &corev1.ReplicationController{},
-		&appsv1.ReplicaSet{}, &appsv1.Deployment{}, &appsv1.StatefulSet{}, &appsv1.DaemonSet{},
-		&batchv1.Job{}, &batchv1.CronJob{}, &policyv1.PodDisruptionBudget{},
-		&corev1.PersistentVolumeClaim{}, &corev1.PersistentVolume{},
-	}
-}
-
-// isOptional reports whether a kind is watched only once a policy reads input.claims.
-func isOptional(obj runtime.Object) bool {
-	switch obj.(type) {
-	case *corev1.PersistentVolumeClaim, *corev1.PersistentVolume:
-		return true
-	}
-	return false
-}
-
-// indexersFor are the indexes that a kind's store has.
-func indexersFor(obj runtime.Object) cache.Indexers {
-	switch obj.(type) {
-	case *corev1.Pod:
-		return cache.Indexers{byController: controllerUID, byNamespace: cache.MetaNamespaceIndexFunc}
-	case *appsv1.ReplicaSet:
-		return cache.Indexers{byController: controllerUID}
-	case *corev1.Node:
-		return cache.Indexers{byReady: nodeReadiness}
-	}
-	return cache.Indexers{}
+	// pulses say how the watches are, by kind; nil over a snapshot.
+	pulses map[string]*pulse
 }
 
 // controllerUID indexes an object by the UID of its controller.
@@ -77,37 +46,6 @@ func controllerUID(obj any) ([]string, error) {
 		return []string{string(ref.UID)}, nil
 	}
 	return nil, nil
-}
-
-// indexerOf is where the store keeps objects of a kind; nil for budgets and for kinds it does not hold.
-func (s *Store) indexerOf(obj runtime.Object) *cache.Indexer {
-	switch obj.(type) {
-	case *corev1.Pod:
-		return &s.pods
-	case *corev1.Namespace:
-		return &s.namespaces
-	case *corev1.Node:
-		return &s.nodes
-	case *corev1.ReplicationController:
-		return &s.replicationControls
-	case *appsv1.ReplicaSet:
-		return &s.replicaSets
-	case *appsv1.Deployment:
-		return &s.deployments
-	case *appsv1.StatefulSet:
-		return &s.statefulSets
-	case *appsv1.DaemonSet:
-		return &s.daemonSets
-	case *batchv1.Job:
-		return &s.jobs
-	case *batchv1.CronJob:
-		return &s.cronJobs
-	case *corev1.PersistentVolumeClaim:
-		return &s.volumeClaims
-	case *corev1.PersistentVolume:
-		return &s.volumes
-	}
-	return nil
 }
 
 // get reads one object from an indexer.
@@ -255,34 +193,4 @@ func sorted[T metav1.Object](objs []any) []T {
 		return cmp.Or(cmp.Compare(a.GetNamespace(), b.GetNamespace()), cmp.Compare(a.GetName(), b.GetName()))
 	})
 	return list
-}
-
-// trim takes away what no decision reads, before an object is kept: managed fields, the last-applied
-// annotation, and the pod templates of workloads.
-func trim(obj any) (any, error) {
-	o, ok := obj.(metav1.Object)
-	if !ok {
-		return obj, nil
-	}
-	o.SetManagedFields(nil)
-	if a := o.GetAnnotations(); a != nil {
-		delete(a, corev1.LastAppliedConfigAnnotation)
-	}
-	switch w := obj.(type) {
-	case *appsv1.ReplicaSet:
-		w.Spec.Template = corev1.PodTemplateSpec{}
-	case *appsv1.Deployment:
-		w.Spec.Template = corev1.PodTemplateSpec{}
-	case *appsv1.StatefulSet:
-		w.Spec.Template, w.Spec.VolumeClaimTemplates = corev1.PodTemplateSpec{}, nil
-	case *appsv1.DaemonSet:
-		w.Spec.Template = corev1.PodTemplateSpec{}
-	case *batchv1.Job:
-		w.Spec.Template = corev1.PodTemplateSpec{}
-	case *batchv1.CronJob:
-		w.Spec.JobTemplate = batchv1.JobTemplateSpec{}
-	case *corev1.ReplicationController:
-		w.Spec.Template = nil
-	}
-	return obj, nil
 }

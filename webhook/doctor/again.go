@@ -8,7 +8,7 @@ import (
 	cmapi "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/evictgate/evictgate/webhook"
+	"github.com/evictgate/evictgate/webhook/hooks"
 	"github.com/evictgate/evictgate/webhook/registration"
 )
 
@@ -66,7 +66,7 @@ func marksOf(objects []metav1.Object) map[string]string {
 // kustomization is the directory that makes this installation; empty when none does, or it is not known. Where the
 // configuration is gone, its failurePolicy is taken to be the usual one.
 func (f *Facts) kustomization() string {
-	hook := f.hook(webhook.Name)
+	hook := f.hook(hooks.Evictions)
 	hidden := f.Configuration.hidden() || f.Configuration.missing() && f.Deployment.hidden()
 	changed := f.Namespace != standard || f.Name != standard || f.Target.Configuration != standard ||
 		hook != nil && (hook.ClientConfig.Service == nil || hook.ClientConfig.Service.Namespace != standard)

@@ -17,7 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"github.com/evictgate/evictgate/webhook"
+	"github.com/evictgate/evictgate/webhook/hooks"
 )
 
 // checkCertificate compares what the API server trusts with what the replicas have.
@@ -266,7 +266,7 @@ func (f *Facts) cureLeaf(finding *Finding) {
 
 // calledBy is the name that the API server demands of the certificate.
 func (f *Facts) calledBy() string {
-	if hook := f.hook(webhook.Name); hook != nil {
+	if hook := f.hook(hooks.Evictions); hook != nil {
 		return (&url.URL{Host: hostOf(hook.ClientConfig)}).Hostname()
 	}
 	return ""

@@ -14,15 +14,9 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/evictgate/evictgate/policies/v1alpha1"
-	"github.com/evictgate/evictgate/webhook"
+	"github.com/evictgate/evictgate/webhook/hooks"
 	"github.com/evictgate/evictgate/webhook/registration"
 )
-
-// policiesHook is the webhook that checks EvictionPolicies before they are stored.
-const policiesHook = "policies.evictgate.dev"
-
-// policiesPath is where it is served; a test holds it to the server's own.
-const policiesPath = "/validate-evictionpolicy"
 
 // oldest is the first minor version of Kubernetes 1 that the manifests work with: preStop's sleep and
 // matchConditions.
@@ -43,7 +37,7 @@ func checkConfiguration(f *Facts, l *findings) {
 	const check = "configuration"
 	switch others := f.others(""); {
 	case f.Configuration.missing() && len(others) > 0:
-		l.problem(check, "ValidatingWebhookConfiguration %s does not exist; webhook %s is in %s", f.Target.Configuration, webhook.Name, some(others, 5)).
+		l.problem(check, "ValidatingWebhookConfiguration %s does not exist; webhook %s is in %s", f.Target.Configuration, hooks.Evictions, some(others, 5)).
 			cure("if that is the installation you mean, name it by --webhook-configuration %s", others[0])
 		return
 	case f.Configuration.missing():
@@ -54,12 +48,12 @@ func checkConfiguration(f *Facts, l *findings) {
 		l.skip(check, "%s", f.Configuration.why())
 		return
 	}
-	hook := f.hook(webhook.Name)
+	hook := f.hook(hooks.Evictions)
 	if hook == nil {
-		f.reapply(l.problem(check, "ValidatingWebhookConfiguration %s has no webhook %s: the API server asks nobody about evictions", f.Target.Configuration, webhook.Name), "%s")
+		f.reapply(l.problem(check, "ValidatingWebhookConfiguration %s has no webhook %s: the API server asks nobody about evictions", f.Target.Configuration, hooks.Evictions), "%s")
 		return
 	}
-	l.ok(check, "ValidatingWebhookConfiguration %s has webhook %s", f.Target.Configuration, webhook.Name)
+	l.ok(check, "ValidatingWebhookConfiguration %s has webhook %s", f.Target.Configuration, hooks.Evictions)
 	checkRules(f, hook, l)
 	checkScope(f, hook, l)
 	checkCall(hook, l)
@@ -191,7 +185,7 @@ func (f *Facts) exemptsItself(hook *admissionregistrationv1.ValidatingWebhook) b
 
 // inCluster reports whether the API server calls a Service.
 func (f *Facts) inCluster() bool {
-	hook := f.hook(webhook.Name)
+	hook := f.hook(hooks.Evictions)
 	return hook == nil || hook.ClientConfig.Service != nil
 }
 
@@ -221,8 +215,8 @@ func checkCall(hook *admissionregistrationv1.ValidatingWebhook, l *findings) {
 	if !slices.Contains(hook.AdmissionReviewVersions, "v1") {
 		l.warn("configuration.admissionReviewVersions", "admissionReviewVersions are %s; the current one is missing", strings.Join(hook.AdmissionReviewVersions, ", ")).cure("set them to [v1]")
 	}
-	if path := pathOf(hook.ClientConfig); path != webhook.Path {
-		l.problem("configuration.path", "the API server calls path %q, where evictions are not decided", path).cure("set the path to %s", webhook.Path)
+	if path := pathOf(hook.ClientConfig); path != hooks.EvictionsPath {
+		l.problem("configuration.path", "the API server calls path %q, where evictions are not decided", path).cure("set the path to %s", hooks.EvictionsPath)
 	}
 }
 
@@ -233,8 +227,8 @@ func orDefault(seconds *int32) string {
 	return strconv.Itoa(int(*seconds))
 }
 
-// pathOf is the path that is called.
-func pathOf(c admissionregistrationv1.WebhookClientConfig) string {
+// fullPathOf is the path that is called, with the secret part: it is not to be shown.
+func fullPathOf(c admissionregistrationv1.WebhookClientConfig) string {
 	switch {
 	case c.Service != nil && c.Service.Path != nil:
 		return *c.Service.Path
@@ -249,21 +243,21 @@ func pathOf(c admissionregistrationv1.WebhookClientConfig) string {
 // checkPoliciesHook: the other webhook is served by the same replicas.
 func checkPoliciesHook(f *Facts, evictions *admissionregistrationv1.ValidatingWebhook, l *findings) {
 	const check = "configuration.policies"
-	hook := f.hook(policiesHook)
+	hook := f.hook(hooks.Policies)
 	if hook == nil {
 		if len(f.Policies.Value) > 0 {
-			f.reapply(l.warn(check, "there is no webhook %s: EvictionPolicies are stored unchecked, and a broken one shows in its status only", policiesHook), "%s")
+			f.reapply(l.warn(check, "there is no webhook %s: EvictionPolicies are stored unchecked, and a broken one shows in its status only", hooks.Policies), "%s")
 		}
 		return
 	}
-	called, want := hostOf(hook.ClientConfig)+pathOf(hook.ClientConfig), hostOf(evictions.ClientConfig)+policiesPath
+	called, want := hostOf(hook.ClientConfig)+pathOf(hook.ClientConfig), hostOf(evictions.ClientConfig)+hooks.PoliciesPath
 	switch {
 	case called != want:
 		f.reapply(l.problem(check, "the API server asks %s about EvictionPolicies, and the replicas answer at %s: none can be stored", called, want), "correct the clientConfig of %s, or %s", hook.Name)
 	case !slices.ContainsFunc(hook.Rules, matchesPolicies(admissionregistrationv1.Create)) || !slices.ContainsFunc(hook.Rules, matchesPolicies(admissionregistrationv1.Update)):
 		f.reapply(l.warn(check, "the rules of %s do not match CREATE and UPDATE of %s: EvictionPolicies are stored unchecked", hook.Name, resource), "correct them, or %s")
 	default:
-		l.ok(check, "webhook %s checks EvictionPolicies before they are stored", policiesHook)
+		l.ok(check, "webhook %s checks EvictionPolicies before they are stored", hooks.Policies)
 	}
 }
 
@@ -303,7 +297,7 @@ func checkOthers(f *Facts, l *findings) {
 	var others []string
 	for _, c := range f.Configurations.Value {
 		for _, hook := range c.Webhooks {
-			if c.Name != f.Target.Configuration && hook.Name != webhook.Name && slices.ContainsFunc(hook.Rules, matchesEvictions) {
+			if c.Name != f.Target.Configuration && hook.Name != hooks.Evictions && slices.ContainsFunc(hook.Rules, matchesEvictions) {
 				others = append(others, hook.Name+" of "+c.Name)
 			}
 		}
@@ -312,11 +306,11 @@ func checkOthers(f *Facts, l *findings) {
 	if len(others) > 0 {
 		l.note(check, "the API server asks about evictions also: %s; each may refuse them", some(others, 5))
 	}
-	if f.hook(webhook.Name) == nil {
+	if f.hook(hooks.Evictions) == nil {
 		return // one of them may be what is meant
 	}
 	for _, name := range f.others("") {
-		cureLeftover(l.warn(check, "ValidatingWebhookConfiguration %s has webhook %s, too: the API server asks two gates about evictions", name, webhook.Name), name)
+		cureLeftover(l.warn(check, "ValidatingWebhookConfiguration %s has webhook %s, too: the API server asks two gates about evictions", name, hooks.Evictions), name)
 	}
 }
 
@@ -325,7 +319,7 @@ func (f *Facts) others(host string) []string {
 	var names []string
 	for _, c := range f.Configurations.Value {
 		if c.Name != f.Target.Configuration && slices.ContainsFunc(c.Webhooks, func(hook admissionregistrationv1.ValidatingWebhook) bool {
-			return hook.Name == webhook.Name && (host == "" || hostOf(hook.ClientConfig) == host)
+			return hook.Name == hooks.Evictions && (host == "" || hostOf(hook.ClientConfig) == host)
 		}) {
 			names = append(names, c.Name)
 		}
@@ -351,7 +345,7 @@ func some(list []string, n int) string {
 // checkService follows the way to the replicas.
 func checkService(f *Facts, l *findings) {
 	const check = "service"
-	hook := f.hook(webhook.Name)
+	hook := f.hook(hooks.Evictions)
 	if hook == nil {
 		return
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/webhook"
+	"github.com/evictgate/evictgate/webhook/hooks"
 )
 
 // checkPassing says whether evictions pass through the gate, and if not, why.
@@ -82,7 +83,7 @@ func slowest(probes []Probe) (d time.Duration) {
 // explainFailure says why an eviction was not decided by us.
 func explainFailure(f *Facts, p Probe, l *findings) {
 	const check = "gate"
-	called := strings.Contains(p.Message, calling) && strings.Contains(p.Message, `"`+webhook.Name+`"`)
+	called := strings.Contains(p.Message, calling) && strings.Contains(p.Message, `"`+hooks.Evictions+`"`)
 	switch host := calledHost(p.Message); {
 	case called && f.foreign(host):
 		anotherGate(f, host, p, l)
@@ -118,7 +119,7 @@ func calledHost(message string) string {
 
 // foreign reports whether a host is known not to be ours: every installation's webhook has the same name.
 func (f *Facts) foreign(host string) bool {
-	hook := f.hook(webhook.Name)
+	hook := f.hook(hooks.Evictions)
 	return hook != nil && host != "" && host != hostOf(hook.ClientConfig)
 }
 
@@ -136,7 +137,7 @@ func anotherGate(f *Facts, host string, p Probe, l *findings) {
 // notCalled looks for the reason in what is known of the configuration.
 func notCalled(f *Facts, p Probe, l *findings) {
 	const check = "gate"
-	hook := f.hook(webhook.Name)
+	hook := f.hook(hooks.Evictions)
 	switch {
 	case f.Configuration.missing():
 		l.problem(check, "evictions pass undecided: there is no configuration").cure("see the finding about the configuration")
@@ -248,7 +249,7 @@ func failureReason(f *Facts, message string) reason {
 		{[]string{"context deadline exceeded"}, slow(pods)},
 		{[]string{"Client.Timeout exceeded"}, slow(pods)},
 		{[]string{"i/o timeout"}, slow(pods)},
-		{[]string{"could not find the requested resource"}, reason{"the path is not served there", "set the path in the webhook's clientConfig to " + webhook.Path, edit}},
+		{[]string{"could not find the requested resource"}, reason{"the path is not served there", "set the path in the webhook's clientConfig to " + hooks.EvictionsPath, edit}},
 		{[]string{"EOF"}, reason{"the connection ended before the answer", "see whether a replica ends or restarts", pods}},
 		{[]string{"connection reset"}, reason{"the connection was cut off", "see whether a replica ends or restarts", pods}},
 	} {

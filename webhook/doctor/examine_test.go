@@ -31,7 +31,7 @@ import (
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/policies/v1alpha1"
 	"github.com/evictgate/evictgate/webhook"
-	"github.com/evictgate/evictgate/webhook/evictionpolicy"
+	"github.com/evictgate/evictgate/webhook/hooks"
 )
 
 var noon = time.Date(2026, 11, 2, 12, 0, 0, 0, time.UTC)
@@ -69,12 +69,16 @@ func issue(t *testing.T, from, until time.Time, parent *x509.Certificate, key *e
 	return cert, own, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
+// someSecret is the secret part of paths.
+const someSecret = "0123456789abcdef0123456789abcdef"
+
 // whole are the facts of an installation in which nothing is wrong.
 func whole(t *testing.T) *Facts {
 	t.Helper()
 	_, _, ca := issue(t, noon.Add(-24*time.Hour), noon.Add(364*24*time.Hour), nil, nil)
 	template := map[string]string{"app.kubernetes.io/name": "evictgate"}
 	hook := func(name, path, resource string) admissionregistrationv1.ValidatingWebhook {
+		path += "/" + someSecret
 		return admissionregistrationv1.ValidatingWebhook{
 			Name: name, FailurePolicy: new(admissionregistrationv1.Fail), TimeoutSeconds: new(int32(5)),
 			SideEffects: new(admissionregistrationv1.SideEffectClassNone), AdmissionReviewVersions: []string{"v1"},
@@ -87,14 +91,14 @@ func whole(t *testing.T) *Facts {
 			}},
 		}
 	}
-	evictions := hook(webhook.Name, webhook.Path, "pods/eviction")
+	evictions := hook(hooks.Evictions, hooks.EvictionsPath, "pods/eviction")
 	evictions.MatchConditions = []admissionregistrationv1.MatchCondition{{Name: "not-evictgate", Expression: "request.namespace != 'evictgate'"}}
 	configuration := &admissionregistrationv1.ValidatingWebhookConfiguration{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: "evictgate", Annotations: map[string]string{"cert-manager.io/inject-ca-from-secret": "evictgate/evictgate-ca"},
 			OwnerReferences: []metav1.OwnerReference{{Kind: "Namespace", Name: "evictgate", UID: "ns"}},
 		},
-		Webhooks: []admissionregistrationv1.ValidatingWebhook{evictions, hook(policiesHook, evictionpolicy.Path, "evictionpolicies")},
+		Webhooks: []admissionregistrationv1.ValidatingWebhook{evictions, hook(hooks.Policies, hooks.PoliciesPath, "evictionpolicies")},
 	}
 	configuration.Webhooks[1].Rules[0].APIGroups, configuration.Webhooks[1].Rules[0].APIVersions = []string{v1alpha1.Group}, []string{v1alpha1.Version}
 	configuration.Webhooks[1].Rules[0].Operations = []admissionregistrationv1.OperationType{"CREATE", "UPDATE"}
@@ -113,7 +117,7 @@ func whole(t *testing.T) *Facts {
 		Spec:   appsv1.DeploymentSpec{Replicas: new(int32(3)), Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: template}, Spec: corev1.PodSpec{ServiceAccountName: "evictgate", PriorityClassName: "system-cluster-critical"}}},
 		Status: appsv1.DeploymentStatus{ReadyReplicas: 3, UpdatedReplicas: 3},
 	}
-	f.Arguments.Value = &Arguments{Cluster: true, CASecret: "evictgate/evictgate-ca"}
+	f.Arguments.Value = &Arguments{Cluster: true, CASecret: "evictgate/evictgate-ca", SecretPath: pathKeep}
 	for i := range 3 {
 		name := fmt.Sprintf("evictgate-%d", i+1)
 		f.Pods.Value = append(f.Pods.Value, corev1.Pod{
@@ -131,8 +135,32 @@ func whole(t *testing.T) *Facts {
 		Status:     policyv1.PodDisruptionBudgetStatus{DisruptionsAllowed: 1, ExpectedPods: 3, CurrentHealthy: 3, DesiredHealthy: 2},
 	}}
 	f.Access.Value = []Access{{Allowed: true}}
+	hold(f)
 	f.Policies.Value = []Policy{{Name: "night", Ready: "True"}}
 	return f
+}
+
+// hold has the policy hold the service account to what it writes.
+func hold(f *Facts) {
+	f.Beyond.Value = beyond("evictgate")
+	for i, a := range f.Beyond.Value {
+		if a.Name == "evictgate" && a.Verb == "patch" {
+			f.Beyond.Value[i].Allowed = true
+			f.Access.Value = append(f.Access.Value, f.Beyond.Value[i])
+		}
+	}
+	rule := admissionregistrationv1.RuleWithOperations{
+		Operations: []admissionregistrationv1.OperationType{"UPDATE"},
+		Rule:       admissionregistrationv1.Rule{APIGroups: []string{"admissionregistration.k8s.io"}, APIVersions: []string{"v1"}, Resources: []string{"validatingwebhookconfigurations"}},
+	}
+	f.Guard.Value = &admissionregistrationv1.ValidatingAdmissionPolicy{Spec: admissionregistrationv1.ValidatingAdmissionPolicySpec{
+		MatchConstraints: &admissionregistrationv1.MatchResources{ResourceRules: []admissionregistrationv1.NamedRuleWithOperations{{RuleWithOperations: rule, ResourceNames: []string{"evictgate"}}}},
+		MatchConditions:  []admissionregistrationv1.MatchCondition{{Name: "by-the-replicas", Expression: "request.userInfo.username == 'system:serviceaccount:evictgate:evictgate'"}},
+		Validations:      []admissionregistrationv1.Validation{{Expression: "false"}},
+	}}
+	f.Bindings.Value = []admissionregistrationv1.ValidatingAdmissionPolicyBinding{{Spec: admissionregistrationv1.ValidatingAdmissionPolicyBindingSpec{
+		PolicyName: "evictgate", ParamRef: &admissionregistrationv1.ParamRef{Name: "evictgate"}, ValidationActions: []admissionregistrationv1.ValidationAction{"Deny"},
+	}}}
 }
 
 // addGate adds the configuration of another installation.
@@ -375,7 +403,7 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 			f.Deployment, f.Access.Value = Fact[*appsv1.Deployment]{Err: forbidden("deployments")}, nil
 		}, "access", NotChecked, "is not known: no permission"},
 		"policies from elsewhere": {func(f *Facts) { f.Arguments.Value.Elsewhere = []string{"oci://registry/policies"} }, "access", OK,
-			"may do all 1 things that serving needs, beside what policies from oci://registry/policies may read"},
+			"may do all 2 things that serving needs, beside what policies from oci://registry/policies may read"},
 		"a broken policy":                {func(f *Facts) { f.Policies.Value[0] = Policy{Name: "night", Ready: "False", Message: "3:7: no\nsuch"} }, "policies", Problem, "EvictionPolicy night is not in force: 3:7: no such"},
 		"a policy nobody saw":            {func(f *Facts) { f.Policies.Value[0] = Policy{Name: "night", Changed: noon.Add(-time.Hour)} }, "policies", Warning, "no replica has looked at EvictionPolicy night as it is now"},
 		"a policy that has just changed": {func(f *Facts) { f.Policies.Value[0] = Policy{Name: "night", Changed: noon.Add(-time.Second)} }, "policies", Note, "has no status yet"},

@@ -67,7 +67,13 @@ type Facts struct {
 	Configuration Fact[*admissionregistrationv1.ValidatingWebhookConfiguration]
 	// Configurations are all of the cluster.
 	Configurations Fact[[]admissionregistrationv1.ValidatingWebhookConfiguration]
-	Namespaces     Fact[[]corev1.Namespace]
+	// Mutating and MutatingPolicies are all that change objects before the gate sees them.
+	Mutating         Fact[[]admissionregistrationv1.MutatingWebhookConfiguration]
+	MutatingPolicies Fact[[]admissionregistrationv1.MutatingAdmissionPolicy]
+	// Guard and Bindings hold the service account to what it writes of the configuration.
+	Guard      Fact[*admissionregistrationv1.ValidatingAdmissionPolicy]
+	Bindings   Fact[[]admissionregistrationv1.ValidatingAdmissionPolicyBinding]
+	Namespaces Fact[[]corev1.Namespace]
 	// Service and Slices are those that the configuration names.
 	Service Fact[*corev1.Service]
 	Slices  Fact[[]discoveryv1.EndpointSlice]
@@ -85,7 +91,11 @@ type Facts struct {
 	PDBs  Fact[[]policyv1.PodDisruptionBudget]
 	Nodes Fact[[]corev1.Node]
 
-	Access   Fact[[]Access]
+	Access Fact[[]Access]
+	// Beyond are rights that serving does not need.
+	Beyond Fact[[]Access]
+	// Grants say who else may what.
+	Grants   Fact[Grants]
 	Policies Fact[[]Policy]
 
 	Probes Fact[[]Probe]
@@ -103,6 +113,9 @@ type Arguments struct {
 	CASecret string
 	// CertDir is where those files are.
 	CertDir string
+	// SecretPath is keep, follow or off, and ClientCA says that callers must show a certificate.
+	SecretPath string
+	ClientCA   bool
 }
 
 // Access is one thing that the service account must be allowed.

@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/evictgate/evictgate/webhook"
+	"github.com/evictgate/evictgate/webhook/hooks"
 )
 
 const (
@@ -96,6 +97,7 @@ func probeOnce(ctx context.Context, client kubernetes.Interface, namespace strin
 	default:
 		p.Message = err.Error()
 	}
+	p.Message = hooks.MaskPath(p.Message) // it names the path when the gate did not answer
 	return p
 }
 

@@ -26,7 +26,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/evictgate/evictgate/policies/v1alpha1"
-	"github.com/evictgate/evictgate/webhook"
+	"github.com/evictgate/evictgate/webhook/hooks"
 )
 
 // Reader reads an installation. Make it with NewReader.
@@ -73,6 +73,7 @@ func (r *Reader) Read(ctx context.Context) (*Facts, error) {
 	r.readCertificate(ctx, f)
 	r.readPolicies(ctx, f)
 	r.readAccess(ctx, f)
+	r.readGrants(ctx, f)
 	r.probe(ctx, f)
 	f.ServerAhead = r.dates.ahead()
 	if f.Late = errors.Is(ctx.Err(), context.DeadlineExceeded); f.Late {
@@ -128,15 +129,28 @@ func (r *Reader) readConfiguration(ctx context.Context, f *Facts) {
 	f.Configuration = fact(hooks.Get(ctx, r.Target.Configuration, metav1.GetOptions{}))
 	all, err := hooks.List(ctx, metav1.ListOptions{})
 	f.Configurations = fact(all.Items, err)
+	r.readMutating(ctx, f)
 	namespaces, err := r.client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{})
 	f.Namespaces = fact(namespaces.Items, err)
 	f.Servers = r.slices(ctx, metav1.NamespaceDefault, "kubernetes")
 	f.settle()
 }
 
+// readMutating reads what changes objects before they are decided, and what holds the service account.
+func (r *Reader) readMutating(ctx context.Context, f *Facts) {
+	api := r.client.AdmissionregistrationV1()
+	mutating, err := api.MutatingWebhookConfigurations().List(ctx, metav1.ListOptions{})
+	f.Mutating = fact(mutating.Items, err)
+	changing, err := api.MutatingAdmissionPolicies().List(ctx, metav1.ListOptions{})
+	f.MutatingPolicies = fact(changing.Items, err)
+	f.Guard = fact(api.ValidatingAdmissionPolicies().Get(ctx, standard, metav1.GetOptions{}))
+	bindings, err := api.ValidatingAdmissionPolicyBindings().List(ctx, metav1.ListOptions{})
+	f.Bindings = fact(bindings.Items, err)
+}
+
 // settle decides what the user left open.
 func (f *Facts) settle() {
-	hook := f.hook(webhook.Name)
+	hook := f.hook(hooks.Evictions)
 	if f.Namespace == "" && hook != nil && hook.ClientConfig.Service != nil {
 		f.Namespace = hook.ClientConfig.Service.Namespace
 	}
@@ -146,7 +160,7 @@ func (f *Facts) settle() {
 
 // decidedNamespace is one in which evictions are decided as far as selectors say, `default` before others.
 func (f *Facts) decidedNamespace() string {
-	hook := f.hook(webhook.Name)
+	hook := f.hook(hooks.Evictions)
 	if hook == nil {
 		return metav1.NamespaceDefault
 	}
@@ -170,7 +184,7 @@ func (r *Reader) slices(ctx context.Context, namespace, service string) Fact[[]d
 }
 
 func (r *Reader) readService(ctx context.Context, f *Facts) {
-	hook := f.hook(webhook.Name)
+	hook := f.hook(hooks.Evictions)
 	if hook == nil || hook.ClientConfig.Service == nil {
 		return
 	}
@@ -286,11 +300,31 @@ func (r *Reader) readAccess(ctx context.Context, f *Facts) {
 	if f.Access = fact(r.Needed(ctx, f.Deployment.Value)); f.Access.Err != nil {
 		return
 	}
-	errs := make([]error, len(f.Access.Value))
-	atOnce(len(f.Access.Value), func(i int) {
-		f.Access.Value[i].Allowed, errs[i] = r.may(ctx, f, f.Access.Value[i].ResourceAttributes)
+	f.Access.Err = r.ask(ctx, f, f.Access.Value)
+	f.Beyond.Value = beyond(f.Target.Configuration)
+	f.Beyond.Err = r.ask(ctx, f, f.Beyond.Value)
+}
+
+// ask completes what is asked about the service account.
+func (r *Reader) ask(ctx context.Context, f *Facts, list []Access) error {
+	errs := make([]error, len(list))
+	atOnce(len(list), func(i int) {
+		list[i].Allowed, errs[i] = r.may(ctx, f, list[i].ResourceAttributes)
 	})
-	f.Access.Err = cmp.Or(errs...)
+	return cmp.Or(errs...)
+}
+
+// readGrants reads who may what, in the cluster and in the namespace.
+func (r *Reader) readGrants(ctx context.Context, f *Facts) {
+	rbac := r.client.RbacV1()
+	clusterRoles, err1 := rbac.ClusterRoles().List(ctx, metav1.ListOptions{})
+	clusterBindings, err2 := rbac.ClusterRoleBindings().List(ctx, metav1.ListOptions{})
+	roles, err3 := rbac.Roles(f.Namespace).List(ctx, metav1.ListOptions{})
+	bindings, err4 := rbac.RoleBindings(f.Namespace).List(ctx, metav1.ListOptions{})
+	f.Grants = Fact[Grants]{
+		Value: Grants{clusterRoles.Items, clusterBindings.Items, roles.Items, bindings.Items},
+		Err:   cmp.Or(err1, err2, err3, err4),
+	}
 }
 
 // may asks about the service account.

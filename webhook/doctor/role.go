@@ -27,6 +27,9 @@ func Roles(namespace string) (*rbacv1.ClusterRole, *rbacv1.Role) {
 			ObjectMeta: metav1.ObjectMeta{Name: roleName},
 			Rules: []rbacv1.PolicyRule{
 				rule("admissionregistration.k8s.io", []string{"validatingwebhookconfigurations"}, "get", "list"),
+				rule("admissionregistration.k8s.io", []string{"validatingadmissionpolicies"}, "get"),
+				rule("admissionregistration.k8s.io", []string{"mutatingadmissionpolicies", "mutatingwebhookconfigurations", "validatingadmissionpolicybindings"}, "list"),
+				rule(rbacv1.GroupName, []string{"clusterrolebindings", "clusterroles"}, "list"),
 				rule("", []string{"namespaces", "nodes"}, "list"),
 				rule("discovery.k8s.io", []string{"endpointslices"}, "list"), // the API servers' are in another namespace
 				rule(v1alpha1.Group, []string{v1alpha1.Resource}, "list"),
@@ -41,6 +44,7 @@ func Roles(namespace string) (*rbacv1.ClusterRole, *rbacv1.Role) {
 				rule("", []string{"services", "pods/log"}, "get"),
 				rule("apps", []string{"deployments"}, "get"),
 				rule("policy", []string{"poddisruptionbudgets"}, "list"),
+				rule(rbacv1.GroupName, []string{"rolebindings", "roles"}, "list"),
 				rule("cert-manager.io", []string{"certificates"}, "get"),
 			},
 		}

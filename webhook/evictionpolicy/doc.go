@@ -6,6 +6,6 @@
 // compiles them gives its verdicts to Status, which writes them into the objects, together with how often
 // each policy refused, warned or failed.
 //
-// A policy may be stored unchecked, when the webhook was away, or may break when another source changes.
-// So Validator is a courtesy, and the verdict is what counts.
+// A policy that cannot be checked is refused. One may still be stored unchecked, when the webhook was away,
+// or may break when another source changes. So Validator is a courtesy, and the verdict is what counts.
 package evictionpolicy

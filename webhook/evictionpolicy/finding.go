@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/source"
 )
 
 // finding is a problem as the author of an EvictionPolicy looks for it: by field, and inside a block of
@@ -35,7 +36,7 @@ func (f finding) detail() string {
 
 // findingOf finds the field that a problem of a unit is about. The rows and columns of a unit's file are
 // not the author's, those of its Rego are.
-func findingOf(u policies.Unit, p policies.Problem) finding {
+func findingOf(u source.Unit, p policies.Problem) finding {
 	switch {
 	case p.File == u.Name: // about the policy beside others
 		return finding{field: "spec", message: p.Message}
@@ -66,7 +67,7 @@ func placeOf(p policies.Problem) string {
 const maxFindings = 50
 
 // findingsOf lists the problems of a unit, and how many more there are.
-func findingsOf(u policies.Unit, ps policies.Problems) (findings []finding, more int) {
+func findingsOf(u source.Unit, ps policies.Problems) (findings []finding, more int) {
 	if len(ps) > maxFindings {
 		ps, more = ps[:maxFindings], len(ps)-maxFindings
 	}
@@ -77,7 +78,7 @@ func findingsOf(u policies.Unit, ps policies.Problems) (findings []finding, more
 }
 
 // linesOf writes the problems of a unit, one a line.
-func linesOf(u policies.Unit, ps policies.Problems) string {
+func linesOf(u source.Unit, ps policies.Problems) string {
 	findings, more := findingsOf(u, ps)
 	lines := make([]string, 0, len(findings)+1)
 	for _, f := range findings {

@@ -11,10 +11,11 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/source"
 )
 
 // unit makes the unit of an EvictionPolicy with that spec, in YAML.
-func unit(t testing.TB, name, spec string) policies.Unit {
+func unit(t testing.TB, name, spec string) source.Unit {
 	t.Helper()
 	return unitOf(evp(t, name, spec))
 }
@@ -33,8 +34,8 @@ func evp(t testing.TB, name, spec string) *unstructured.Unstructured {
 	return o
 }
 
-func compile(u policies.Unit) policies.Problems {
-	_, err := policies.Compile(u.Files)
+func compile(u source.Unit) policies.Problems {
+	_, err := source.Compile(u.Files)
 	var problems policies.Problems
 	errors.As(err, &problems)
 	return problems
@@ -103,7 +104,7 @@ func TestAUnitIsWhatItsAuthorWrote(t *testing.T) {
 	there.SetGeneration(7)
 	there.SetLabels(map[string]string{"team": "shop"})
 	there.Object["status"] = map[string]any{"revision": "r"}
-	want := policies.Unit{Name: "EvictionPolicy/x", Files: []policies.File{{
+	want := source.Unit{Name: "EvictionPolicy/x", Files: []policies.File{{
 		Name: "EvictionPolicy/x.yaml",
 		Data: []byte(`{"apiVersion":"evictgate.dev/v1alpha1","kind":"EvictionPolicy","metadata":{"name":"x"},"spec":{"library":"freeze_window","new_field":1,"parameters":{"a":1.5,"b":9007199254740993,"text":"\u003c\u0026\u003e \u2028 ---"}}}`),
 	}}}

@@ -10,7 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/source"
 	"github.com/evictgate/evictgate/policies/v1alpha1"
 )
 
@@ -30,14 +30,14 @@ type statement struct {
 }
 
 // stateOf makes the statement of a verdict.
-func stateOf(o object, v policies.Verdict, revision string) statement {
+func stateOf(o object, v source.Verdict, revision string) statement {
 	s := statement{uid: o.uid, generation: o.generation, policy: o.policy, revision: revision}
 	if len(v.Problems) == 0 {
 		s.ready, s.serves, s.reason, s.message = true, true, v1alpha1.ReasonCompiled, "the policy is compiled and serves"
 		return s
 	}
 	s.serves, s.reason = v.Kept, v1alpha1.ReasonInvalid
-	if rightAlone(o.unit) {
+	if v.RightAlone {
 		s.reason = v1alpha1.ReasonConflict
 	}
 	consequence := "\nthe policy does not serve"
@@ -46,17 +46,6 @@ func stateOf(o object, v policies.Verdict, revision string) statement {
 	}
 	s.message = cut(linesOf(o.unit, v.Problems), maxMessage-len(consequence)) + consequence
 	return s
-}
-
-// rightAlone reports whether a unit compiles by itself. What makes the compiler panic does not.
-func rightAlone(u policies.Unit) (right bool) {
-	defer func() {
-		if recover() != nil {
-			right = false
-		}
-	}()
-	_, err := policies.Compile(u.Files)
-	return err == nil
 }
 
 // agrees reports whether two statements say the same, the revision aside: that one changes with every

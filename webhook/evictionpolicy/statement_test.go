@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/source"
 	"github.com/evictgate/evictgate/policies/v1alpha1"
 )
 
@@ -25,21 +26,25 @@ func TestAVerdictBecomesAStatement(t *testing.T) {
 	const right, wrong = "library: freeze_window", "rego: |\n  package eviction.a\n  deny contains nope(1)"
 	for name, c := range map[string]struct {
 		spec    string
-		verdict policies.Verdict
+		verdict source.Verdict
 		want    statement
 	}{
-		"it compiles": {right, policies.Verdict{}, statement{ready: true, serves: true, reason: "Compiled", message: "the policy is compiled and serves"}},
+		"it compiles": {right, source.Verdict{}, statement{ready: true, serves: true, reason: "Compiled", message: "the policy is compiled and serves"}},
 		"it does not": {
-			wrong, policies.Verdict{Problems: policies.Problems{{File: "EvictionPolicy/x.yaml", Row: 1, Col: 99, Path: "spec.rego", InnerRow: 2, InnerCol: 15, Message: "undefined function nope"}}},
+			wrong, source.Verdict{Problems: policies.Problems{{File: "EvictionPolicy/x.yaml", Row: 1, Col: 99, Path: "spec.rego", InnerRow: 2, InnerCol: 15, Message: "undefined function nope"}}},
 			statement{reason: "Invalid", message: "spec.rego:2:15: undefined function nope\nthe policy does not serve"},
 		},
 		"it does not, but did before": {
-			wrong, policies.Verdict{Kept: true, Problems: policies.Problems{{File: "EvictionPolicy/x.yaml", Row: 1, Col: 99, Path: "spec.rego", InnerRow: 2, InnerCol: 15, Message: "undefined function nope"}}},
+			wrong, source.Verdict{Kept: true, Problems: policies.Problems{{File: "EvictionPolicy/x.yaml", Row: 1, Col: 99, Path: "spec.rego", InnerRow: 2, InnerCol: 15, Message: "undefined function nope"}}},
 			statement{serves: true, reason: "Invalid", message: "spec.rego:2:15: undefined function nope\nits last good version goes on serving"},
 		},
 		"it is right by itself, but another source has its name": {
-			right, policies.Verdict{Problems: policies.Problems{{File: "EvictionPolicy/x.yaml", Message: "EvictionPolicy x stands in policies/x.yaml, too"}}},
+			right, source.Verdict{RightAlone: true, Problems: policies.Problems{{File: "EvictionPolicy/x.yaml", Message: "EvictionPolicy x stands in policies/x.yaml, too"}}},
 			statement{reason: "Conflict", message: "spec: EvictionPolicy x stands in policies/x.yaml, too\nthe policy does not serve"},
+		},
+		"it cannot be compiled to an end": {
+			wrong, source.Verdict{Beyond: true, Problems: policies.Problems{{File: "EvictionPolicy/x", Message: "could not be compiled in 4s of CPU time"}}},
+			statement{reason: "Invalid", message: "spec: could not be compiled in 4s of CPU time\nthe policy does not serve"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -52,7 +57,7 @@ func TestAVerdictBecomesAStatement(t *testing.T) {
 }
 
 func TestALongMessageFitsACondition(t *testing.T) {
-	verdict := policies.Verdict{Kept: true, Problems: policies.Problems{{Message: strings.Repeat("ä", 2*maxMessage)}}}
+	verdict := source.Verdict{Kept: true, Problems: policies.Problems{{Message: strings.Repeat("ä", 2*maxMessage)}}}
 	message := stateOf(handed(t, "library: nope"), verdict, "r").message
 	if n := len([]rune(message)); n != maxMessage || !strings.HasSuffix(message, "…\nits last good version goes on serving") {
 		t.Errorf("%d characters, ending in %q", n, message[len(message)-60:])

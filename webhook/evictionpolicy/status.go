@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/util/retry"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/source"
 )
 
 const (
@@ -48,7 +49,7 @@ type Status struct {
 	serving atomic.Pointer[map[string]types.UID]
 
 	mu       sync.Mutex
-	verdicts map[string]policies.Verdict // by unit
+	verdicts map[string]source.Verdict // by unit
 	revision string
 	tallies  map[counted]*tally
 
@@ -88,7 +89,7 @@ func (*Status) NeedLeaderElection() bool { return false }
 // Verdicts takes what became of the units, by name, and the revision of the set they are part of; units of
 // other sources are left alone. It must be called in the order of the sets, and about the units of a
 // hand-over before the call that handed them over returns; it returns at once.
-func (s *Status) Verdicts(verdicts map[string]policies.Verdict, revision string) {
+func (s *Status) Verdicts(verdicts map[string]source.Verdict, revision string) {
 	s.mu.Lock()
 	s.verdicts, s.revision = maps.Clone(verdicts), revision
 	s.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/source"
 	"github.com/evictgate/evictgate/policies/v1alpha1"
 )
 
@@ -15,7 +16,7 @@ func UnitName(policy string) string { return v1alpha1.Kind + "/" + policy }
 // unitOf makes the unit of a policy: its object as a file, with all that is not the author's left out, so
 // that the same policy has the same content in every cluster. The object stays untyped: a field that this
 // version does not know becomes a problem of this policy instead of being lost silently.
-func unitOf(o *unstructured.Unstructured) policies.Unit {
+func unitOf(o *unstructured.Unstructured) source.Unit {
 	data, err := json.Marshal(map[string]any{
 		"apiVersion": o.GetAPIVersion(),
 		"kind":       o.GetKind(),
@@ -26,7 +27,7 @@ func unitOf(o *unstructured.Unstructured) policies.Unit {
 		data = nil // not possible for what came as JSON; an empty file has no policy
 	}
 	name := UnitName(o.GetName())
-	return policies.Unit{Name: name, Files: []policies.File{{Name: name + ".yaml", Data: data}}}
+	return source.Unit{Name: name, Files: []policies.File{{Name: name + ".yaml", Data: data}}}
 }
 
 // policyOf is what the status calls the policy: the library's id, or inline.

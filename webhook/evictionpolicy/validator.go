@@ -17,46 +17,51 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/check"
+	"github.com/evictgate/evictgate/policies/source"
 	"github.com/evictgate/evictgate/policies/v1alpha1"
 )
 
-// Path is where the API server sends EvictionPolicies before it stores them.
-const Path = "/validate-evictionpolicy"
-
 const (
-	// atOnce bounds the policies that are compiled beside each other: evictions come first.
-	atOnce = 2
 	// checkWithin bounds a check whose sender states no timeout.
 	checkWithin = 8 * time.Second
 	// maxWarnings and maxWarning bound the warnings of an answer; the API server cuts longer ones.
 	maxWarnings, maxWarning = 10, 256
-)
-
-var (
-	errTooSlow = errors.New("it was not compiled in time")
-	errPanic   = errors.New("the check failed by an error of Evictgate, which its log shows")
+	// maxPolicy bounds a policy in bytes: the API server stores no larger object.
+	maxPolicy = 1536 << 10
+	// maxReview bounds a review in bytes: a policy, the one before it, and what is around them.
+	maxReview = 2*maxPolicy + 512<<10
 )
 
 // Validator compiles EvictionPolicies before they are stored.
 type Validator struct {
-	// Check lists what is wrong with a policy, as the server would find it.
-	Check func(policies.Unit) policies.Problems
-	// Lint lists what is doubtful about a policy that is right; it may be nil.
-	Lint func(policies.Unit) policies.Problems
-	Log  *slog.Logger
+	// Check finds what is wrong with a policy, as the server would find it, or doubtful. It ends when the
+	// context does. Its error refuses the policy: policies.ErrBusy and policies.ErrBeyondLimits by their own
+	// answers, any other as an error of ours.
+	Check func(context.Context, source.Unit) (check.Findings, error)
+	Log   *slog.Logger
 }
 
-// Handler answers the admission reviews that arrive at Path. An error of ours refuses no policy: it is
-// admitted with a warning, and its status tells the rest.
+// Handler answers the admission reviews of its webhook. A policy that could not be checked is refused:
+// what nobody has compiled must not reach the servers.
 func (v *Validator) Handler() http.Handler {
-	return &admission.Webhook{Handler: &checker{Validator: v, slots: make(chan struct{}, atOnce)}}
+	return limited(&admission.Webhook{Handler: &checker{v}})
+}
+
+// limited refuses reviews that are larger than one of an EvictionPolicy can be.
+func limited(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength > maxReview {
+			http.Error(w, fmt.Sprintf("the review has %d bytes; one of an %s has %d at most", r.ContentLength, v1alpha1.Kind, maxReview), http.StatusRequestEntityTooLarge)
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, maxReview)
+		next.ServeHTTP(w, r)
+	})
 }
 
 // checker is a Validator at work.
-type checker struct {
-	*Validator
-	slots chan struct{}
-}
+type checker struct{ *Validator }
 
 // Handle answers one review.
 func (c *checker) Handle(ctx context.Context, r admission.Request) admission.Response {
@@ -65,6 +70,9 @@ func (c *checker) Handle(ctx context.Context, r admission.Request) admission.Res
 	}
 	if r.Operation != admissionv1.Create && r.Operation != admissionv1.Update {
 		return admission.Allowed("")
+	}
+	if len(r.Object.Raw) > maxPolicy {
+		return admission.Errored(http.StatusRequestEntityTooLarge, fmt.Errorf("the %s has %d bytes; it can have %d at most", v1alpha1.Kind, len(r.Object.Raw), maxPolicy))
 	}
 	var o unstructured.Unstructured
 	if err := o.UnmarshalJSON(r.Object.Raw); err != nil {
@@ -85,57 +93,53 @@ func sameSpec(o *unstructured.Unstructured, oldRaw []byte) bool {
 	return len(oldRaw) > 0 && old.UnmarshalJSON(oldRaw) == nil && equality.Semantic.DeepEqual(o.Object["spec"], old.Object["spec"])
 }
 
-func (c *checker) judge(ctx context.Context, u policies.Unit) admission.Response {
-	problems, err := c.bounded(ctx, u, c.Check)
+func (c *checker) judge(ctx context.Context, u source.Unit) admission.Response {
+	found, err := c.check(ctx, u)
 	switch {
 	case err != nil:
-		return admission.Allowed("").WithWarnings(fmt.Sprintf("%s was stored unchecked, since %v; see its condition %s", u.Name, err, v1alpha1.ConditionReady))
-	case len(problems) > 0:
-		return refusal(u, problems)
-	case c.Lint == nil:
-		return admission.Allowed("")
+		return c.unchecked(ctx, u, err)
+	case len(found.Problems) > 0:
+		return refusal(u, found.Problems)
 	}
-	doubts, err := c.bounded(ctx, u, c.Lint)
-	if err != nil {
-		return admission.Allowed("")
-	}
-	return admission.Allowed("").WithWarnings(warnings(u, doubts)...)
+	return admission.Allowed("").WithWarnings(warnings(u, found.Doubts)...)
 }
 
-// bounded asks f within the context's time. A compilation cannot be broken off: it keeps its place among
-// those beside each other until it ends.
-func (c *checker) bounded(ctx context.Context, u policies.Unit, f func(policies.Unit) policies.Problems) (policies.Problems, error) {
-	select {
-	case c.slots <- struct{}{}:
-	case <-ctx.Done():
-		return nil, errTooSlow
-	}
-	type result struct {
-		problems policies.Problems
-		err      error
-	}
-	done := make(chan result, 1)
-	go func() {
-		defer func() { <-c.slots }()
-		defer func() {
-			if r := recover(); r != nil {
-				c.Log.Error("panic while checking a policy", "policy", u.Name, "panic", r, "stack", string(debug.Stack()))
-				done <- result{err: errPanic}
-			}
-		}()
-		done <- result{problems: f(u)}
+// check turns a panic into an error: one policy must not end the server.
+func (c *checker) check(ctx context.Context, u source.Unit) (found check.Findings, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			c.Log.Error("panic while checking a policy", "policy", u.Name, "panic", r, "stack", string(debug.Stack()))
+			err = errors.New("panic")
+		}
 	}()
-	select {
-	case r := <-done:
-		return r.problems, r.err
-	case <-ctx.Done():
-		return nil, errTooSlow
+	return c.Check(ctx, u)
+}
+
+// unchecked refuses a policy that was not checked to the end.
+func (c *checker) unchecked(ctx context.Context, u source.Unit, err error) admission.Response {
+	switch {
+	case errors.Is(err, source.ErrBeyondLimits):
+		return refusal(u, policies.Problems{{File: u.Name, Message: err.Error()}})
+	case errors.Is(err, source.ErrBusy):
+		return refused(u, http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests, "was not checked, since other policies are being checked; try again")
+	case ctx.Err() != nil:
+		return refused(u, http.StatusGatewayTimeout, metav1.StatusReasonTimeout, "was not checked in time; try again")
 	}
+	c.Log.Error("a policy could not be checked", "policy", u.Name, "error", err.Error())
+	return refused(u, http.StatusInternalServerError, metav1.StatusReasonInternalError, "could not be checked by an error of Evictgate, which its log shows")
+}
+
+func refused(u source.Unit, code int32, reason metav1.StatusReason, what string) admission.Response {
+	name := strings.TrimPrefix(u.Name, v1alpha1.Kind+"/")
+	return admission.Response{AdmissionResponse: admissionv1.AdmissionResponse{Result: &metav1.Status{
+		Status: metav1.StatusFailure, Code: code, Reason: reason,
+		Message: fmt.Sprintf("%s %q %s", v1alpha1.Kind, name, what),
+	}}}
 }
 
 // refusal is the answer to a broken policy: a Status as the API server's own validation makes it, since
 // kubectl prints the causes of such a one and other clients its message.
-func refusal(u policies.Unit, ps policies.Problems) admission.Response {
+func refusal(u source.Unit, ps policies.Problems) admission.Response {
 	name := strings.TrimPrefix(u.Name, v1alpha1.Kind+"/")
 	findings, _ := findingsOf(u, ps)
 	causes := make([]metav1.StatusCause, len(findings))
@@ -151,7 +155,7 @@ func refusal(u policies.Unit, ps policies.Problems) admission.Response {
 	}}}
 }
 
-func warnings(u policies.Unit, ps policies.Problems) []string {
+func warnings(u source.Unit, ps policies.Problems) []string {
 	var list []string
 	for i, p := range ps {
 		if i == maxWarnings {

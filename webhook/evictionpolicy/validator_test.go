@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -18,6 +19,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/check"
+	"github.com/evictgate/evictgate/policies/source"
+	"github.com/evictgate/evictgate/webhook/hooks"
 )
 
 const broken = "rego: |\n  package eviction.a\n  deny contains nope(1)"
@@ -37,7 +41,7 @@ func ask(t *testing.T, ctx context.Context, h http.Handler, o *unstructured.Unst
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := httptest.NewRequestWithContext(ctx, http.MethodPost, Path, bytes.NewReader(body))
+	r := httptest.NewRequestWithContext(ctx, http.MethodPost, hooks.PoliciesPath, bytes.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
@@ -66,10 +70,13 @@ func updateOf(t *testing.T, old *unstructured.Unstructured) func(*admissionv1.Ad
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func TestWhatTheValidatorAnswers(t *testing.T) {
-	doubt := func(u policies.Unit) policies.Problems {
-		return policies.Problems{{File: u.Files[0].Name, Path: "spec.match", Message: "selects nothing"}}
+	check := func(_ context.Context, u source.Unit) (check.Findings, error) {
+		if problems := compile(u); len(problems) > 0 {
+			return check.Findings{Problems: problems}, nil
+		}
+		return check.Findings{Doubts: policies.Problems{{File: u.Files[0].Name, Path: "spec.match", Message: "selects nothing"}}}, nil
 	}
-	h := (&Validator{Check: compile, Lint: doubt, Log: quiet()}).Handler()
+	h := (&Validator{Check: check, Log: quiet()}).Handler()
 	good, bad := evp(t, "x", "library: freeze_window"), evp(t, "x", broken)
 	labelled, leaving := bad.DeepCopy(), bad.DeepCopy()
 	labelled.SetLabels(map[string]string{"team": "shop"})
@@ -109,39 +116,52 @@ func TestWhatTheValidatorAnswers(t *testing.T) {
 	}
 }
 
-func TestAnErrorOfOursRefusesNoPolicy(t *testing.T) {
-	release := make(chan struct{})
-	defer close(release)
+// beyond is an error of policies that could not be compiled to an end.
+type beyond string
+
+func (e beyond) Error() string        { return string(e) }
+func (e beyond) Is(target error) bool { return target == source.ErrBeyondLimits }
+
+func TestAPolicyThatWasNotCheckedIsRefused(t *testing.T) {
 	for name, c := range map[string]struct {
-		check func(policies.Unit) policies.Problems
+		check func(context.Context) error
+		code  int32
 		want  string
 	}{
-		"a panic":                   {func(policies.Unit) policies.Problems { panic("oops") }, "the check failed by an error of Evictgate, which its log shows"},
-		"a compilation without end": {func(policies.Unit) policies.Problems { <-release; return nil }, "it was not compiled in time"},
+		"a panic":                        {func(context.Context) error { panic("oops") }, 500, `EvictionPolicy "x" could not be checked by an error of Evictgate, which its log shows`},
+		"an error":                       {func(context.Context) error { return errors.New("no more processes") }, 500, `EvictionPolicy "x" could not be checked by an error of Evictgate, which its log shows`},
+		"beyond the limits":              {func(context.Context) error { return beyond("could not be compiled in 4s of CPU time") }, 422, `EvictionPolicy "x" is invalid: spec: could not be compiled in 4s of CPU time`},
+		"others are checked":             {func(context.Context) error { return source.ErrBusy }, 429, `EvictionPolicy "x" was not checked, since other policies are being checked; try again`},
+		"the time of the caller is over": {func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }, 504, `EvictionPolicy "x" was not checked in time; try again`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := (&Validator{Check: c.check, Log: quiet()}).Handler()
-			// More than run beside each other: those that wait are bounded, too.
-			for range atOnce + 1 {
-				ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-				got := ask(t, ctx, h, evp(t, "x", broken))
-				cancel()
-				want := []string{"EvictionPolicy/x was stored unchecked, since " + c.want + "; see its condition Ready"}
-				if diff := cmp.Diff(want, got.Warnings); !got.Allowed || diff != "" {
-					t.Errorf("allowed %t, warnings (-want +got):\n%s", got.Allowed, diff)
-				}
+			h := (&Validator{Check: func(ctx context.Context, _ source.Unit) (check.Findings, error) {
+				return check.Findings{}, c.check(ctx)
+			}, Log: quiet()}).Handler()
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			got := ask(t, ctx, h, evp(t, "x", "library: freeze_window"))
+			if got.Allowed || got.Result.Code != c.code || got.Result.Message != c.want {
+				t.Errorf("allowed %t, %d %q", got.Allowed, got.Result.Code, got.Result.Message)
 			}
 		})
 	}
 }
 
-func TestAFailedLintLosesOnlyItsWarnings(t *testing.T) {
-	h := (&Validator{Check: compile, Lint: func(policies.Unit) policies.Problems { panic("oops") }, Log: quiet()}).Handler()
-	if got := ask(t, t.Context(), h, evp(t, "x", "library: freeze_window")); !got.Allowed || got.Warnings != nil {
-		t.Errorf("allowed %t, warnings %q", got.Allowed, got.Warnings)
+func TestAReviewIsBounded(t *testing.T) {
+	asked := false
+	h := (&Validator{Check: func(context.Context, source.Unit) (check.Findings, error) {
+		asked = true
+		return check.Findings{}, nil
+	}, Log: quiet()}).Handler()
+	got := ask(t, t.Context(), h, evp(t, "x", "rego: "+strings.Repeat("a", maxPolicy)))
+	if got.Allowed || got.Result.Code != 413 || !strings.Contains(got.Result.Message, "it can have 1572864 at most") {
+		t.Errorf("a policy that is too large: allowed %t, %d %q", got.Allowed, got.Result.Code, got.Result.Message)
 	}
-	if got := ask(t, t.Context(), h, evp(t, "x", broken)); got.Allowed {
-		t.Error("a broken policy was taken")
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, hooks.PoliciesPath, strings.NewReader(strings.Repeat(" ", maxReview+1))))
+	if w.Code != 413 || asked {
+		t.Errorf("a review that is too large: %d, checked %t", w.Code, asked)
 	}
 }
 

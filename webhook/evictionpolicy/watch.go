@@ -25,7 +25,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 
-	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/source"
 	"github.com/evictgate/evictgate/policies/v1alpha1"
 )
 
@@ -46,7 +46,7 @@ var errNotRead = errors.New("EvictionPolicies are not read yet")
 type Watch struct {
 	objects  dynamic.NamespaceableResourceInterface
 	informer cache.SharedIndexInformer
-	take     func(context.Context, []policies.Unit)
+	take     func(context.Context, []source.Unit)
 	log      *slog.Logger
 	changed  chan struct{} // holds one token when something changed
 	trouble  atomic.Pointer[error]
@@ -65,7 +65,7 @@ type object struct {
 	generation int64
 	created    time.Time
 	policy     string
-	unit       policies.Unit
+	unit       source.Unit
 }
 
 // byAge puts the older first: of two policies that cannot stand beside each other, the one that came later
@@ -80,7 +80,7 @@ func (o object) same(other object) bool {
 
 // NewWatch prepares a Watch; Start runs it. take is called with all policies, the oldest first, once they
 // are read and after every change of them, one call at a time; its context ends with Start's.
-func NewWatch(config *rest.Config, log *slog.Logger, take func(context.Context, []policies.Unit)) (*Watch, error) {
+func NewWatch(config *rest.Config, log *slog.Logger, take func(context.Context, []source.Unit)) (*Watch, error) {
 	client, err := dynamic.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("make a client for EvictionPolicies: %w", err)
@@ -264,7 +264,7 @@ func (w *Watch) handOver(ctx context.Context) {
 }
 
 // List reads the policies of a cluster once, as Watch would hand them over.
-func List(ctx context.Context, config *rest.Config) ([]policies.Unit, error) {
+func List(ctx context.Context, config *rest.Config) ([]source.Unit, error) {
 	client, err := dynamic.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("make a client for EvictionPolicies: %w", err)
@@ -281,8 +281,8 @@ func List(ctx context.Context, config *rest.Config) ([]policies.Unit, error) {
 }
 
 // unitsByAge lists the units of policies, the oldest first.
-func unitsByAge(objects map[string]object) []policies.Unit {
-	units := make([]policies.Unit, 0, len(objects))
+func unitsByAge(objects map[string]object) []source.Unit {
+	units := make([]source.Unit, 0, len(objects))
 	for _, o := range slices.SortedFunc(maps.Values(objects), byAge) {
 		units = append(units, o.unit)
 	}

@@ -13,11 +13,11 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/rest"
 
-	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/source"
 )
 
 // offline is a Watch over what the test puts into its store; nobody is asked.
-func offline(t *testing.T, take func(context.Context, []policies.Unit)) *Watch {
+func offline(t *testing.T, take func(context.Context, []source.Unit)) *Watch {
 	t.Helper()
 	w, err := NewWatch(&rest.Config{Host: "https://no-cluster.invalid"}, slog.New(slog.DiscardHandler), take)
 	if err != nil {
@@ -39,7 +39,7 @@ func put(t *testing.T, w *Watch, name string, generation int64, created time.Tim
 
 func TestTheOlderPolicyComesFirst(t *testing.T) {
 	var got [][]string
-	w := offline(t, func(_ context.Context, units []policies.Unit) {
+	w := offline(t, func(_ context.Context, units []source.Unit) {
 		var names []string
 		for _, u := range units {
 			names = append(names, strings.TrimPrefix(u.Name, "EvictionPolicy/"))
@@ -69,7 +69,7 @@ func TestTheOlderPolicyComesFirst(t *testing.T) {
 func TestAHandOverThatPanicsOrIsCutShortStatesNothing(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	fails := true
-	w := offline(t, func(context.Context, []policies.Unit) {
+	w := offline(t, func(context.Context, []source.Unit) {
 		if fails {
 			panic("oops")
 		}

@@ -1,5 +1,11 @@
-// Package history remembers what this replica has decided: which evictions it admitted, and since when
-// policies have held a pod. Input.History is made of it.
+// Package history remembers which evictions happened, and since when policies have held a pod. Input.History
+// is made of it.
+//
+// An eviction counts from the moment it is admitted, as a reservation: of two that would together exceed a
+// limit the second knows of the first. Whether it happens is decided behind us, so a reservation is settled by
+// the pod watch: it stays when the pod goes, and is given back when the pod is still there once the API server
+// cannot carry the eviction out any more. An eviction that the watch shows though nobody here admitted it
+// counts as well.
 package history
 
 import (
@@ -15,7 +21,7 @@ import (
 )
 
 const (
-	// maxAge is how long an admitted eviction is remembered.
+	// maxAge is how long an eviction is remembered.
 	maxAge = 24 * time.Hour
 	// maxListed bounds each list of past evictions: every decision converts and records those that are read.
 	// One more is kept, since a list leaves out the pod's own.
@@ -23,9 +29,6 @@ const (
 	// holdForgotten is after how long without an attempt a hold is over. Some clients, such as a
 	// descheduler that runs as a CronJob, try seldom.
 	holdForgotten = 48 * time.Hour
-	// leavingFor is how long an admitted eviction counts as under way though the pod does not show it: the
-	// API server may refuse it after us.
-	leavingFor = 30 * time.Second
 	// maxKeys and maxHeld bound the lists, and the pods with holds, that are remembered.
 	maxKeys, maxHeld = 50_000, 20_000
 )
@@ -33,24 +36,33 @@ const (
 // Ledger is the memory of one replica. A nil Ledger remembers nothing. It is safe for concurrent use.
 type Ledger struct {
 	turns turns
+	// watch tells what becomes of the pods; nil when nobody watches, and then all that is admitted counts.
+	watch *Watch
+	// deciding is held while policies that read past evictions are evaluated. mu never is.
+	deciding sync.Mutex
 
-	mu      sync.Mutex
-	past    map[key][]eviction // the newest last
-	held    map[types.UID]*hold
-	leaving map[types.UID]time.Time // when their evictions were admitted
+	mu       sync.Mutex
+	past     map[key][]eviction // the newest last
+	held     map[types.UID]*hold
+	attempts map[types.UID]*attempt
+	// looked is when the reservations were settled last, swept when room was made, and rebuilt whether the pods of before the start are
+	// counted.
+	looked, swept time.Time
+	rebuilt       bool
+	counts        Counts
 }
 
-// New makes an empty Ledger.
+// New makes an empty Ledger that takes what is admitted for what happens; see Follow.
 func New() *Ledger {
 	return &Ledger{
-		turns: newTurns(), past: map[key][]eviction{}, held: map[types.UID]*hold{}, leaving: map[types.UID]time.Time{},
+		turns: newTurns(), past: map[key][]eviction{}, held: map[types.UID]*hold{}, attempts: map[types.UID]*attempt{},
 	}
 }
 
 // key is one list: what its evictions share, for example {"node", "node-1"}.
 type key struct{ scope, name string }
 
-// eviction is one that was admitted.
+// eviction is one that happened, or is reserved.
 type eviction struct {
 	at  metav1.Time
 	pod types.UID
@@ -69,23 +81,24 @@ func (l *Ledger) Decide(in *policies.Input, needs *policies.Needs, decide func()
 	if l == nil || in.Pod == nil {
 		return decide()
 	}
-	if !needs.Reads("history") {
-		d := decide()
-		if d.Allowed() && !in.Request.DryRun {
-			l.mu.Lock()
-			l.noteLeaving(in)
-			l.mu.Unlock()
-		}
-		return d
+	reads := needs.Reads("history")
+	if reads {
+		l.deciding.Lock()
+		defer l.deciding.Unlock()
+		in.History = l.read(in, needs)
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	in.History = l.of(in, needs)
 	d := decide()
 	if !in.Request.DryRun {
-		l.note(in, d)
+		l.note(in, d, reads)
 	}
 	return d
+}
+
+func (l *Ledger) read(in *policies.Input, needs *policies.Needs) *policies.History {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.settle(in.Now.Time)
+	return l.of(in, needs)
 }
 
 // of lists what the policies read.
@@ -107,17 +120,25 @@ func (l *Ledger) of(in *policies.Input, needs *policies.Needs) *policies.History
 	return h
 }
 
-// keys are the lists that an eviction stands in; what is not known has none.
+// keys are the lists that an eviction stands in.
 func keys(in *policies.Input) []key {
-	list := []key{{"cluster", ""}, {"namespace", in.Pod.Namespace}}
+	owner, zone := "", ""
 	if in.Owner != nil {
-		list = append(list, key{"owner", in.Owner.UID})
+		owner = in.Owner.UID
 	}
-	if in.Pod.Spec.NodeName != "" {
-		list = append(list, key{"node", in.Pod.Spec.NodeName})
+	if in.Node != nil {
+		zone = in.Node.Labels[corev1.LabelTopologyZone]
 	}
-	if in.Node != nil && in.Node.Labels[corev1.LabelTopologyZone] != "" {
-		list = append(list, key{"zone", in.Node.Labels[corev1.LabelTopologyZone]})
+	return keysOf(in.Pod, owner, zone)
+}
+
+// keysOf are the lists that the eviction of a pod stands in; what is empty is not known, and has none.
+func keysOf(pod *corev1.Pod, owner, zone string) []key {
+	list := []key{{"cluster", ""}, {"namespace", pod.Namespace}}
+	for _, k := range []key{{"owner", owner}, {"node", pod.Spec.NodeName}, {"zone", zone}} {
+		if k.name != "" {
+			list = append(list, k)
+		}
 	}
 	return list
 }
@@ -137,30 +158,45 @@ func (l *Ledger) list(k key, in *policies.Input, depth int) []metav1.Time {
 	return list
 }
 
-// note remembers a decision: an admitted eviction in every list, a refusal as a hold.
-func (l *Ledger) note(in *policies.Input, d *policies.Decision) {
-	if d.Allowed() {
-		l.noteLeaving(in)
-		for _, k := range keys(in) {
-			l.add(k, in)
-		}
+// note remembers a decision: an admitted eviction as a reservation, a refusal as a hold. The lists are kept only
+// while policies read them.
+func (l *Ledger) note(in *policies.Input, d *policies.Decision, listed bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var lists []key
+	if listed {
+		lists = keys(in)
+		l.noteHolds(in, d)
 	}
-	l.noteHolds(in, d)
+	if d.Allowed() {
+		l.reserve(in, lists)
+	}
 }
 
-// add appends to a list. A pod that is admitted again, since something behind us refused it, counts
-// once.
-func (l *Ledger) add(k key, in *policies.Input) {
-	past := slices.DeleteFunc(l.past[k], func(e eviction) bool {
-		return e.pod == in.Pod.UID || in.Now.Sub(e.at.Time) > maxAge
+// add puts an eviction into a list, the newest last. A pod counts once.
+func (l *Ledger) add(k key, e eviction, now time.Time) {
+	past := slices.DeleteFunc(l.past[k], func(old eviction) bool {
+		return old.pod == e.pod || now.Sub(old.at.Time) > maxAge
 	})
-	if len(past) > maxListed {
-		past = slices.Delete(past, 0, len(past)-maxListed)
-	}
 	if len(past) == 0 && len(l.past) >= maxKeys {
-		l.forgetLists(in.Now.Time)
+		l.forgetLists(now)
 	}
-	l.past[k] = append(past, eviction{at: in.Now, pod: in.Pod.UID})
+	at := len(past)
+	for at > 0 && past[at-1].at.After(e.at.Time) {
+		at--
+	}
+	past = slices.Insert(past, at, e)
+	l.past[k] = slices.Delete(past, 0, max(0, len(past)-maxListed-1))
+}
+
+// remove takes a pod's eviction out of a list.
+func (l *Ledger) remove(k key, pod types.UID) {
+	past := slices.DeleteFunc(l.past[k], func(e eviction) bool { return e.pod == pod })
+	if len(past) == 0 {
+		delete(l.past, k)
+		return
+	}
+	l.past[k] = past
 }
 
 // forgetLists drops the lists whose newest eviction is too old; when that is not enough, all of them:
@@ -176,7 +212,8 @@ func (l *Ledger) forgetLists(now time.Time) {
 	}
 }
 
-// noteHolds keeps since when each policy refuses the pod. One that refuses no more holds no more.
+// noteHolds keeps since when each policy refuses the pod. One that refuses no more holds no more, whether the
+// eviction happens then or fails behind us: a hold that went on would let maxHold end too early.
 func (l *Ledger) noteHolds(in *policies.Input, d *policies.Decision) {
 	refusing := d.Holding()
 	if len(refusing) == 0 {

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/source"
 )
 
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
@@ -118,7 +119,7 @@ func TestAPodAdmittedAgainCountsOnce(t *testing.T) {
 }
 
 func TestOnlyWhatIsReadIsListed(t *testing.T) {
-	set, err := policies.Compile([]policies.File{{Name: "x.rego", Data: []byte("package eviction.x\n\ndelay contains \"x\" if count(input.history.owner) > 0\n")}})
+	set, err := source.Compile([]policies.File{{Name: "x.rego", Data: []byte("package eviction.x\n\ndelay contains \"x\" if count(input.history.owner) > 0\n")}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +213,7 @@ func TestMemoryIsBounded(t *testing.T) {
 // A limit of more evictions than are listed would never hold.
 func TestRateLimitsAreOfWhatIsListed(t *testing.T) {
 	for limit, refused := range map[int]bool{maxListed: false, maxListed + 1: true} {
-		_, err := policies.Compile([]policies.File{{Name: "x.yaml", Data: fmt.Appendf(nil, `apiVersion: evictgate.dev/v1alpha1
+		_, err := source.Compile([]policies.File{{Name: "x.yaml", Data: fmt.Appendf(nil, `apiVersion: evictgate.dev/v1alpha1
 kind: EvictionPolicy
 metadata: {name: limit}
 spec:
@@ -228,7 +229,7 @@ spec:
 // policiesWithHolds are the needs of a set that reads only holds.
 func policiesWithHolds(t *testing.T) *policies.Needs {
 	t.Helper()
-	set, err := policies.Compile([]policies.File{{Name: "x.rego", Data: []byte("package eviction.x\n\ndelay contains \"x\" if count(input.history.holds) > 1\n")}})
+	set, err := source.Compile([]policies.File{{Name: "x.rego", Data: []byte("package eviction.x\n\ndelay contains \"x\" if count(input.history.holds) > 1\n")}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -269,7 +270,7 @@ spec: {library: cooldown}
 		"one that does not say": {[]policies.File{{Name: "a.yaml", Data: []byte(limited)}, {Name: "b.rego", Data: []byte(whole)}}, map[string]int{"node": 3, "cluster": 9}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			set, err := policies.Compile(tt.files)
+			set, err := source.Compile(tt.files)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -6,12 +6,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
-
-	"github.com/evictgate/evictgate/policies"
 )
-
-// maxLeaving bounds the pods that are remembered as leaving.
-const maxLeaving = 20_000
 
 // Leaving reports whether the eviction of a pod was admitted just before, so that the pod goes though
 // nobody sees it yet.
@@ -21,27 +16,9 @@ func (l *Ledger) Leaving(pod types.UID, now time.Time) bool {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	at, ok := l.leaving[pod]
-	return ok && now.Sub(at) < leavingFor
-}
-
-func (l *Ledger) noteLeaving(in *policies.Input) {
-	if len(l.leaving) >= maxLeaving {
-		l.forgetLeaving(in.Now.Time)
-	}
-	l.leaving[in.Pod.UID] = in.Now.Time
-}
-
-// forgetLeaving drops what is over; when that is not enough, all: memory must stay bounded.
-func (l *Ledger) forgetLeaving(now time.Time) {
-	for uid, at := range l.leaving {
-		if now.Sub(at) >= leavingFor {
-			delete(l.leaving, uid)
-		}
-	}
-	if len(l.leaving) >= maxLeaving {
-		clear(l.leaving)
-	}
+	l.settle(now)
+	a := l.attempts[pod]
+	return a != nil && a.goes(now, l.watch != nil)
 }
 
 // turns lets decisions about one workload wait for each other, by the hash of its name.

@@ -6,8 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"k8s.io/apimachinery/pkg/types"
-
 	"github.com/evictgate/evictgate/policies"
 )
 
@@ -42,18 +40,6 @@ func TestAPodLeavesOnceItsEvictionIsAdmitted(t *testing.T) {
 	var none *Ledger
 	if none.Leaving("uid", noon) {
 		t.Error("nobody remembers")
-	}
-}
-
-func TestLeavingIsBounded(t *testing.T) {
-	l := New()
-	for i := range maxLeaving + 1 {
-		in := input("web", "", "", 0)
-		in.Pod.UID = types.UID(string(rune(i + 1)))
-		l.noteLeaving(in)
-	}
-	if len(l.leaving) > maxLeaving {
-		t.Errorf("%d are remembered", len(l.leaving))
 	}
 }
 

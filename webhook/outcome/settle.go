@@ -3,6 +3,7 @@ package outcome
 import (
 	"context"
 	"fmt"
+	"iter"
 	"log/slog"
 	"math/rand/v2"
 	"time"
@@ -28,8 +29,8 @@ const (
 // missing, or have another UID, are gone. It runs on every replica.
 type Settler struct {
 	Pods *Pods
-	// Unsettled lists the episodes that are not over.
-	Unsettled func(context.Context) ([]audit.Episode, error)
+	// Unsettled goes through the episodes that are not over; its error is the last that it gives.
+	Unsettled func(context.Context) iter.Seq2[audit.Episode, error]
 	// Live reads a pod from the API server: the cache may lag behind what other replicas have decided.
 	Live func(ctx context.Context, namespace, name string) (*corev1.Pod, error)
 	// Ready waits until the cluster is known, and is false when the context ended before.
@@ -61,14 +62,13 @@ func (s *Settler) Start(ctx context.Context) error {
 
 // Settle goes through the unsettled episodes once. Its error is the first that left one out.
 func (s *Settler) Settle(ctx context.Context) error {
-	episodes, err := s.Unsettled(ctx)
-	if err != nil {
-		return fmt.Errorf("read the unsettled episodes: %w", err)
-	}
 	limit := rate.NewLimiter(readsPerSecond, readsPerSecond)
 	var failed error
-	for i := range episodes {
-		if err := s.settle(ctx, limit, &episodes[i]); err != nil && failed == nil {
+	for e, err := range s.Unsettled(ctx) {
+		if err != nil {
+			return fmt.Errorf("read the unsettled episodes: %w", err)
+		}
+		if err := s.settle(ctx, limit, &e); err != nil && failed == nil {
 			failed = err
 		}
 	}

@@ -3,6 +3,7 @@ package outcome
 import (
 	"context"
 	"errors"
+	"iter"
 	"log/slog"
 	"testing"
 	"time"
@@ -46,8 +47,10 @@ func TestWhatHappenedWhileNobodyWatched(t *testing.T) {
 			})
 			s := Settler{
 				Pods: p, Live: tt.live, Log: slog.New(slog.DiscardHandler),
-				Unsettled: func(context.Context) ([]audit.Episode, error) {
-					return []audit.Episode{*blocked(), {ID: "shop/nobody", Namespace: "shop", Pod: "nobody"}}, nil
+				Unsettled: func(context.Context) iter.Seq2[audit.Episode, error] {
+					return func(yield func(audit.Episode, error) bool) {
+						_ = yield(*blocked(), nil) && yield(audit.Episode{ID: "shop/nobody", Namespace: "shop", Pod: "nobody"}, nil)
+					}
 				},
 			}
 			if err := s.Settle(t.Context()); (err != nil) != tt.err {
@@ -121,9 +124,11 @@ func TestSettlingBeginsOnceTheClusterIsKnown(t *testing.T) {
 				return false
 			}
 		},
-		Unsettled: func(context.Context) ([]audit.Episode, error) {
+		Unsettled: func(context.Context) iter.Seq2[audit.Episode, error] {
 			asked <- struct{}{}
-			return nil, errors.New("the store is away") // which is no reason to end
+			return func(yield func(audit.Episode, error) bool) {
+				yield(audit.Episode{}, errors.New("the store is away")) // which is no reason to end
+			}
 		},
 	}
 	done := make(chan error)

@@ -39,6 +39,13 @@ func lookBack(pod *corev1.Pod, now time.Time, seen bool) audit.Sighting {
 	return s
 }
 
+// Evicted reports whether a pod that terminates or is gone was evicted by the API server, and when; gone pods
+// that nobody saw terminate were at now.
+func Evicted(pod *corev1.Pod, now time.Time) (time.Time, bool) {
+	s := lookBack(pod, now, true)
+	return s.Terminating, s.EvictedByAPI
+}
+
 func stateOf(pod *corev1.Pod, now time.Time) audit.Sighting {
 	s := audit.Sighting{Namespace: pod.Namespace, Pod: pod.Name, PodUID: string(pod.UID), Terminating: asked(pod)}
 	if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {

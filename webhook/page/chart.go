@@ -7,6 +7,7 @@ import (
 
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/webhook/audit/store"
+	"github.com/evictgate/evictgate/webhook/review"
 )
 
 // chart is a timeline as bars of stacked parts. Its SVG is stretched to the width there is, so all text
@@ -87,7 +88,7 @@ func barOf(b store.Bucket, i, top int, step time.Duration, name func(time.Time) 
 	col := bar{From: b.At, Until: b.At.Add(step), Total: sum(b.Decisions), X: i * columnWidth, Width: columnWidth - 2}
 	y := float64(chartHeight)
 	texts := []string{}
-	for _, o := range outcomes {
+	for _, o := range review.Outcomes {
 		n := b.Decisions[o]
 		col.Counts = append(col.Counts, n)
 		if n == 0 {

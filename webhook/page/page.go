@@ -14,12 +14,14 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/evictgate/evictgate/webhook/access"
 	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/audit/store"
+	"github.com/evictgate/evictgate/webhook/review"
 )
 
 // Store is what the page reads.
@@ -39,7 +41,7 @@ type Decisions interface {
 type Episodes interface {
 	Episodes(ctx context.Context, f store.Filter, p store.Page) (store.Episodes, error)
 	Episode(ctx context.Context, id string) (audit.Episode, error)
-	Stuck(ctx context.Context, f store.Filter, triedSince time.Time) ([]audit.Episode, error)
+	StuckPage(ctx context.Context, f store.Filter, triedSince time.Time, p store.Page) (store.StuckPage, error)
 }
 
 // Serving is what decides now.
@@ -60,6 +62,9 @@ type Options struct {
 	Now   func() time.Time
 	// Timeout bounds what one page asks of the store; 10 s when it is 0.
 	Timeout time.Duration
+	// AtOnce is how many pages ask the store at a time, 2 when it is 0; some more wait, and one beyond is told to
+	// come back. Where decisions are made beside the page it is 1.
+	AtOnce int
 	// Access decides who may read; nil lets everybody who reaches the address.
 	Access access.Checker
 	// Hosts are the names by which a browser may call the page; nil allows any. Without Access they keep
@@ -79,7 +84,8 @@ type Page struct {
 	templates map[string]*template.Template
 	handler   http.Handler
 	// places bounds how many pages ask the store at the same time.
-	places chan struct{}
+	places *audit.Places
+	sums   sums
 	static map[string]asset
 }
 
@@ -91,7 +97,8 @@ var staticFiles embed.FS
 
 const (
 	defaultTimeout = 10 * time.Second
-	maxPlaces      = 8
+	defaultAtOnce  = 2
+	maxWaiting     = 8
 )
 
 // New makes a page of its parts.
@@ -102,7 +109,10 @@ func New(o Options) (*Page, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	p := &Page{options: o, places: make(chan struct{}, maxPlaces)}
+	if o.AtOnce == 0 {
+		o.AtOnce = defaultAtOnce
+	}
+	p := &Page{options: o, places: audit.NewPlaces(o.AtOnce, maxWaiting, o.Timeout/2)}
 	var err error
 	if p.static, err = readStatic(staticFiles); err != nil {
 		return nil, err
@@ -187,7 +197,7 @@ type view struct {
 	// data is what format=json gives, sheet what format=csv gives; nil where there is none. next is the
 	// address of the page after this one.
 	data  any
-	sheet *sheet
+	sheet [][]string
 	next  string
 }
 
@@ -202,13 +212,12 @@ func (p *Page) page(f viewer) http.HandlerFunc {
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), p.options.Timeout)
 		defer cancel()
-		select {
-		case p.places <- struct{}{}:
-			defer func() { <-p.places }()
-		case <-ctx.Done():
-			p.fail(w, r, ctx.Err())
+		leave, err := p.places.Enter(ctx)
+		if err != nil {
+			p.fail(w, r, err)
 			return
 		}
+		defer leave()
 		v, err := f(ctx, r, q)
 		if err == nil {
 			err = p.write(w, r, q, v)
@@ -342,7 +351,7 @@ func (f frame) Kept(but ...string) []pair { return f.KeptBut(but) }
 func (f frame) KeptBut(but []string) []pair {
 	var out []pair
 	for _, name := range parameters {
-		if v := f.values.Get(name); v != "" && !contains(but, name) && name != "after" && name != "format" {
+		if v := f.values.Get(name); v != "" && !slices.Contains(but, name) && name != "after" && name != "format" {
 			out = append(out, pair{name, v})
 		}
 	}
@@ -367,20 +376,11 @@ type entry struct {
 // pair is a name and a value.
 type pair struct{ Name, Value string }
 
-func contains(names []string, name string) bool {
-	for _, n := range names {
-		if n == name {
-			return true
-		}
-	}
-	return false
-}
-
 // Windows are the choices of how far back to look; the page's own is marked.
 func (f frame) Windows() []link {
 	var out []link
 	for _, since := range []string{"1h", "24h", "7d", "30d"} {
-		current := f.values.Get("until") == "" && (f.values.Get("since") == since || (f.values.Get("since") == "" && since == defaultSince))
+		current := f.values.Get("until") == "" && (f.values.Get("since") == since || (f.values.Get("since") == "" && since == review.DefaultSince))
 		out = append(out, link{Href: f.With("since", since, "until", ""), Text: since, Current: current})
 	}
 	return out
@@ -390,9 +390,9 @@ func (f frame) Windows() []link {
 func (f frame) Period() string {
 	since, until := f.values.Get("since"), f.values.Get("until")
 	if since == "" {
-		since = defaultSince
+		since = review.DefaultSince
 	}
-	switch _, err := readAge(since); {
+	switch _, err := review.ReadAge(since); {
 	case until != "" && until != "all":
 		return "since " + since + " until " + until
 	case since == "all":
@@ -425,6 +425,11 @@ type problem struct {
 // fail answers with an error: a page for people, JSON for programs that asked for it.
 func (p *Page) fail(w http.ResponseWriter, r *http.Request, err error) {
 	pr := explain(err)
+	if errors.Is(err, audit.ErrBusy) { // no line in the log: whoever reaches the page can cause any number
+		w.Header().Set("Retry-After", "1")
+		p.refuse(w, r, pr)
+		return
+	}
 	if pr.Status >= http.StatusInternalServerError && !errors.Is(err, context.Canceled) {
 		p.options.Log.Error("the review page failed", "path", r.URL.Path, "err", err)
 	}
@@ -439,6 +444,8 @@ func explain(err error) problem {
 		return problem{Status: http.StatusBadRequest, What: sentence(bad.Error()), Next: "Mend the address, or start over from a page above."}
 	case errors.As(err, &missing):
 		return problem{Status: http.StatusNotFound, What: missing.text, Next: "Records that are older than what is kept are removed; a record that was made a moment ago may take a second to arrive."}
+	case errors.Is(err, audit.ErrBusy):
+		return problem{Status: http.StatusServiceUnavailable, What: "Too many pages are being made.", Next: "Load it again in a moment."}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return problem{Status: http.StatusServiceUnavailable, What: "The store did not answer in time.", Next: "Ask for a shorter time, or set more filters."}
 	}

@@ -3,12 +3,12 @@ package page
 import (
 	"context"
 	"crypto/tls"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/evictgate/evictgate/webhook/listen"
 )
 
 // Server serves a page until its context is done.
@@ -18,7 +18,11 @@ type Server struct {
 	Listen string
 	// TLS is nil for plain HTTP.
 	TLS *tls.Config
-	Log *slog.Logger
+	// HTTP2 has clients speak HTTP/2 over TLS when they ask for it.
+	HTTP2 bool
+	// Refused is told of connections that found no place; it may be nil.
+	Refused func()
+	Log     *slog.Logger
 }
 
 const (
@@ -27,43 +31,27 @@ const (
 	// answerTimeout leaves a page its time, and a slow reader some.
 	answerTimeout = 2 * time.Minute
 	closeTimeout  = 10 * time.Second
-	maxHeader     = 64 << 10
+	// maxConnections is for people and for those who upload.
+	maxConnections = 128
 )
 
 // Start listens and serves. When ctx is done it takes no more requests, and returns when those in flight
 // are answered.
 func (s *Server) Start(ctx context.Context) error {
-	var config net.ListenConfig
-	listener, err := config.Listen(ctx, "tcp", s.Listen)
+	server, err := listen.New(ctx, listen.Options{
+		Name: "review page", Address: s.Listen, Handler: s.Handler, TLS: s.TLS, HTTP2: s.HTTP2,
+		Connections: maxConnections, Arrive: uploadTimeout, Answer: answerTimeout, Grace: closeTimeout,
+		Refused: s.Refused, ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
+	})
 	if err != nil {
-		return fmt.Errorf("review page: %w", err)
-	}
-	server := &http.Server{
-		Handler: s.Handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: uploadTimeout, WriteTimeout: answerTimeout,
-		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
+		return err
 	}
 	scheme := "http"
 	if s.TLS != nil {
-		listener, scheme = tls.NewListener(listener, s.TLS), "https"
+		scheme = "https"
 	}
-	s.Log.Info("the review page serves", "url", scheme+"://"+listener.Addr().String()+"/")
-	stopped := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(stopped)
-		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
-		defer cancel()
-		if server.Shutdown(last) != nil {
-			_ = server.Close()
-		}
-	})
-	err = server.Serve(listener)
-	if !stop() {
-		<-stopped
-	}
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
-	}
-	return fmt.Errorf("review page: %w", err)
+	s.Log.Info("the review page serves", "url", scheme+"://"+server.Addr().String()+"/")
+	return server.Serve(ctx)
 }
 
 // Loopback reports whether an address is one of this machine for itself.

@@ -15,6 +15,8 @@ import (
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/audit/store"
+	"github.com/evictgate/evictgate/webhook/review"
+	"github.com/evictgate/evictgate/webhook/review/render"
 )
 
 // overview is the morning after on one page.
@@ -51,20 +53,20 @@ const (
 )
 
 func (p *Page) overview(ctx context.Context, _ *http.Request, q query) (view, error) {
-	stats, err := p.options.Store.Stats(ctx, q.filter)
+	stats, err := p.stats(ctx, q)
 	if err != nil {
 		return view{}, err
 	}
-	stuck, givenUp, err := p.allStuck(ctx, q)
+	stuck, err := p.options.Store.StuckPage(ctx, q.filter, q.triedSince, store.Page{Limit: shortList})
 	if err != nil {
 		return view{}, err
 	}
 	o := overview{
-		Stats: stats, AllStuck: len(stuck), GivenUp: len(givenUp), Stuck: stuck[:min(len(stuck), shortList)],
+		Stats: stats, AllStuck: stuck.Total, GivenUp: stuck.GivenUp, Stuck: stuck.Episodes,
 		Blockers: stats.Blockers[:min(len(stats.Blockers), topList)],
 		Chart:    timeline(stats, func(at time.Time) string { return at.In(q.zone).Format("Mon 2 Jan 15:04") }),
 	}
-	for _, name := range outcomes {
+	for _, name := range review.Outcomes {
 		n := stats.Decisions[name]
 		o.Total += n
 		if name != policies.Admitted {
@@ -119,37 +121,17 @@ type field struct {
 
 // fields are those of a form for filters, filled in from the URL.
 func (q query) fields(but ...string) []field {
-	all := []field{
-		{Name: "since", Label: "Since", Hint: defaultSince},
-		{Name: "until", Label: "Until", Hint: "now"},
-		{Name: "outcome", Label: "Outcome", Options: names(outcomes)},
-		{Name: "fate", Label: "Fate", Options: names(audit.Fates)},
-		{Name: "namespace", Label: "Namespace"},
-		{Name: "pod", Label: "Pod", Hint: "name or UID"},
-		{Name: "workload", Label: "Workload", Hint: "name or Kind/name"},
-		{Name: "node", Label: "Node"},
-		{Name: "evictor", Label: "Evictor", Hint: "such as karpenter"},
-		{Name: "user", Label: "User"},
-		{Name: "policy", Label: "Policy"},
-		{Name: "budget", Label: "Budget", Hint: "name or namespace/name"},
-		{Name: "episode", Label: "Episode", Hint: "pod UID"},
-		{Name: "tried", Label: "Tried since", Hint: defaultTried},
-		{Name: "dry_runs", Label: "With dry runs", Check: true},
+	all := []field{}
+	for _, f := range review.Fields {
+		all = append(all, field{Name: f.Parameter(), Label: f.Label, Hint: f.Hint, Options: f.Options, Check: f.IsSwitch})
 	}
+	all = append(all, field{Name: "tried", Label: "Tried since", Hint: review.DefaultTried})
 	var out []field
 	for _, f := range all {
-		if !contains(but, f.Name) {
+		if !slices.Contains(but, f.Name) {
 			f.Value = q.values.Get(f.Name)
 			out = append(out, f)
 		}
-	}
-	return out
-}
-
-func names[T ~string](values []T) []string {
-	out := make([]string, len(values))
-	for i, v := range values {
-		out[i] = string(v)
 	}
 	return out
 }
@@ -164,7 +146,7 @@ type filters struct {
 func (q query) filters(but ...string) filters {
 	f := filters{Fields: q.fields(but...)}
 	for _, one := range f.Fields {
-		if one.Value != "" && !contains(carried, one.Name) {
+		if one.Value != "" && !slices.Contains(carried, one.Name) {
 			f.Active = append(f.Active, one)
 		}
 	}
@@ -194,7 +176,7 @@ func (p *Page) decisions(ctx context.Context, _ *http.Request, q query) (view, e
 		return view{}, pageError(q, err)
 	}
 	d := decisions{Filters: q.filters("fate", "tried"), Rows: rows.Rows, Next: q.next("/decisions", rows.Next), First: q.first("/decisions")}
-	return view{title: "Decisions", template: "decisions", body: d, data: rows, sheet: rowSheet(rows.Rows), next: q.next("/decisions", rows.Next)}, nil
+	return view{title: "Decisions", template: "decisions", body: d, data: rows, sheet: render.Decisions.Lines(rows.Rows), next: q.next("/decisions", rows.Next)}, nil
 }
 
 // next is the address of the page after this one, in the same format; empty for the last.
@@ -345,7 +327,7 @@ func (p *Page) episodes(ctx context.Context, _ *http.Request, q query) (view, er
 		return view{}, pageError(q, err)
 	}
 	e := episodes{Filters: q.filters("tried", "dry_runs", "episode"), Episodes: list.Episodes, Next: q.next("/episodes", list.Next), First: q.first("/episodes")}
-	return view{title: "Episodes", template: "episodes", body: e, data: list, sheet: episodeSheet(list.Episodes), next: e.Next}, nil
+	return view{title: "Episodes", template: "episodes", body: e, data: list, sheet: render.Episodes.Lines(list.Episodes), next: e.Next}, nil
 }
 
 // episodeBody is one pod's story.
@@ -389,7 +371,7 @@ func (p *Page) episode(ctx context.Context, r *http.Request, q query) (view, err
 		return view{}, err
 	}
 	b := episodeBody{Episode: episode, Events: happened(episode), Attempted: rows.Rows, More: rows.Next != ""}
-	return view{title: "Evictions of " + visible(shorten(episode.Namespace+"/"+episode.Pod)), template: "episode", body: b, data: episode, sheet: episodeSheet([]audit.Episode{episode})}, nil
+	return view{title: "Evictions of " + visible(shorten(episode.Namespace+"/"+episode.Pod)), template: "episode", body: b, data: episode, sheet: render.Episodes.Lines([]audit.Episode{episode})}, nil
 }
 
 // happened lists what is known of an episode, in order of time.
@@ -448,9 +430,11 @@ func sightingEvents(s audit.Sighting) []event {
 
 // stuck lists pods whose eviction is refused.
 type stuck struct {
-	Filters  filters
-	Episodes []audit.Episode
-	Shown    []audit.Episode
+	Filters filters
+	// Episodes are those of this page, Total counts all of them.
+	Episodes    []audit.Episode
+	Total       int
+	Next, First string
 	// GivenUp counts the pods that nobody tries to evict any more; they are listed with tried=all.
 	GivenUp int
 	// Tried is how long ago the last try may be; all for any time.
@@ -459,41 +443,35 @@ type stuck struct {
 
 // TriedText says when the last try must have been.
 func (s stuck) TriedText() string {
-	if _, err := readAge(s.Tried); err == nil {
+	if _, err := review.ReadAge(s.Tried); err == nil {
 		return "in the last " + s.Tried
 	}
 	return "since " + s.Tried
 }
 
-// maxStuck bounds how many the page shows; the exports have all.
-const maxStuck = 500
+// stuckLimit is how many a page shows.
+const stuckLimit = 500
 
 func (p *Page) stuck(ctx context.Context, _ *http.Request, q query) (view, error) {
-	list, givenUp, err := p.allStuck(ctx, q)
+	if q.format != "csv" && q.format != "json" && q.values.Get("limit") == "" {
+		q.page.Limit = stuckLimit
+	}
+	list, err := p.options.Store.StuckPage(ctx, q.filter, q.triedSince, q.page)
 	if err != nil {
-		return view{}, err
+		return view{}, pageError(q, err)
 	}
 	data := struct {
 		At         time.Time       `json:"at"`
 		TriedSince time.Time       `json:"tried_since,omitzero"`
 		Stuck      []audit.Episode `json:"stuck"`
-	}{p.options.Now().UTC(), q.triedSince, list}
-	s := stuck{GivenUp: len(givenUp), Tried: cmp.Or(q.values.Get("tried"), defaultTried), Filters: q.filters("fate", "dry_runs", "episode", "outcome"), Episodes: list, Shown: list[:min(len(list), maxStuck)]}
-	return view{title: "Stuck", template: "stuck", body: s, data: data, sheet: episodeSheet(list)}, nil
-}
-
-// allStuck are the blocked pods that somebody still tries to evict, and those that nobody does any more.
-func (p *Page) allStuck(ctx context.Context, q query) (tried, givenUp []audit.Episode, err error) {
-	blocked, err := p.options.Store.Stuck(ctx, q.filter, time.Time{})
-	tried = []audit.Episode{}
-	for _, e := range blocked {
-		if e.Stuck(q.triedSince) {
-			tried = append(tried, e)
-		} else {
-			givenUp = append(givenUp, e)
-		}
+		Total      int             `json:"total"`
+		Next       string          `json:"next,omitempty"`
+	}{p.options.Now().UTC(), q.triedSince, list.Episodes, list.Total, list.Next}
+	s := stuck{
+		Filters: q.filters("fate", "dry_runs", "episode", "outcome"), Episodes: list.Episodes, Total: list.Total, GivenUp: list.GivenUp,
+		Next: q.next("/stuck", list.Next), First: q.first("/stuck"), Tried: cmp.Or(q.values.Get("tried"), review.DefaultTried),
 	}
-	return tried, givenUp, err
+	return view{title: "Stuck", template: "stuck", body: s, data: data, sheet: render.Episodes.Lines(list.Episodes), next: s.Next}, nil
 }
 
 // policyRow is what a policy did, and what it is now.
@@ -510,14 +488,16 @@ type policyPage struct {
 	Revision string
 	// Known is true when it is known which serve.
 	Known bool
+	// Unnamed is that of the sums.
+	Unnamed int
 }
 
 func (p *Page) policies(ctx context.Context, _ *http.Request, q query) (view, error) {
-	stats, err := p.options.Store.Stats(ctx, q.filter)
+	stats, err := p.stats(ctx, q)
 	if err != nil {
 		return view{}, err
 	}
-	b := policyPage{}
+	b := policyPage{Unnamed: stats.Unnamed}
 	var serving Serving
 	if p.options.Serving != nil {
 		serving = p.options.Serving()
@@ -527,8 +507,9 @@ func (p *Page) policies(ctx context.Context, _ *http.Request, q query) (view, er
 	data := struct {
 		Since    time.Time           `json:"since"`
 		Until    time.Time           `json:"until"`
+		Unnamed  int                 `json:"unnamed"`
 		Policies []store.PolicyCount `json:"policies"`
-	}{stats.Since, stats.Until, stats.Policies}
+	}{stats.Since, stats.Until, stats.Unnamed, stats.Policies}
 	return view{title: "Policies", template: "policies", body: b, data: data, sheet: policySheet(stats.Policies)}, nil
 }
 
@@ -555,14 +536,16 @@ func joinPolicies(counts []store.PolicyCount, serving []ServingPolicy) []policyR
 type budgetPage struct {
 	Budgets      []store.BlockerCount
 	MostRefusals int
+	// Unnamed is that of the sums.
+	Unnamed int
 }
 
 func (p *Page) budgets(ctx context.Context, _ *http.Request, q query) (view, error) {
-	stats, err := p.options.Store.Stats(ctx, q.filter)
+	stats, err := p.stats(ctx, q)
 	if err != nil {
 		return view{}, err
 	}
-	b := budgetPage{Budgets: []store.BlockerCount{}}
+	b := budgetPage{Budgets: []store.BlockerCount{}, Unnamed: stats.Unnamed}
 	for _, one := range stats.Blockers {
 		if one.Kind == audit.ByBudget || one.Kind == audit.ByBudgets {
 			b.Budgets = append(b.Budgets, one)
@@ -572,7 +555,8 @@ func (p *Page) budgets(ctx context.Context, _ *http.Request, q query) (view, err
 	data := struct {
 		Since    time.Time            `json:"since"`
 		Until    time.Time            `json:"until"`
+		Unnamed  int                  `json:"unnamed"`
 		Blockers []store.BlockerCount `json:"blockers"`
-	}{stats.Since, stats.Until, b.Budgets}
+	}{stats.Since, stats.Until, stats.Unnamed, b.Budgets}
 	return view{title: "Budgets in trouble", template: "budgets", body: b, data: data, sheet: blockerSheet(b.Budgets)}, nil
 }

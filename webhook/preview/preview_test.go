@@ -16,6 +16,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/source"
 )
 
 func options(set *policies.Set) Options {
@@ -295,7 +296,7 @@ func load(t *testing.T, rego string) *policies.Set {
 	if err := os.WriteFile(filepath.Join(dir, "policy.rego"), []byte(rego), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	set, err := policies.Load(dir)
+	set, err := source.Load(dir)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -24,6 +25,10 @@ const (
 	again   = 5 * time.Second
 	recheck = 10 * time.Minute
 )
+
+// errNotSeenYet: config/least-rights lets failurePolicy be Ignore only while the namespace is being deleted, which an
+// API server may learn a moment after us.
+var errNotSeenYet = errors.New("the API server does not let failurePolicy be Ignore yet")
 
 // Owner makes a namespace the owner of a ValidatingWebhookConfiguration, and keeps it that. Any number of
 // replicas may do so beside each other. It is a manager.Runnable.
@@ -110,6 +115,8 @@ func (o *Owner) attempt(ctx context.Context) time.Duration {
 		return recheck
 	case apierrors.IsConflict(err): // somebody else was faster, perhaps another replica
 		return time.Second
+	case errors.Is(err, errNotSeenYet):
+		return time.Second
 	case err != nil:
 		o.tell(slog.LevelWarn, "the webhook configuration is not tied to its namespace", "configuration", o.Configuration, "error", err.Error())
 		return again
@@ -152,6 +159,9 @@ func (o *Owner) settle(ctx context.Context) (done string, err error) {
 		return "", err
 	}
 	_, err = hooks.Patch(ctx, o.Configuration, kind, patch, metav1.PatchOptions{FieldManager: fieldManager})
+	if apierrors.IsForbidden(err) && len(change.ignore) > 0 && strings.Contains(err.Error(), "ValidatingAdmissionPolicy") {
+		return "", fmt.Errorf("%w: %w", errNotSeenYet, err)
+	}
 	if apierrors.IsForbidden(err) {
 		return "", fmt.Errorf("%w; allow the service account patch on it, and delete where the API server's admission plugin OwnerReferencesPermissionEnforcement is on, or serve with --own-configuration=false", err)
 	}

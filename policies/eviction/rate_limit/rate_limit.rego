@@ -3,8 +3,8 @@
 # description: |
 #   Delays an eviction when as many pods as a limit allows have been evicted within its period: of the
 #   same owner, from the same node, in the same namespace or zone, or in the whole cluster. Each limit
-#   counts by itself. What counts is what was admitted before, whoever asked for it; a pod without an
-#   owner is not counted per owner.
+#   counts by itself. What counts is what happened, whoever asked for it, and what was admitted and may still
+#   happen; a pod without an owner is not counted per owner.
 # related_resources:
 #   - description: The descheduler's limits of evictions per node, namespace and run
 #     ref: https://github.com/kubernetes-sigs/descheduler/blob/master/README.md

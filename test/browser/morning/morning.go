@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/source"
 	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/cluster"
 )
@@ -101,7 +102,7 @@ type story struct {
 
 // Until makes the week that ends at a time. The same time gives the same week.
 func Until(ctx context.Context, until time.Time) (Week, error) {
-	set, err := policies.Compile([]policies.File{{Name: "bindings.yaml", Data: []byte(bindings)}})
+	set, err := source.Compile([]policies.File{{Name: "bindings.yaml", Data: []byte(bindings)}})
 	if err != nil {
 		return Week{}, err
 	}

@@ -102,11 +102,8 @@ func (c *Spec) enterRoot() error {
 
 // mountAll adds what a container runtime adds: /proc, the harmless devices, and the volumes.
 func (c *Spec) mountAll(root string) error {
-	if err := os.MkdirAll(filepath.Join(root, "proc"), 0o555); err != nil {
+	if err := MountProc(root); err != nil {
 		return err
-	}
-	if err := unix.Mount("proc", filepath.Join(root, "proc"), "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
-		return fmt.Errorf("mount /proc: %w", err)
 	}
 	mounts := c.Mounts
 	for _, device := range []string{"null", "zero", "full", "random", "urandom"} {
@@ -116,6 +113,18 @@ func (c *Spec) mountAll(root string) error {
 		if err := m.bind(root); err != nil {
 			return fmt.Errorf("mount %s: %w", m.To, err)
 		}
+	}
+	return nil
+}
+
+// MountProc mounts the /proc of this process's namespace below a root, as every container runtime does.
+func MountProc(root string) error {
+	target := filepath.Join(root, "proc")
+	if err := os.MkdirAll(target, 0o555); err != nil {
+		return err
+	}
+	if err := unix.Mount("proc", target, "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return fmt.Errorf("mount /proc: %w", err)
 	}
 	return nil
 }

@@ -15,15 +15,12 @@ import (
 	"unicode/utf8"
 
 	"github.com/evictgate/evictgate/webhook/audit"
+	"github.com/evictgate/evictgate/webhook/hooks"
 )
-
-// WebhookName is the name that our webhook is registered by; the API server puts it before the keys of our
-// audit annotations.
-const WebhookName = "evictions.evictgate.dev"
 
 // Options say how events are read.
 type Options struct {
-	// WebhookName is ours in the webhook configuration; WebhookName by default.
+	// WebhookName is ours in the webhook configuration; hooks.Evictions by default.
 	WebhookName string
 	// Namespaces are those that the webhook is asked about, all when it is empty, and Exempt those that it
 	// is not. What is elsewhere is left out and counted: nobody expects a decision on it.
@@ -36,7 +33,7 @@ type Parser struct{ o Options }
 // NewParser makes one.
 func NewParser(o Options) *Parser {
 	if o.WebhookName == "" {
-		o.WebhookName = WebhookName
+		o.WebhookName = hooks.Evictions
 	}
 	return &Parser{o: o}
 }
@@ -218,7 +215,7 @@ func (p *Parser) answer(e *event) audit.Answer {
 		UserAgent: text(e.UserAgent, maxName),
 		Code:      e.ResponseStatus.Code,
 		Reason:    text(e.ResponseStatus.Reason, maxName),
-		Message:   text(e.ResponseStatus.Message, maxMessage),
+		Message:   hooks.MaskPath(text(e.ResponseStatus.Message, maxMessage)), // it may name the secret path
 	}
 	if e.ResponseStatus.Message == closedEarly {
 		a.Code = 0

@@ -125,3 +125,70 @@ func TestWhatIsNoBatchIsRefused(t *testing.T) {
 		})
 	}
 }
+
+// TestBatchesAreBoundedInAll: some are read at a time, some wait, and one more is told to come back.
+func TestBatchesAreBoundedInAll(t *testing.T) {
+	open := make(chan struct{})
+	h := NewHandler(HandlerOptions{AddAnswers: func(context.Context, []audit.Answer) error {
+		<-open
+		return nil
+	}})
+	batch := asList(captured(t)["a admitted"])
+	codes := make(chan int, 100)
+	for range atOnce + maxWaiting + 3 {
+		go func() { codes <- post(h, strings.NewReader(batch), nil).Code }()
+	}
+	for range 3 {
+		if code := <-codes; code != http.StatusTooManyRequests {
+			t.Errorf("one too many: %d", code)
+		}
+	}
+	if w := post(h, strings.NewReader(batch), nil); w.Code != http.StatusTooManyRequests || w.Header().Get("Retry-After") == "" {
+		t.Errorf("%d, Retry-After %q", w.Code, w.Header().Get("Retry-After"))
+	}
+	close(open)
+	for range atOnce + maxWaiting {
+		if code := <-codes; code != http.StatusOK && code != http.StatusTooManyRequests { // on a slow machine they wait too long
+			t.Errorf("one that waited: %d", code)
+		}
+	}
+}
+
+// TestOneEventIsBounded: a batch may be large, and an event of it may not.
+func TestOneEventIsBounded(t *testing.T) {
+	body := io.MultiReader(strings.NewReader(`{"kind":"EventList","items":[{"a":"`), io.LimitReader(endless{}, audit.MaxLine), strings.NewReader(`"}]}`))
+	if w := post(NewHandler(HandlerOptions{AddAnswers: new(sink).add}), body, nil); w.Code != http.StatusRequestEntityTooLarge {
+		t.Errorf("%d %.200s", w.Code, w.Body)
+	}
+	head := io.MultiReader(strings.NewReader(`{"kind":"EventList","metadata":{"a":"`), io.LimitReader(endless{}, audit.MaxLine), strings.NewReader(`"},"items":[]}`))
+	if w := post(NewHandler(HandlerOptions{AddAnswers: new(sink).add}), head, nil); w.Code != http.StatusBadRequest {
+		t.Errorf("what stands before the events: %d %.200s", w.Code, w.Body)
+	}
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = 'x'
+	}
+	return len(p), nil
+}
+
+// FuzzHandler: whatever is posted is stored, or refused with a sentence.
+func FuzzHandler(f *testing.F) {
+	f.Add([]byte(`{"kind":"EventList","items":[]}`))
+	f.Add([]byte(`{"kind":"EventList","items":[{},7,"x"]}`))
+	f.Add([]byte(`{"items":null}`))
+	f.Add([]byte(`{"items":[{`))
+	f.Add([]byte(asList(captured(f)["a admitted"])))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		w := post(NewHandler(HandlerOptions{AddAnswers: new(sink).add}), bytes.NewReader(body), nil)
+		if w.Code != http.StatusOK && w.Code != http.StatusBadRequest && w.Code != http.StatusRequestEntityTooLarge {
+			t.Fatalf("%d %s", w.Code, w.Body)
+		}
+		if w.Code != http.StatusOK && w.Body.Len() < 5 {
+			t.Fatalf("%d without a sentence", w.Code)
+		}
+	})
+}

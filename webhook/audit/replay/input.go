@@ -2,6 +2,7 @@ package replay
 
 import (
 	"cmp"
+	"maps"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -29,6 +30,7 @@ func (h *held) restore() (*obstacle, error) {
 			k.set(in, h.record)
 		}
 	}
+	h.restoreParts()
 	h.restoreOverride()
 	return nil, nil
 }
@@ -66,9 +68,36 @@ func (h *held) restorePod() *obstacle {
 	return nil
 }
 
+// restoreParts adds what the record still holds of the user and of the annotations where a part of them was erased.
+func (h *held) restoreParts() {
+	r, to := &h.record.Request, &h.in.Request
+	if to.User.Username == "" && !h.erased.touch(path("request.user.username")) {
+		to.User.Username = r.User.Username
+	}
+	if to.User.Groups == nil && !h.erased.touch(path("request.user.groups")) {
+		to.User.Groups = r.User.Groups
+	}
+	for key, value := range r.Annotations {
+		if _, known := to.Annotations[key]; known || h.erased.touch([]string{"request", "annotations", key}) {
+			continue
+		}
+		h.annotate(key, value)
+	}
+}
+
+// annotate adds an annotation, and leaves the record's own as they are.
+func (h *held) annotate(key, value string) {
+	annotations := maps.Clone(h.in.Request.Annotations)
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	annotations[key] = value
+	h.in.Request.Annotations = annotations
+}
+
 // restoreOverride gives the Eviction the annotation that was erased, since the result tells of it.
 func (h *held) restoreOverride() {
-	in, o := h.in, h.record.Result.Override
+	o := h.record.Result.Override
 	if o == nil || !h.erased.touch([]string{"request", "annotations", policies.OverrideAnnotation}) {
 		return
 	}
@@ -76,7 +105,7 @@ func (h *held) restoreOverride() {
 	if reason == "" && o.Ignored == "" {
 		reason = "erased"
 	}
-	in.Request.Annotations = map[string]string{policies.OverrideAnnotation: reason}
+	h.annotate(policies.OverrideAnnotation, reason)
 }
 
 // trim leaves of the lists what the server would give the set.

@@ -20,7 +20,7 @@ type Reason string
 const (
 	// ReadsBeyond: a policy reads what the record does not hold.
 	ReadsBeyond Reason = "reads_beyond"
-	// Erased: what is needed was erased from the record by a mask.
+	// Erased: what is needed is not whole in the record: a mask took it out, or it was too long.
 	Erased Reason = "erased"
 	// NotDecided: then the decision was not the policies': a panic, a timeout, or none were loaded.
 	NotDecided Reason = "not_decided"
@@ -84,7 +84,7 @@ func (j *judge) judge(o offered) judgement {
 	onError := options.OnError
 	d := j.set.Read(h.in).Evaluate(j.ctx, options)
 	for _, f := range d.Failures {
-		if f.Chance() {
+		if f.Chance() || f.OutOfSteps() && !endedSo(r, f.Policy) {
 			found.obstacles = append(found.obstacles, obstacle{Unended, f.Policy, ""})
 		}
 	}
@@ -95,6 +95,11 @@ func (j *judge) judge(o offered) judgement {
 		found.change = changeOf(h, d)
 	}
 	return found
+}
+
+// endedSo reports whether a policy took all its steps in the record, too.
+func endedSo(r *audit.Record, policy string) bool {
+	return slices.ContainsFunc(r.Result.Failures, func(f policies.Failure) bool { return f.Policy == policy && f.OutOfSteps() })
 }
 
 // unusable says what keeps a record from being read at all.
@@ -177,7 +182,7 @@ func setOf(list []string) map[string]bool {
 // recorded are the settings of the decision, but for those that the replay is given. OnError is empty when it
 // is not known.
 func (j *judge) recorded(h *held) (policies.Options, *obstacle) {
-	o := policies.Options{Budgets: j.options.Budgets, OnError: j.options.OnError, PolicyTimeout: j.options.PolicyTimeout}
+	o := policies.Options{Budgets: j.options.Budgets, OnError: j.options.OnError, PolicySteps: j.options.PolicySteps}
 	r := h.record
 	if r.Basis != nil && !h.erased.touch(path("basis")) {
 		o.Budgets, o.OnError = cmp.Or(o.Budgets, r.Basis.Budgets), cmp.Or(o.OnError, r.Basis.OnError)

@@ -19,13 +19,11 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/source"
 	"github.com/evictgate/evictgate/webhook/audit"
 )
 
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
-
-// patient is for machines that are busy.
-const patient = time.Minute
 
 func bind(name, spec string) policies.File {
 	return policies.File{Name: name + ".yaml", Data: fmt.Appendf(nil, "apiVersion: evictgate.dev/v1alpha1\nkind: EvictionPolicy\nmetadata: {name: %s}\nspec:\n  %s\n", name, strings.ReplaceAll(spec, "\n", "\n  "))}
@@ -37,7 +35,7 @@ func inline(id, rules string) string {
 
 func compile(t testing.TB, files ...policies.File) *policies.Set {
 	t.Helper()
-	set, err := policies.Compile(files)
+	set, err := source.Compile(files)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -282,12 +280,11 @@ func anyOptions(pick func(int) int) policies.Options {
 	return policies.Options{
 		Budgets:  []policies.BudgetMode{"", policies.AnswerBudgets, policies.AdviseBudgets}[pick(3)],
 		OnError:  []policies.OnError{"", policies.OnErrorDelay, policies.OnErrorDeny, policies.OnErrorAdmit}[pick(4)],
-		Override: policies.OverrideRule{Groups: []string{"ops"}}, PolicyTimeout: patient,
+		Override: policies.OverrideRule{Groups: []string{"ops"}},
 	}
 }
 
 func judged(set *policies.Set, record audit.Record, o Options) judgement {
-	o.PolicyTimeout = patient
 	j := judge{ctx: context.Background(), set: set, options: o}
 	return j.judge(offered{record: record})
 }

@@ -7,7 +7,6 @@ import (
 	"context"
 	"iter"
 	"runtime"
-	"time"
 
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/webhook/audit"
@@ -23,17 +22,14 @@ type Options struct {
 	Override *policies.OverrideRule
 	// Evictors name who evicted; nil for the names of then.
 	Evictors *policies.Evictors
-	// PolicyTimeout bounds the evaluation of one policy; DefaultPolicyTimeout when it is 0.
-	PolicyTimeout time.Duration
+	// PolicySteps is how many steps the evaluation of one policy may take; policies.DefaultPolicySteps when
+	// it is 0.
+	PolicySteps int
 	// Progress is told now and then how many records are done. It may be nil.
 	Progress func(records int)
 	// Each is given every change, in the order of the records; an error ends the replay. It may be nil.
 	Each func(*Change) error
 }
-
-// DefaultPolicyTimeout is far longer than the server's: a replay must not find a change because the machine
-// is busy.
-const DefaultPolicyTimeout = 5 * time.Second
 
 // Run judges the records by a set. Its report does not depend on the number of workers. Each decision is
 // judged by itself, at its own time, with the evictions and holds that had come before it then. The error is
@@ -41,9 +37,6 @@ const DefaultPolicyTimeout = 5 * time.Second
 func Run(ctx context.Context, records iter.Seq2[audit.Record, error], set *policies.Set, o Options) (*Report, error) {
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
-	}
-	if o.PolicyTimeout <= 0 {
-		o.PolicyTimeout = DefaultPolicyTimeout
 	}
 	report := newReport(set.Revision())
 	newJudge := func() func(offered) judgement {

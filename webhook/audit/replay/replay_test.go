@@ -33,11 +33,14 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/source"
+	"github.com/evictgate/evictgate/test/scale"
 	"github.com/evictgate/evictgate/webhook"
 	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/audit/replay"
 	"github.com/evictgate/evictgate/webhook/cluster"
 	"github.com/evictgate/evictgate/webhook/history"
+	"github.com/evictgate/evictgate/webhook/hooks"
 )
 
 // A week of decisions is made by the server's own gate, over a cluster of namespaces ns-0 to ns-3 with
@@ -147,7 +150,7 @@ func bound(t testing.TB, change map[string]string) *policies.Set {
 			files = append(files, policies.File{Name: name + ".yaml", Data: fmt.Appendf(nil, "apiVersion: evictgate.dev/v1alpha1\nkind: EvictionPolicy\nmetadata: {name: %s}\nspec:\n  %s\n", name, strings.ReplaceAll(spec, "\n", "\n  "))})
 		}
 	}
-	set, err := policies.Compile(files)
+	set, err := source.Compile(files)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,12 +194,12 @@ func aWeek(t testing.TB, n int, set *policies.Set, recording audit.Recording) st
 	gate := &webhook.Gate{
 		Cluster: &cluster.Gatherer{Store: snapshot.Store, Leaving: ledger.Leaving}, Policies: func() *policies.Set { return set }, History: ledger,
 		Records: writer, Metrics: metrics, Log: log, Now: func() time.Time { return now }, Recording: recording,
-		Options: policies.Options{PolicyTimeout: time.Minute, Override: policies.OverrideRule{Groups: []string{"ops"}}},
+		Options: policies.Options{Override: policies.OverrideRule{Groups: []string{"ops"}}},
 	}
 	for i := range n {
 		now = monday.Add(time.Duration(float64(7*24*time.Hour) * float64(i) / float64(n)))
 		response := httptest.NewRecorder()
-		gate.ServeHTTP(response, httptest.NewRequest(http.MethodPost, webhook.Path, bytes.NewReader(review(t, r, i, pods[r.IntN(len(pods))]))))
+		gate.ServeHTTP(response, httptest.NewRequest(http.MethodPost, hooks.EvictionsPath, bytes.NewReader(review(t, r, i, pods[r.IntN(len(pods))]))))
 		for i%1000 == 0 && int64(i)-out.lines.Load() > 4000 {
 			time.Sleep(time.Millisecond)
 		}
@@ -258,7 +261,6 @@ func recordsOf(t testing.TB, name string) iter.Seq2[audit.Record, error] {
 
 func run(t testing.TB, name string, set *policies.Set, o replay.Options) *replay.Report {
 	t.Helper()
-	o.PolicyTimeout = time.Minute
 	report, err := replay.Run(t.Context(), recordsOf(t, name), set, o)
 	if err != nil {
 		t.Fatal(err)
@@ -274,7 +276,7 @@ func asked(r *audit.Record) bool {
 }
 
 // decisions is how many there are in the week; -decisions=100000 takes some minutes of two processors.
-var decisions = flag.Int("decisions", aWeekHas, "how many decisions are made and replayed")
+var decisions = flag.Int("decisions", scale.Of(500, 10_000), "how many decisions are made and replayed")
 
 // TestAWeekOfDecisions replays decisions by the set that made them, and by sets that differ from it in one
 // thing, whose effect is counted in the records.

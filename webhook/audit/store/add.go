@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -21,18 +22,23 @@ type entry struct {
 	at     int64
 	record *audit.Record
 	body   []byte
+	// named are the keys under which the record's episode is found.
+	named []string
 }
 
 // Add stores records, in one transaction that is committed when it returns. Those whose decision is known
 // already are left out. A record that cannot be stored fails all, and the error names it.
 func (s *Store) Add(ctx context.Context, records []audit.Record) (Added, error) {
-	entries, err := s.entries(records)
-	if err != nil || len(entries) == 0 {
+	fresh, err := s.entries(ctx, records)
+	switch {
+	case err != nil:
 		return Added{}, err
+	case len(fresh) == 0:
+		return Added{Known: len(records)}, nil
 	}
-	var fresh []*entry
 	err = s.write(ctx, func(w writer) error {
-		if fresh, err = unknown(ctx, w, entries); err != nil || len(fresh) == 0 {
+		known, err := knownOf(ctx, w, fresh)
+		if fresh = slices.DeleteFunc(fresh, func(e *entry) bool { return known[e.id] }); err != nil || len(fresh) == 0 {
 			return err
 		}
 		if err := insertRecords(ctx, w, fresh); err != nil {
@@ -41,11 +47,16 @@ func (s *Store) Add(ctx context.Context, records []audit.Record) (Added, error) 
 		if err := s.foldRecords(ctx, w, fresh); err != nil {
 			return fmt.Errorf("fold records into episodes: %w", err)
 		}
-		return count(ctx, w, fresh)
+		return s.count(ctx, w, fresh)
 	})
 	if err != nil {
 		return Added{}, err
 	}
+	bodies := 0
+	for _, e := range fresh {
+		bodies += len(e.body)
+	}
+	s.took(len(fresh), bodies)
 	s.wrote(ctx, len(fresh))
 	return Added{New: len(fresh), Known: len(records) - len(fresh)}, nil
 }
@@ -64,43 +75,60 @@ func (s *Store) wrote(ctx context.Context, n int) {
 	}
 }
 
-// entries prepares records on all cores, and leaves out doubles.
-func (s *Store) entries(records []audit.Record) ([]*entry, error) {
-	all := make([]*entry, len(records))
+// entries prepares records on all cores, but for doubles and for what the store has: preparing takes the most time, and
+// who got no answer sends all of an upload again.
+func (s *Store) entries(ctx context.Context, records []audit.Record) ([]*entry, error) {
+	var all []*entry
+	seen := make(map[string]bool, len(records))
+	for i := range records {
+		e, err := newEntry(records[i])
+		if err != nil {
+			return nil, fmt.Errorf("record %q: %w", records[i].DecisionID, err)
+		}
+		if !seen[e.id] {
+			seen[e.id] = true
+			all = append(all, e)
+		}
+	}
+	var known map[string]bool
+	err := s.db.read(ctx, func(r reader) (err error) {
+		known, err = knownOf(ctx, r, all)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	all = slices.DeleteFunc(all, func(e *entry) bool { return known[e.id] })
 	var g errgroup.Group
 	const share = 64
 	g.SetLimit(runtime.GOMAXPROCS(0))
-	for from := 0; from < len(records); from += share {
-		g.Go(func() (err error) {
-			for i := from; i < min(from+share, len(records)); i++ {
-				if all[i], err = s.entry(records[i]); err != nil {
-					return fmt.Errorf("record %q: %w", records[i].DecisionID, err)
+	for part := range slices.Chunk(all, share) {
+		g.Go(func() error {
+			for _, e := range part {
+				if err := s.prepare(e); err != nil {
+					return fmt.Errorf("record %q: %w", e.record.DecisionID, err)
 				}
 			}
 			return nil
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
-	seen := make(map[string]bool, len(all))
-	list := all[:0]
-	for _, e := range all {
-		if !seen[e.id] {
-			seen[e.id] = true
-			list = append(list, e)
-		}
-	}
-	return list, nil
+	return all, g.Wait()
 }
 
-func (s *Store) entry(r audit.Record) (*entry, error) {
+// newEntry has the id of a record, and the record.
+func newEntry(r audit.Record) (*entry, error) {
 	switch {
 	case r.DecisionID == "":
 		return nil, errors.New("it has no decision_id")
 	case r.Result == nil:
 		return nil, errors.New("it has no result")
 	}
+	return &entry{id: clean(r.DecisionID), record: &r}, nil
+}
+
+// prepare makes of an entry's record what the tables get.
+func (s *Store) prepare(e *entry) error {
+	r := e.record
 	r.Timestamp = r.Timestamp.UTC().Round(0)
 	r.Input = bytes.ToValidUTF8(r.Input, []byte("\uFFFD"))
 	if len(r.Input) == 0 {
@@ -108,33 +136,29 @@ func (s *Store) entry(r audit.Record) (*entry, error) {
 	}
 	text, err := marshal(r)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if bytes.Contains(text, []byte(`\ufffd`)) { // what was no UTF-8; the episode gets what the body has
-		if err := json.Unmarshal(text, &r); err != nil {
-			return nil, err
+		if err := json.Unmarshal(text, r); err != nil {
+			return err
 		}
 	}
-	return &entry{facts: factsOf(&r), id: clean(r.DecisionID), at: r.Timestamp.UnixMicro(), record: &r, body: s.codec.pack(text)}, nil
+	e.facts, e.at, e.body = factsOf(r), r.Timestamp.UnixMicro(), s.codec.pack(text)
+	if !e.dryRun {
+		var alone audit.Episode
+		alone.Add(r)
+		e.named = episodeNames(&alone)
+	}
+	return nil
 }
 
-// unknown are those that the store does not have.
-func unknown(ctx context.Context, r reader, entries []*entry) ([]*entry, error) {
+// knownOf are the ids of entries that the store has.
+func knownOf(ctx context.Context, r reader, entries []*entry) (map[string]bool, error) {
 	ids := make([]string, len(entries))
 	for i, e := range entries {
 		ids[i] = e.id
 	}
-	known, err := texts(ctx, r, "SELECT id FROM decisions WHERE ", "id", ids)
-	if err != nil {
-		return nil, err
-	}
-	var fresh []*entry
-	for _, e := range entries {
-		if !known[e.id] {
-			fresh = append(fresh, e)
-		}
-	}
-	return fresh, nil
+	return texts(ctx, r, "SELECT id FROM decisions WHERE ", "id", ids)
 }
 
 // texts asks for those of a list that a column has.

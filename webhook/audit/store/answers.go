@@ -48,6 +48,7 @@ func (s *Store) AddAnswers(ctx context.Context, answers []audit.Answer) (Added, 
 	if err != nil {
 		return Added{}, err
 	}
+	s.took(len(fresh), 0)
 	return Added{New: len(fresh), Known: len(answers) - len(fresh)}, nil
 }
 

@@ -59,14 +59,20 @@ func (c codec) pack(text []byte) []byte {
 }
 
 func (c codec) decode(body []byte, v any) error {
+	_, err := c.measure(body, v)
+	return err
+}
+
+// measure is decode, and says how many bytes of JSON there were.
+func (c codec) measure(body []byte, v any) (int, error) {
 	if len(body) == 0 || body[0] != zstdForm {
-		return errors.New("a body of the store has a form that is not known")
+		return 0, errors.New("a body of the store has a form that is not known")
 	}
 	text, err := c.decompress.DecodeAll(body[1:], make([]byte, 0, 4*len(body)))
 	if err != nil {
-		return fmt.Errorf("decompress a body of the store: %w", err)
+		return 0, fmt.Errorf("decompress a body of the store: %w", err)
 	}
-	return json.Unmarshal(text, v)
+	return len(text), json.Unmarshal(text, v)
 }
 
 // marshal is JSON without the escapes that only HTML needs.

@@ -14,9 +14,10 @@ type facts struct {
 	namespace, episode, pod, node, workload, user, evictor string
 	dryRun, refused                                        bool
 	outcome                                                policies.Outcome
-	kind                                                   audit.BlockerKind
 	policies                                               []part
 	budgets                                                []string
+	// detail is other than whole in an entry of the table hours that lacks some of them.
+	detail detail
 }
 
 // part is what a policy had in a decision.
@@ -57,7 +58,7 @@ func factsOf(r *audit.Record) facts {
 	f := facts{
 		namespace: clean(r.Request.Namespace), episode: clean(r.EpisodeID()), pod: clean(r.Request.Name), workload: clean(r.Workload()),
 		user: clean(r.Request.User.Username), evictor: clean(r.Request.Evictor), dryRun: r.Request.DryRun, refused: reply.Refused(),
-		outcome: policies.Outcome(clean(string(r.Result.Outcome))), kind: reply.Kind, policies: partsOf(r.Result),
+		outcome: policies.Outcome(clean(string(r.Result.Outcome))), policies: partsOf(r.Result),
 	}
 	if r.Pod != nil {
 		f.node = clean(r.Pod.Node)
@@ -148,16 +149,14 @@ func (f *facts) names() []string {
 	return names
 }
 
-// chooses reports whether a filter takes the decision, but for the time.
+// chooses reports whether a filter takes the decision, but for the time and the pod.
 func (f *Filter) chooses(d *facts) bool {
 	return (f.Namespace == "" || f.Namespace == d.namespace) &&
-		(f.Pod == "" || f.Pod == d.pod || f.Pod == d.podUID()) &&
 		(f.Workload == "" || f.Workload == d.workload || f.Workload == workloadName(d.workload)) &&
 		(f.Node == "" || f.Node == d.node) &&
 		(f.Evictor == "" || f.Evictor == d.evictor) &&
 		(f.User == "" || f.User == d.user) &&
 		(f.Outcome == "" || f.Outcome == d.outcome) &&
-		(f.Episode == "" || f.Episode == d.episode) &&
 		(f.Policy == "" || slices.ContainsFunc(d.policies, func(p part) bool { return p.policy == f.Policy })) &&
 		(f.Budget == "" || f.choosesBudget(d))
 }
@@ -174,14 +173,6 @@ func splitBudget(b string) (namespace, name string) {
 		return b[:i], b[i+1:]
 	}
 	return "", b
-}
-
-// podUID is empty when it is not known: then the episode is named namespace/name, and a UID has no slash.
-func (f *facts) podUID() string {
-	if strings.Contains(f.episode, "/") {
-		return ""
-	}
-	return f.episode
 }
 
 // workloadName is the name in Kind/name.

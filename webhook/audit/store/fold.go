@@ -18,9 +18,10 @@ type episodeName struct{ name, episode string }
 // anew each time, so that what came first does not matter.
 type folding struct {
 	bases map[string]*audit.Episode
-	// stored are those that the database has, and named the rows that episode_names has of them.
+	// stored are those that the database has.
 	stored map[string]bool
-	named  map[episodeName]bool
+	// named are the rows that episode_names is to have; true for those that it has.
+	named map[episodeName]bool
 }
 
 // load gets episodes, as they are without loose answers.
@@ -61,6 +62,15 @@ func (f *folding) episode(id string) *audit.Episode {
 	return f.bases[id]
 }
 
+// name adds the names of a record to its episode: what the episode lists is bounded, and may lack some.
+func (f *folding) name(e *entry) {
+	for _, name := range e.named {
+		if n := (episodeName{name, e.episode}); !f.named[n] {
+			f.named[n] = false
+		}
+	}
+}
+
 // foldRecords adds new records to their episodes, and the answers to them that were there before.
 func (s *Store) foldRecords(ctx context.Context, w writer, fresh []*entry) error {
 	episodes, reviews := map[string]bool{}, map[string]string{}
@@ -79,6 +89,7 @@ func (s *Store) foldRecords(ctx context.Context, w writer, fresh []*entry) error
 	for _, e := range fresh {
 		if !e.dryRun {
 			f.episode(e.episode).Add(e.record)
+			f.name(e)
 		}
 	}
 	in, arg := w.in("review_uid", 1, slices.Collect(maps.Keys(reviews)))
@@ -235,7 +246,7 @@ var episodeColumns = []string{
 func (s *Store) writeEpisodes(ctx context.Context, w writer, f *folding, laid map[string]*audit.Episode) error {
 	bases, ids := f.bases, maps.Clone(f.bases)
 	maps.Copy(ids, laid)
-	var rows, names [][]any
+	var rows [][]any
 	var over []string
 	for _, id := range slices.Sorted(maps.Keys(ids)) {
 		e := cmp.Or(laid[id], bases[id])
@@ -250,17 +261,18 @@ func (s *Store) writeEpisodes(ctx context.Context, w writer, f *folding, laid ma
 			return err
 		}
 		rows = append(rows, row)
-		for _, name := range episodeNames(e) {
-			if !f.named[episodeName{name, id}] {
-				names = append(names, []any{name, id})
-			}
-		}
 	}
 	if err := s.forget(ctx, w, over); err != nil {
 		return err
 	}
 	if err := w.put(ctx, "episodes", episodeColumns, 1, rows); err != nil {
 		return err
+	}
+	var names [][]any
+	for n, stored := range f.named {
+		if !stored {
+			names = append(names, []any{n.name, n.episode})
+		}
 	}
 	return w.put(ctx, "episode_names", []string{"name", "episode"}, 2, names)
 }
@@ -354,7 +366,7 @@ func blockersOf(namespace string, r *audit.Reply) []blocker {
 // word leaves out white space, which no namespace has.
 func word(s string) string { return strings.Join(strings.Fields(s), "") }
 
-// episodeNames are the keys under which episode_names has the episode.
+// episodeNames are the keys under which episode_names has what an episode lists.
 func episodeNames(e *audit.Episode) []string {
 	names := map[string]bool{}
 	for _, a := range e.Evictors {

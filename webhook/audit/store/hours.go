@@ -1,26 +1,60 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"hash/fnv"
 	"maps"
 	"slices"
+
+	"github.com/evictgate/evictgate/policies"
 )
 
-// The decisions of an hour are counted in the table hours, so that sums never ask the records. The retries
-// of a pod have the same facts: they are one entry, with a count for each minute of the hour. An hour has up
-// to hourParts rows: few, since each costs more than an entry, and so many that a busy hour is not written
-// anew as a whole.
+// The decisions of an hour are counted in the table hours, so that sums never ask the records. Those with the
+// same names are one entry, with a count for each minute of the hour. An hour has up to hourParts rows: few,
+// since each costs more than an entry, and so many that a busy hour is not written anew as a whole.
+//
+// A row is read and written whole, and who asks for evictions makes names up. So an entry does not name the pod,
+// which anybody may invent: a filter of pods asks the records, which are found by it. And a row has a bounded
+// size: beyond it entries tell less (see detail), and what a filter cannot tell from them it asks the records.
 
 const (
 	minute = int64(60e6) // microseconds
 	hour   = 60 * minute
 )
 
-// hourCounts has the encoded facts, and how many decisions there were in each minute of the hour.
-type hourCounts map[string]map[byte]uint64
+// hourCounts is a row of hours: how many decisions there were in each minute of the hour, by encoded facts.
+type hourCounts struct {
+	entries map[string]map[byte]uint64
+	// size is about how many bytes they take.
+	size int
+	// least is the least detail that an entry has.
+	least detail
+}
+
+func newHourCounts() *hourCounts { return &hourCounts{entries: map[string]map[byte]uint64{}} }
+
+// detail is what an entry tells of its decisions: the greater, the less.
+type detail byte
+
+const (
+	whole detail = iota
+	// placeless lacks the node and the workload, by which the entries of a large drain differ.
+	placeless
+	// nameless has only the outcome, if that is one of ours, and whether it refused and was a dry run.
+	nameless
+)
+
+// rooms are the sizes up to which a row takes new entries of a detail; the nameless are few.
+type rooms [nameless]int
+
+// hourRooms are those of a store. A drain of 1000 nodes, with 30 pods each, is told whole.
+var hourRooms = rooms{whole: 512 << 10, placeless: 640 << 10}
+
+// countsSize is about what the counts of an entry take.
+const countsSize = 100
 
 // hourParts is a part of the form: another number is another version of the store.
 const hourParts = 16
@@ -40,35 +74,108 @@ func floor(at, step int64) int64 {
 	return at - rest
 }
 
-func (h hourCounts) add(f string, m byte, n uint64) {
-	if h[f] == nil {
-		h[f] = map[byte]uint64{}
+func (h *hourCounts) add(f string, m byte, n uint64) {
+	if h.entries[f] == nil {
+		h.entries[f] = map[byte]uint64{}
+		h.size += len(f) + countsSize
 	}
-	h[f][m] += n
+	h.entries[f][m] += n
 }
 
-// hourForm is the first byte of a row's body.
-const hourForm = 1
+// count adds a decision of a minute, in the greatest detail for which there is room.
+func (h *hourCounts) count(f *facts, m byte, room rooms) {
+	for d := whole; ; d++ {
+		less := f.in(d)
+		text := less.encode()
+		if d == nameless || h.entries[text] != nil || h.size+len(text)+countsSize <= room[d] {
+			h.add(text, m, 1)
+			h.least = max(h.least, d)
+			return
+		}
+	}
+}
 
-func (h hourCounts) encode() []byte {
-	b := []byte{hourForm}
-	for _, f := range slices.Sorted(maps.Keys(h)) {
+// in is the facts in less detail.
+func (f *facts) in(d detail) *facts {
+	if d == whole {
+		return f
+	}
+	less := &facts{detail: d, outcome: f.outcome, dryRun: f.dryRun, refused: f.refused}
+	if d == placeless {
+		less.namespace, less.user, less.evictor, less.policies, less.budgets = f.namespace, f.user, f.evictor, f.policies, f.budgets
+	} else if !isOurs(f.outcome) {
+		less.outcome = ""
+	}
+	return less
+}
+
+// isOurs reports whether an outcome is one that no upload has invented.
+func isOurs(o policies.Outcome) bool {
+	return o == policies.Admitted || o == policies.Delayed || o == policies.Denied || o == policies.Undecided
+}
+
+// hides reports whether a row has decisions of which it does not tell whether the filter chooses them.
+func (f *Filter) hides(body []byte) (bool, error) {
+	if len(body) < 2 || body[0] != hourForm || f.in(detail(body[1])) == *f {
+		return false, nil
+	}
+	hidden := false
+	var d facts
+	var bad error
+	err := eachEntry(body, func(text string, counts *cursor) {
+		counts.skipCounts()
+		bad = cmp.Or(bad, d.decode(text))
+		if d.detail != whole {
+			told := f.in(d.detail)
+			hidden = hidden || (told != *f && told.chooses(&d))
+		}
+	})
+	return hidden, cmp.Or(bad, err)
+}
+
+// in is the filter without what an entry of a detail does not tell.
+func (f Filter) in(d detail) Filter {
+	if d >= placeless {
+		f.Node, f.Workload = "", ""
+	}
+	if d >= nameless {
+		f.Namespace, f.User, f.Evictor, f.Policy, f.Budget = "", "", "", "", ""
+		if !isOurs(f.Outcome) {
+			f.Outcome = ""
+		}
+	}
+	return f
+}
+
+// hourForm is the first byte of a row's body; behind it stands the least detail. oldForm was written before there
+// were details: its entries name the episode, the pod and the kind of the reply as well.
+const (
+	oldForm  = 1
+	hourForm = 2
+)
+
+func (h *hourCounts) encode() []byte {
+	b := append(make([]byte, 0, h.size), hourForm, byte(h.least))
+	for _, f := range slices.Sorted(maps.Keys(h.entries)) {
 		b = appendText(b, f)
-		b = binary.AppendUvarint(b, uint64(len(h[f])))
-		for _, m := range slices.Sorted(maps.Keys(h[f])) {
-			b = binary.AppendUvarint(append(b, m), h[f][m])
+		b = binary.AppendUvarint(b, uint64(len(h.entries[f])))
+		for _, m := range slices.Sorted(maps.Keys(h.entries[f])) {
+			b = binary.AppendUvarint(append(b, m), h.entries[f][m])
 		}
 	}
 	return b
 }
 
-func decodeHour(body []byte) (hourCounts, error) {
-	h := hourCounts{}
+func decodeHour(body []byte) (*hourCounts, error) {
+	h := newHourCounts()
 	err := eachEntry(body, func(f string, counts *cursor) {
 		for range counts.uint() {
 			h.add(f, counts.byte(), counts.uint())
 		}
 	})
+	if err == nil && body[0] == hourForm {
+		h.least = detail(body[1])
+	}
 	return h, err
 }
 
@@ -76,12 +183,17 @@ var errHour = errors.New("a row of hours has a form that is not known")
 
 // eachEntry calls f with each entry's encoded facts, and where its counts begin: f must read them.
 func eachEntry(body []byte, f func(facts string, counts *cursor)) error {
-	if len(body) == 0 || body[0] != hourForm {
+	var c cursor
+	switch {
+	case len(body) >= 1 && body[0] == oldForm:
+		c.rest = string(body[1:])
+	case len(body) >= 2 && body[0] == hourForm:
+		c.rest = string(body[2:])
+	default:
 		return errHour
 	}
-	c := &cursor{rest: string(body[1:])}
 	for c.rest != "" && !c.bad {
-		f(c.text(), c)
+		f(c.text(), &c)
 	}
 	if c.bad {
 		return errHour
@@ -95,10 +207,11 @@ func appendText(b []byte, s string) []byte {
 
 func (f *facts) encode() string {
 	var b []byte
-	for _, s := range []string{f.namespace, f.episode, f.pod, f.node, f.workload, f.user, f.evictor, string(f.outcome), string(f.kind)} {
+	const gone = "" // what only oldForm has
+	for _, s := range []string{f.namespace, gone, gone, f.node, f.workload, f.user, f.evictor, string(f.outcome), gone} {
 		b = appendText(b, s)
 	}
-	b = append(b, bit(f.dryRun)|bit(f.refused)<<1)
+	b = append(b, bit(f.dryRun)|bit(f.refused)<<1|byte(f.detail)<<2)
 	b = binary.AppendUvarint(b, uint64(len(f.policies)))
 	for _, p := range f.policies {
 		b = binary.AppendUvarint(appendText(b, p.policy), uint64(p.did))
@@ -120,11 +233,12 @@ func bit(b bool) byte {
 // decode reads what encode wrote, in place of what was there.
 func (f *facts) decode(encoded string) error {
 	c := cursor{rest: encoded}
-	for _, to := range []*string{&f.namespace, &f.episode, &f.pod, &f.node, &f.workload, &f.user, &f.evictor, (*string)(&f.outcome), (*string)(&f.kind)} {
+	var gone string
+	for _, to := range []*string{&f.namespace, &gone, &gone, &f.node, &f.workload, &f.user, &f.evictor, (*string)(&f.outcome), &gone} {
 		*to = c.text()
 	}
 	flags := c.byte()
-	f.dryRun, f.refused = flags&1 != 0, flags&2 != 0
+	f.dryRun, f.refused, f.detail = flags&1 != 0, flags&2 != 0, detail(flags>>2)
 	f.policies, f.budgets = f.policies[:0], f.budgets[:0]
 	for range c.length() {
 		f.policies = append(f.policies, part{c.text(), effect(c.uint())})
@@ -198,24 +312,26 @@ func (c *cursor) text() string {
 }
 
 // count adds new records to their hours.
-func count(ctx context.Context, w writer, fresh []*entry) error {
-	hours := map[int64]map[int64]hourCounts{}
+func (s *Store) count(ctx context.Context, w writer, fresh []*entry) error {
+	hours := map[int64]map[int64][]*entry{}
 	for _, e := range fresh {
 		at, part := floor(e.at, hour), hourPart(e.namespace)
 		if hours[at] == nil {
-			hours[at] = map[int64]hourCounts{}
+			hours[at] = map[int64][]*entry{}
 		}
-		if hours[at][part] == nil {
-			hours[at][part] = hourCounts{}
-		}
-		hours[at][part].add(e.encode(), byte((e.at-at)/minute), 1)
+		hours[at][part] = append(hours[at][part], e)
 	}
 	var rows [][]any
 	for at, parts := range hours {
-		if err := addHour(ctx, w, at, parts); err != nil {
+		counted, err := countedOf(ctx, w, at, parts)
+		if err != nil {
 			return err
 		}
-		for part, h := range parts {
+		for part, entries := range parts {
+			h := cmp.Or(counted[part], newHourCounts())
+			for _, e := range entries {
+				h.count(&e.facts, byte((e.at-at)/minute), s.rooms)
+			}
 			rows = append(rows, []any{at, part, h.encode()})
 		}
 	}
@@ -224,19 +340,18 @@ func count(ctx context.Context, w writer, fresh []*entry) error {
 
 var hourColumns = []string{"at", "part", "body"}
 
-// addHour adds to some parts of an hour what was counted before.
-func addHour(ctx context.Context, r reader, at int64, parts map[int64]hourCounts) error {
-	return r.query(ctx, func(scan func(...any) error) error {
+// countedOf has what was counted before of some parts of an hour.
+func countedOf(ctx context.Context, r reader, at int64, parts map[int64][]*entry) (map[int64]*hourCounts, error) {
+	counted := map[int64]*hourCounts{}
+	return counted, r.query(ctx, func(scan func(...any) error) error {
 		var part int64
 		var body []byte
 		if err := scan(&part, &body); err != nil || parts[part] == nil {
 			return err
 		}
-		return eachEntry(body, func(f string, c *cursor) {
-			for range c.uint() {
-				parts[part].add(f, c.byte(), c.uint())
-			}
-		})
+		var err error
+		counted[part], err = decodeHour(body)
+		return err
 	}, "SELECT part, body FROM hours WHERE at = $1", at)
 }
 
@@ -251,7 +366,7 @@ func trim(ctx context.Context, w writer, before int64) error {
 			return err
 		}
 		h, err := decodeHour(body)
-		if h.trim(byte((before - at) / minute)); len(h) > 0 {
+		if h.trim(byte((before - at) / minute)); len(h.entries) > 0 {
 			rows = append(rows, []any{at, part, h.encode()})
 		}
 		return err
@@ -266,11 +381,11 @@ func trim(ctx context.Context, w writer, before int64) error {
 }
 
 // trim leaves the minutes from one on.
-func (h hourCounts) trim(from byte) {
-	for f, minutes := range h {
+func (h *hourCounts) trim(from byte) {
+	for f, minutes := range h.entries {
 		maps.DeleteFunc(minutes, func(m byte, _ uint64) bool { return m < from })
 		if len(minutes) == 0 {
-			delete(h, f)
+			delete(h.entries, f)
 		}
 	}
 }

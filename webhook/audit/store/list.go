@@ -38,9 +38,33 @@ func parsePosition(text string) (position, error) {
 
 const defaultLimit = 100
 
-// slice is the statement's end for a page, by a column with the time and one with the id, newest first.
+// maxPageBytes bounds a page beside its limit: about how many bytes its members take as JSON. A page ends with the
+// member that goes beyond.
+const maxPageBytes = 16 << 20
+
+// errEnough ends a query whose page is full.
+var errEnough = errors.New("the page is full")
+
+func unlessEnough(err error) error {
+	if errors.Is(err, errEnough) {
+		return nil
+	}
+	return err
+}
+
+// page is the statement's end for a page, by a column with the time and one with the id, newest first.
 // It asks for one more, which tells whether there is a next page.
 func (c *condition) page(p Page, at, id string) (limit int, end string, err error) {
+	return c.pageBy(p, at, id, "<", " DESC")
+}
+
+// pageUp is page for a list with the smallest first.
+func (c *condition) pageUp(p Page, at, id string) (limit int, end string, err error) {
+	return c.pageBy(p, at, id, ">", "")
+}
+
+// pageBy goes on beyond the page's position, by an operator and the order that belongs to it.
+func (c *condition) pageBy(p Page, at, id, beyond, order string) (limit int, end string, err error) {
 	if limit = p.Limit; limit <= 0 {
 		limit = defaultLimit
 	}
@@ -49,16 +73,17 @@ func (c *condition) page(p Page, at, id string) (limit int, end string, err erro
 		if err != nil {
 			return 0, "", err
 		}
-		c.and(at+" <= ?", after.at)
-		c.and("("+at+" < ? OR "+id+" < ?)", after.at, after.id)
+		c.and(at+" "+beyond+"= ?", after.at)
+		c.and("("+at+" "+beyond+" ? OR "+id+" "+beyond+" ?)", after.at, after.id)
 	}
-	return limit, " ORDER BY " + at + " DESC, " + id + " DESC LIMIT " + strconv.Itoa(limit+1), nil
+	return limit, " ORDER BY " + at + order + ", " + id + order + " LIMIT " + strconv.Itoa(limit+1), nil
 }
 
 // List is a page of the records that a filter chooses.
 func (s *Store) List(ctx context.Context, f Filter, p Page) (Rows, error) {
 	rows := Rows{Rows: []Row{}}
 	var last position
+	bytes := 0
 	err := s.db.read(ctx, func(q reader) error {
 		c, err := chooseRecords(ctx, q, f.clean())
 		if err != nil {
@@ -68,22 +93,33 @@ func (s *Store) List(ctx context.Context, f Filter, p Page) (Rows, error) {
 		if err != nil {
 			return err
 		}
-		return q.query(ctx, func(scan func(...any) error) error {
+		return unlessEnough(q.query(ctx, func(scan func(...any) error) error {
 			var here position
 			var body []byte
 			if err := scan(&here.at, &here.id, &body); err != nil {
 				return err
 			}
-			if len(rows.Rows) == limit {
+			if len(rows.Rows) == limit || bytes > maxPageBytes {
 				rows.Next = last.String()
-				return nil
+				return errEnough
 			}
 			row, err := s.row(body)
-			rows.Rows, last = append(rows.Rows, row), here
+			rows.Rows, last, bytes = append(rows.Rows, row), here, bytes+row.size()
 			return err
-		}, "SELECT "+c.columns+c.from+c.sql()+end, c.args...)
+		}, "SELECT "+c.columns+c.from+c.sql()+end, c.args...))
 	})
 	return rows, err
+}
+
+// size is about how many bytes the row takes.
+func (r *Row) size() int {
+	n := 512 + len(r.Message) + len(r.User)
+	for _, list := range [][]string{r.Policies, r.Budgets} {
+		for _, name := range list {
+			n += 16 + len(name)
+		}
+	}
+	return n
 }
 
 func (s *Store) row(body []byte) (Row, error) {
@@ -206,7 +242,6 @@ func orElse(t, other time.Time) time.Time {
 
 // Episodes is a page of the episodes that a filter chooses.
 func (s *Store) Episodes(ctx context.Context, f Filter, p Page) (Episodes, error) {
-	var last position
 	page := Episodes{Episodes: []audit.Episode{}}
 	err := s.db.read(ctx, func(q reader) error {
 		c, err := pageOfEpisodes(ctx, q, f.clean())
@@ -217,47 +252,45 @@ func (s *Store) Episodes(ctx context.Context, f Filter, p Page) (Episodes, error
 		if err != nil {
 			return err
 		}
-		return s.eachEpisode(ctx, q, c, end, func(here position, body []byte) error {
-			if len(page.Episodes) == limit {
-				page.Next = last.String()
-				return nil
-			}
-			e, err := s.readEpisode(body)
-			page.Episodes, last = append(page.Episodes, e), here
-			return err
-		})
+		page.Episodes, page.Next, err = s.pageOf(ctx, q, c, "e.last", end, limit)
+		return err
 	})
 	return page, err
 }
 
-func (s *Store) eachEpisode(ctx context.Context, q reader, c *condition, end string, each func(position, []byte) error) error {
-	return q.query(ctx, func(scan func(...any) error) error {
+// pageOf reads a page of episodes, and the mark of the next one; by is the column that they are sorted by, before
+// their ids.
+func (s *Store) pageOf(ctx context.Context, q reader, c *condition, by, end string, limit int) (list []audit.Episode, next string, err error) {
+	list = []audit.Episode{}
+	bytes := 0
+	var last position
+	err = q.query(ctx, func(scan func(...any) error) error {
 		var here position
 		var body []byte
 		if err := scan(&here.at, &here.id, &body); err != nil {
 			return err
 		}
-		return each(here, body)
-	}, "SELECT e.last, e.id, e.body FROM episodes e"+c.sql()+end, c.args...)
-}
-
-func (s *Store) episodes(ctx context.Context, c *condition, end string) ([]audit.Episode, error) {
-	list := []audit.Episode{}
-	err := s.db.read(ctx, func(q reader) error {
-		return s.eachEpisode(ctx, q, c, end, func(_ position, body []byte) error {
-			e, err := s.readEpisode(body)
-			list = append(list, e)
-			return err
-		})
-	})
-	return list, err
+		if len(list) == limit || bytes > maxPageBytes {
+			next = last.String()
+			return errEnough
+		}
+		var e audit.Episode
+		n, err := s.codec.measure(body, &e)
+		list, last, bytes = append(list, e), here, bytes+n
+		return err
+	}, "SELECT "+by+", e.id, e.body FROM episodes e"+c.sql()+end, c.args...)
+	return list, next, unlessEnough(err)
 }
 
 // Episode is that of an id, or ErrNotFound.
 func (s *Store) Episode(ctx context.Context, id string) (audit.Episode, error) {
-	c := &condition{}
-	c.and("e.id = ?", clean(id))
-	list, err := s.episodes(ctx, c, "")
+	var list []audit.Episode
+	err := s.db.read(ctx, func(q reader) (err error) {
+		c := &condition{}
+		c.and("e.id = ?", clean(id))
+		list, _, err = s.pageOf(ctx, q, c, "e.last", "", 1)
+		return err
+	})
 	if err == nil && len(list) == 0 {
 		err = fmt.Errorf("episode %s: %w", id, ErrNotFound)
 	}
@@ -267,17 +300,76 @@ func (s *Store) Episode(ctx context.Context, id string) (audit.Episode, error) {
 	return list[0], nil
 }
 
-// Stuck are the episodes that are blocked and were tried since, the longest refused first.
-func (s *Store) Stuck(ctx context.Context, f Filter, triedSince time.Time) ([]audit.Episode, error) {
-	f.Fate = audit.Blocked
-	c := chosenEpisodes(f.clean())
-	c.between("e.last", triedSince, time.Time{})
-	return s.episodes(ctx, c, " ORDER BY e.first_refused, e.id")
+// StuckPage is a part of the episodes that are blocked, the longest refused first.
+type StuckPage struct {
+	Episodes []audit.Episode
+	// Total counts all that were tried since the time asked for, on whatever page; GivenUp those that are blocked
+	// and were not.
+	Total, GivenUp int
+	// Next is empty on the last page.
+	Next string
 }
 
-// Unsettled are the episodes that are not over.
-func (s *Store) Unsettled(ctx context.Context) ([]audit.Episode, error) {
-	c := &condition{}
-	c.and("e.fate IN (?, ?, ?, ?)", string(audit.AdmittedOnly), string(audit.Blocked), string(audit.RefusedByBudget), string(audit.RefusedElsewhere))
-	return s.episodes(ctx, c, " ORDER BY e.last DESC, e.id DESC")
+// StuckPage is a page of the episodes that are blocked and were tried since, the longest refused first.
+func (s *Store) StuckPage(ctx context.Context, f Filter, triedSince time.Time, p Page) (StuckPage, error) {
+	f.Fate = audit.Blocked
+	f = f.clean()
+	var page StuckPage
+	err := s.db.read(ctx, func(q reader) error {
+		if err := countStuck(ctx, q, f, triedSince, &page); err != nil {
+			return err
+		}
+		c := chosenEpisodes(f)
+		c.between("e.last", triedSince, time.Time{})
+		limit, end, err := c.pageUp(p, "e.first_refused", "e.id")
+		if err != nil {
+			return err
+		}
+		page.Episodes, page.Next, err = s.pageOf(ctx, q, c, "e.first_refused", end, limit)
+		return err
+	})
+	return page, err
+}
+
+func countStuck(ctx context.Context, q reader, f Filter, triedSince time.Time, page *StuckPage) error {
+	c := chosenEpisodes(f)
+	c.between("e.last", triedSince, time.Time{})
+	if err := one(ctx, q, &page.Total, "SELECT count(*) FROM episodes e"+c.sql(), c.args); err != nil || triedSince.IsZero() {
+		return err
+	}
+	c = chosenEpisodes(f)
+	c.between("e.last", time.Time{}, triedSince)
+	return one(ctx, q, &page.GivenUp, "SELECT count(*) FROM episodes e"+c.sql(), c.args)
+}
+
+// stuckAtOnce is large, since each page looks at all that are stuck.
+const stuckAtOnce = 10_000
+
+// Stuck are all pages of StuckPage, for who prints them all.
+func (s *Store) Stuck(ctx context.Context, f Filter, triedSince time.Time) ([]audit.Episode, error) {
+	list := []audit.Episode{}
+	for p := (Page{Limit: stuckAtOnce}); ; {
+		page, err := s.StuckPage(ctx, f, triedSince, p)
+		list = append(list, page.Episodes...)
+		if err != nil || page.Next == "" {
+			return list, err
+		}
+		p.After = page.Next
+	}
+}
+
+// Unsettled is a page of the episodes that are not over, those with the latest attempt first.
+func (s *Store) Unsettled(ctx context.Context, p Page) (Episodes, error) {
+	var page Episodes
+	err := s.db.read(ctx, func(q reader) error {
+		c := &condition{}
+		c.and("e.fate IN (?, ?, ?, ?)", string(audit.AdmittedOnly), string(audit.Blocked), string(audit.RefusedByBudget), string(audit.RefusedElsewhere))
+		limit, end, err := c.page(p, "e.last", "e.id")
+		if err != nil {
+			return err
+		}
+		page.Episodes, page.Next, err = s.pageOf(ctx, q, c, "e.last", end, limit)
+		return err
+	})
+	return page, err
 }

@@ -28,15 +28,18 @@ type Store struct {
 	codec     codec
 	retention Retention
 	readOnly  bool
+	rooms     rooms
 	log       *slog.Logger
-	// written counts records since the planner's statistics were brought up to date.
-	written atomic.Int64
+	// written counts records since the planner's statistics were brought up to date, and room about the bytes that
+	// they took since Retain; grown tells that these are many.
+	written, room atomic.Int64
+	grown         chan struct{}
 }
 
 // Open opens a store: sqlite:FILE, sqlite::memory: or postgres://…. A store that is new, or of an older
 // version, is brought to the form that this version knows; one of a newer version is refused.
 func Open(ctx context.Context, url string, o Options) (*Store, error) {
-	s := &Store{retention: o.Retention, readOnly: o.ReadOnly, log: o.Log}
+	s := &Store{retention: o.Retention, readOnly: o.ReadOnly, rooms: hourRooms, log: o.Log, grown: make(chan struct{}, 1)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -44,7 +47,7 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	if s.codec, err = newCodec(); err != nil {
 		return nil, err
 	}
-	if s.db, err = open(ctx, url, o.ReadOnly); err != nil {
+	if s.db, err = open(ctx, url, o.ReadOnly, s.log); err != nil {
 		return nil, err
 	}
 	if err := s.migrate(ctx); err != nil {
@@ -53,11 +56,11 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	return s, nil
 }
 
-func open(ctx context.Context, url string, readOnly bool) (database, error) {
+func open(ctx context.Context, url string, readOnly bool, log *slog.Logger) (database, error) {
 	scheme, file, _ := strings.Cut(url, ":")
 	switch {
 	case scheme == "sqlite" && file != "":
-		return openSQLite(ctx, file, readOnly)
+		return openSQLite(ctx, file, readOnly, log)
 	case scheme == "postgres", scheme == "postgresql":
 		return openPostgres(ctx, url, readOnly)
 	}

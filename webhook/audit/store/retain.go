@@ -3,14 +3,39 @@ package store
 import (
 	"context"
 	"errors"
+	"math"
 	"strconv"
 	"time"
 )
+
+// Grown tells, once a time, when so much was written since Retain that the store may be too large: a part of its size,
+// by which it can exceed that.
+func (s *Store) Grown() <-chan struct{} { return s.grown }
+
+const (
+	// grownPart is that part of the size.
+	grownPart = 32
+	// rowsSize is about what a record or an answer takes beside its body, in tables and indexes.
+	rowsSize = 1 << 10
+)
+
+// took notes what was written.
+func (s *Store) took(rows, bodies int) {
+	room := s.room.Add(int64(rows*rowsSize + bodies))
+	if s.retention.Size == 0 || room < s.retention.Size/grownPart {
+		return
+	}
+	select {
+	case s.grown <- struct{}{}:
+	default:
+	}
+}
 
 // Retain removes what is older than the store keeps, and then the oldest as long as it takes too much
 // room. It goes by whole minutes, and says how many records it removed. What PostgreSQL takes shrinks by
 // whole days only, and the last day stays.
 func (s *Store) Retain(ctx context.Context, now time.Time) (removed int, err error) {
+	s.room.Store(0)
 	if s.retention.Age > 0 {
 		if removed, err = s.removeBefore(ctx, floor(now.Add(-s.retention.Age).UnixMicro(), minute)); err != nil {
 			return removed, err
@@ -32,38 +57,44 @@ func (s *Store) tidied(ctx context.Context, removed int) error {
 
 // shrink removes a part of the time, again and again, since how much room it gives back is an estimate.
 func (s *Store) shrink(ctx context.Context) (removed int, err error) {
-	for {
+	for last := int64(math.MaxInt64); ; {
 		size, err := s.db.size(ctx)
-		if err != nil || size <= s.retention.Size {
+		if err != nil || size <= s.retention.Size || size >= last {
 			return removed, err
 		}
+		last = size
 		before, err := s.oldest(ctx, float64(size-s.retention.Size)/float64(size))
 		if err != nil || before == 0 {
 			return removed, err
 		}
 		n, err := s.removeBefore(ctx, before)
-		removed += n
-		if err != nil || n == 0 {
+		if removed += n; err != nil {
 			return removed, err
 		}
 	}
 }
 
 // oldest is the time before which a share of all records were decided, at least a grain of them; 0 when
-// there is not more than one.
+// there is not more than one. Where there are more answers than records, it is that of answers.
 func (s *Store) oldest(ctx context.Context, share float64) (before int64, err error) {
 	return before, s.db.read(ctx, func(q reader) error {
-		first, after, err := bounds(ctx, q)
-		if err != nil || first.IsZero() {
+		table, total, answers := "records", 0, 0
+		if err := one(ctx, q, &total, "SELECT count(*) FROM records", nil); err != nil {
 			return err
 		}
-		total := 0
-		if err := one(ctx, q, &total, "SELECT count(*) FROM records", nil); err != nil {
+		if err := one(ctx, q, &answers, "SELECT count(*) FROM answers", nil); err != nil {
+			return err
+		}
+		if answers > total {
+			table, total = "answers", answers
+		}
+		first, after, err := boundsOf(ctx, q, table)
+		if err != nil || first.IsZero() {
 			return err
 		}
 		var at int64
 		err = q.query(ctx, func(scan func(...any) error) error { return scan(&at) },
-			"SELECT at FROM records ORDER BY at LIMIT 1 OFFSET "+strconv.Itoa(min(int(float64(total)*share), total-1)))
+			"SELECT at FROM "+table+" ORDER BY at LIMIT 1 OFFSET "+strconv.Itoa(min(int(float64(total)*share), total-1)))
 		grain := s.db.grain()
 		if at = max(floor(at, grain), floor(first.UnixMicro(), grain)+grain); at <= floor(after.UnixMicro()-1, grain) {
 			before = at

@@ -116,6 +116,59 @@ func TestRetentionBySizeGivesRoomBack(t *testing.T) {
 	}
 }
 
+func TestRetentionBySizeOfAnswersAlone(t *testing.T) {
+	const size = 1 << 20
+	s := opened(t, "sqlite:"+filepath.Join(t.TempDir(), "store.db"), Options{Retention: Retention{Size: size}})
+	for b := range 10 {
+		var list []audit.Answer
+		for i := range 300 {
+			list = append(list, audit.Answer{
+				ID: fmt.Sprintf("a%d-%d", b, i), At: after(time.Duration(b*300+i) * time.Minute), Verb: audit.VerbEvict, Code: 201, Namespace: "shop",
+				Pod: fmt.Sprint("web-", b, "-", i), Passage: audit.Unseen,
+			})
+		}
+		if _, err := s.AddAnswers(t.Context(), list); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.Retain(t.Context(), noon); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := s.db.size(t.Context()); err != nil || left > size {
+		t.Errorf("%d bytes, %v", left, err)
+	}
+	if n := rowsOf(t, s)["answers"]; n == 0 || n == 3000 {
+		t.Errorf("%d answers are left", n)
+	}
+}
+
+func TestGrowthIsTold(t *testing.T) {
+	s := opened(t, "sqlite::memory:", Options{Retention: Retention{Size: 64 * rowsSize * grownPart}})
+	told := func() bool {
+		select {
+		case <-s.Grown():
+			return true
+		default:
+			return false
+		}
+	}
+	for batch, want := range []bool{false, true, false, true} {
+		var list []made
+		for i := range 40 {
+			list = append(list, made{id: fmt.Sprint(batch, "-", i)})
+		}
+		add(t, s, records(list...)...)
+		if got := told(); got != want {
+			t.Errorf("batch %d: %t", batch, got)
+		}
+		if want {
+			if _, err := s.Retain(t.Context(), noon); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 func TestRetentionBySizeDropsWholeDays(t *testing.T) {
 	s := opened(t, newDatabase(t), Options{Retention: Retention{Size: 1}})
 	for d := range 3 {

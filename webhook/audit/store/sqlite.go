@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/url"
 	"os"
 	"strings"
@@ -22,7 +23,7 @@ type sqlite struct {
 // memory is a store that ends with its process. It has one connection, since each has a memory of its own.
 const memory = ":memory:"
 
-func openSQLite(ctx context.Context, file string, readOnly bool) (*sqlite, error) {
+func openSQLite(ctx context.Context, file string, readOnly bool, log *slog.Logger) (*sqlite, error) {
 	if file == memory {
 		db, err := sql.Open("sqlite", "file::memory:?_txlock=immediate")
 		if err != nil {
@@ -39,6 +40,9 @@ func openSQLite(ctx context.Context, file string, readOnly bool) (*sqlite, error
 	d := &sqlite{}
 	var err error
 	if !readOnly {
+		if err := keepPrivate(file, log); err != nil {
+			return nil, err
+		}
 		if d.writer, err = sql.Open("sqlite", dataSource(file, "rwc")); err != nil {
 			return nil, err
 		}
@@ -56,6 +60,32 @@ func openSQLite(ctx context.Context, file string, readOnly bool) (*sqlite, error
 		return nil, errors.Join(fmt.Errorf("open %s: %w", file, err), d.close())
 	}
 	return d, nil
+}
+
+// private is the mode of the files: they say who evicts what, and why it is refused. SQLite gives those beside the
+// database the mode of the database.
+const private = 0o600
+
+// keepPrivate makes the file, so that nobody else can read it from the beginning on, and takes from everybody else what
+// an earlier version, or a backup, has given them. What a group may do is left: somebody gave it that.
+func keepPrivate(file string, log *slog.Logger) error {
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR, private)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", file, err)
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	for _, name := range []string{file, file + "-wal", file + "-shm"} {
+		info, err := os.Stat(name)
+		if err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&0o007 == 0 {
+			continue
+		}
+		if err := os.Chmod(name, private); err != nil {
+			log.Warn("the store's file can be read by everybody on this machine; give it the mode 0600", "file", name, "mode", info.Mode().Perm().String(), "error", err.Error())
+		}
+	}
+	return nil
 }
 
 // dataSource names the file and the connection's settings. A file gives room back only when auto_vacuum is

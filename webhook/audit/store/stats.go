@@ -51,6 +51,11 @@ func (s *Store) decisions(ctx context.Context, q reader, f Filter, t *tally) err
 
 // bounds are the time of the first record, and the moment after the last; zero when there is none.
 func bounds(ctx context.Context, q reader) (first, after time.Time, err error) {
+	return boundsOf(ctx, q, "records")
+}
+
+// boundsOf are those of a table.
+func boundsOf(ctx context.Context, q reader, table string) (first, after time.Time, err error) {
 	each := func(to *time.Time, add int64) func(func(...any) error) error {
 		return func(scan func(...any) error) error {
 			var at int64
@@ -59,28 +64,28 @@ func bounds(ctx context.Context, q reader) (first, after time.Time, err error) {
 			return err
 		}
 	}
-	if err := q.query(ctx, each(&first, 0), "SELECT at FROM records ORDER BY at LIMIT 1"); err != nil {
+	if err := q.query(ctx, each(&first, 0), "SELECT at FROM "+table+" ORDER BY at LIMIT 1"); err != nil {
 		return first, after, err
 	}
-	return first, after, q.query(ctx, each(&after, 1), "SELECT at FROM records ORDER BY at DESC LIMIT 1")
+	return first, after, q.query(ctx, each(&after, 1), "SELECT at FROM "+table+" ORDER BY at DESC LIMIT 1")
 }
 
 // eachCount calls add with the facts of decisions, when they were, to the step, and how many there were: all
 // that the filter chooses, dry runs included. Whole minutes come from the table hours, and the parts of minutes
-// at both ends from the records.
+// at both ends from the records; from these come the decisions about a pod, too.
 func (s *Store) eachCount(ctx context.Context, q reader, f Filter, step int64, add func(d *facts, at int64, n int)) error {
 	if !f.Since.Before(f.Until) {
 		return nil
 	}
 	since, until := f.Since.UnixMicro(), f.Until.UnixMicro()
 	from, to := -floor(-since, minute), floor(until, minute)
-	if from >= to {
+	if from >= to || f.Pod != "" || f.Episode != "" {
 		return s.eachInPart(ctx, q, f, since, until, add)
 	}
 	if err := s.eachInPart(ctx, q, f, since, from, add); err != nil {
 		return err
 	}
-	if err := eachInHours(ctx, q, f, from, to, step, add); err != nil {
+	if err := s.eachInHours(ctx, q, f, from, to, step, add); err != nil {
 		return err
 	}
 	return s.eachInPart(ctx, q, f, to, until, add)
@@ -112,47 +117,78 @@ func (s *Store) eachInPart(ctx context.Context, q reader, f Filter, since, until
 	}, "SELECT "+c.columns+c.from+c.sql(), c.args...)
 }
 
-func eachInHours(ctx context.Context, q reader, f Filter, from, to, step int64, add func(*facts, int64, int)) error {
+// eachInHours asks the table hours, and the records where a row does not tell which decisions the filter chooses.
+func (s *Store) eachInHours(ctx context.Context, q reader, f Filter, from, to, step int64, add func(*facts, int64, int)) error {
 	c := &condition{}
 	c.and("at >= ?", floor(from, hour))
 	c.and("at < ?", to)
 	if f.Namespace != "" {
 		c.and("part = ?", hourPart(f.Namespace))
 	}
-	var d facts
-	return q.query(ctx, func(scan func(...any) error) error {
-		var at int64
+	hidden := map[int64]map[int64]bool{}
+	err := q.query(ctx, func(scan func(...any) error) error {
+		var at, part int64
 		var body []byte
-		if err := scan(&at, &body); err != nil {
+		if err := scan(&at, &part, &body); err != nil {
 			return err
 		}
-		var bad error
-		err := eachEntry(body, func(text string, counts *cursor) {
-			bad = cmp.Or(bad, d.decode(text))
-			if !f.chooses(&d) {
-				counts.skipCounts()
-				return
+		switch hides, err := f.hides(body); {
+		case err != nil:
+			return err
+		case hides:
+			if hidden[at] == nil {
+				hidden[at] = map[int64]bool{}
 			}
-			sum, end := 0, at // of what is before the end, the next multiple of the step
-			for range counts.uint() {
-				m, n := at+int64(counts.byte())*minute, int(counts.uint())
-				if m < from || m >= to {
-					continue
-				}
-				if m >= end {
-					if sum > 0 {
-						add(&d, end-1, sum)
-					}
-					sum, end = 0, floor(m, step)+step
-				}
-				sum += n
-			}
-			if sum > 0 {
-				add(&d, end-1, sum)
+			hidden[at][part] = true
+			return nil
+		}
+		return f.eachInRow(body, at, from, to, step, add)
+	}, "SELECT at, part, body FROM hours"+c.sql(), c.args...)
+	if err != nil {
+		return err
+	}
+	for at, parts := range hidden {
+		err := s.eachInPart(ctx, q, f, max(from, at), min(to, at+hour), func(d *facts, at int64, n int) {
+			if parts[hourPart(d.namespace)] {
+				add(d, at, n)
 			}
 		})
-		return cmp.Or(bad, err)
-	}, "SELECT at, body FROM hours"+c.sql(), c.args...)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// eachInRow are the decisions in a row of the hour that begins at a time.
+func (f *Filter) eachInRow(body []byte, at, from, to, step int64, add func(*facts, int64, int)) error {
+	var d facts
+	var bad error
+	err := eachEntry(body, func(text string, counts *cursor) {
+		bad = cmp.Or(bad, d.decode(text))
+		if !f.chooses(&d) {
+			counts.skipCounts()
+			return
+		}
+		sum, end := 0, at // of what is before the end, the next multiple of the step
+		for range counts.uint() {
+			m, n := at+int64(counts.byte())*minute, int(counts.uint())
+			if m < from || m >= to {
+				continue
+			}
+			if m >= end {
+				if sum > 0 {
+					add(&d, end-1, sum)
+				}
+				sum, end = 0, floor(m, step)+step
+			}
+			sum += n
+		}
+		if sum > 0 {
+			add(&d, end-1, sum)
+		}
+	})
+	return cmp.Or(bad, err)
 }
 
 // tally adds up.
@@ -160,7 +196,7 @@ type tally struct {
 	since, until                       time.Time
 	step                               int64
 	decisions                          map[policies.Outcome]int
-	dryRuns                            int
+	dryRuns, unnamed                   int
 	episodes                           map[audit.Fate]int
 	timeline                           []Bucket
 	blockers                           map[blocker]*BlockerCount
@@ -214,6 +250,9 @@ func (t *tally) add(d *facts, at int64, n int) {
 	if d.dryRun {
 		t.dryRuns += n
 		return
+	}
+	if d.detail != whole {
+		t.unnamed += n
 	}
 	t.decisions[d.outcome] += n
 	t.timeline[(floor(at, t.step)-t.timeline[0].At.UnixMicro())/t.step].Decisions[d.outcome] += n
@@ -347,7 +386,7 @@ const maxCounts = 20
 func (t *tally) stats() Stats {
 	return Stats{
 		Since: t.since, Until: t.until, Step: time.Duration(t.step) * time.Microsecond,
-		Decisions: t.decisions, DryRuns: t.dryRuns, Episodes: t.episodes, Timeline: t.timeline,
+		Decisions: t.decisions, DryRuns: t.dryRuns, Unnamed: t.unnamed, Episodes: t.episodes, Timeline: t.timeline,
 		Blockers: t.topBlockers(), Policies: t.topPolicies(),
 		Evictors: top(t.evictors), Users: top(t.users), Namespaces: top(t.namespaces), Nodes: top(t.nodes), Workloads: t.topWorkloads(),
 	}

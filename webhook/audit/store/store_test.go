@@ -222,8 +222,8 @@ func TestTheLifeOfAStuckPod(t *testing.T) {
 		}); err != nil {
 			t.Fatal(err)
 		}
-		unsettled, err := s.Unsettled(ctx)
-		if e, _ = s.Episode(ctx, "u1"); err != nil || len(unsettled) != 0 || e.Fate != audit.Evicted || e.Sighting == nil {
+		unsettled, err := s.Unsettled(ctx, Page{})
+		if e, _ = s.Episode(ctx, "u1"); err != nil || len(unsettled.Episodes) != 0 || e.Fate != audit.Evicted || e.Sighting == nil {
 			t.Errorf("unsettled %+v, %v; episode %+v", unsettled, err, e)
 		}
 		if page, err := s.Episodes(ctx, Filter{}, Page{}); err != nil || len(page.Episodes) != 1 {
@@ -320,6 +320,30 @@ func TestFilters(t *testing.T) {
 				got = append(got, e.ID)
 			}
 			equal(t, fmt.Sprint(name, ": Episodes ", err), strings.Fields(c.episodes), got)
+		}
+	})
+}
+
+// An episode lists a bounded number of users and replies, and is found by all.
+func TestAnEpisodeIsFoundByAllThatItsRecordsName(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func(testing.TB, Options) *Store) {
+		s, list := open(t, Options{}), []audit.Record{}
+		for i := range 100 {
+			n := fmt.Sprintf("%02d", i)
+			list = append(list, made{
+				id: "d" + n, uid: "u", user: "user" + n, evictor: "evictor" + n, policy: "policy" + n, budget: "budget" + n, message: "not now " + fmt.Sprint(i%50),
+				at: time.Duration(i) * time.Second,
+			}.record())
+		}
+		add(t, s, list...)
+		for i := range list {
+			n := fmt.Sprintf("%02d", i)
+			for _, f := range []Filter{{User: "user" + n}, {Evictor: "evictor" + n}, {Policy: "policy" + n}, {Budget: "shop/budget" + n}} {
+				page, err := s.Episodes(t.Context(), f, Page{})
+				if err != nil || len(page.Episodes) != 1 {
+					t.Errorf("%+v: %d episodes, %v", f, len(page.Episodes), err)
+				}
+			}
 		}
 	})
 }

@@ -159,7 +159,7 @@ func (c *Client) Send(ctx context.Context, records []audit.Record) (sent int, er
 func (c *Client) pack(records []audit.Record) (body []byte, n int, err error) {
 	n = min(len(records), c.fit)
 	for {
-		body, err := compress(records[:n])
+		body, written, err := compress(records[:n], c.Limit)
 		switch {
 		case err != nil:
 			return nil, 0, err
@@ -170,7 +170,7 @@ func (c *Client) pack(records []audit.Record) (body []byte, n int, err error) {
 			body, err = c.packAlone(records[0], len(body))
 			return body, 1, err
 		}
-		n = max(1, min(n-1, scaled(n, c.Limit, len(body))))
+		n = max(1, min(n-1, scaled(written, c.Limit, len(body))))
 		c.fit = n
 	}
 }
@@ -181,34 +181,37 @@ func scaled(n, limit, bytes int) int { return n * limit / bytes * 9 / 10 }
 // packAlone leaves the input out: the decision matters more.
 func (c *Client) packAlone(r audit.Record, size int) ([]byte, error) {
 	r.Input, r.Erased = nil, append(r.Erased[:len(r.Erased):len(r.Erased)], "/input")
-	body, err := compress([]audit.Record{r})
+	body, _, err := compress([]audit.Record{r}, c.Limit)
 	if err == nil && len(body) > c.Limit {
 		err = fmt.Errorf("%w: record %s has %d bytes compressed, an upload may have %d", audit.ErrRefused, r.DecisionID, size, c.Limit)
 	}
 	return body, err
 }
 
-// compress makes a gzipped JSON array.
-func compress(records []audit.Record) ([]byte, error) {
+// compress makes a gzipped JSON array. One that is going to be larger than the limit ends early, since it is not
+// sent: written says how many records are in it.
+func compress(records []audit.Record, limit int) (compressed []byte, written int, err error) {
 	var body bytes.Buffer
 	packed := gzip.NewWriter(&body)
 	separator := byte('[')
 	var line []byte
 	for _, r := range records {
-		var err error
 		if line, err = r.AppendJSON(append(line[:0], separator)); err != nil {
-			return nil, fmt.Errorf("%w: encode record %s: %w", audit.ErrRefused, r.DecisionID, err)
+			return nil, 0, fmt.Errorf("%w: encode record %s: %w", audit.ErrRefused, r.DecisionID, err)
 		}
 		if _, err = packed.Write(line); err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		separator = ','
+		if written++; body.Len() > limit {
+			break
+		}
 	}
 	if _, err := packed.Write([]byte("]")); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	err := packed.Close()
-	return body.Bytes(), err
+	err = packed.Close()
+	return body.Bytes(), written, err
 }
 
 func (c *Client) post(ctx context.Context, body []byte) error {

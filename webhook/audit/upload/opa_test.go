@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -48,12 +47,10 @@ func startOPA(t *testing.T, config string) (address string, log *logText) {
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := kube.FreeAddress()
 	if err != nil {
 		t.Fatal(err)
 	}
-	address = listener.Addr().String()
-	_ = listener.Close()
 	log = &logText{}
 	opa := exec.Command(program, "run", "--server", "--addr", address, "--config-file", file, "--log-level", "debug", "--disable-telemetry")
 	opa.Stdout, opa.Stderr = log, log

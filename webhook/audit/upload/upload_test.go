@@ -15,9 +15,11 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -445,7 +447,8 @@ func TestBadUploadsAreRefusedWithASentence(t *testing.T) {
 		}
 		return []byte("[{},\n" + text + "]")
 	}
-	bomb := packed(append(append([]byte("["), bytes.Repeat([]byte("{},"), maxBody/3)...), []byte("{}]")...))
+	bomb := packed(append(append([]byte("["), bytes.Repeat([]byte(" "), maxUnpacked)...), []byte("{}]")...))
+	long := packed([]byte(`[{"a":"` + strings.Repeat("a", maxEvent) + `"}]`))
 	for name, tt := range map[string]struct {
 		body   []byte
 		header []string
@@ -459,7 +462,7 @@ func TestBadUploadsAreRefusedWithASentence(t *testing.T) {
 		"no comma":               {[]byte(`[{} {}]`), nil, 400, "event 1: byte 4: expected comma after array element"},
 		"it ends in an event":    {[]byte(`[{}, {"a":1`), nil, 400, "event 1: byte 10: the body ends too early"},
 		"it ends after an event": {[]byte(`[{}`), nil, 400, "the array does not end: byte 3: the body ends too early"},
-		"something follows":      {[]byte(`[{}] []`), nil, 400, "something follows the array: byte 6"},
+		"something follows":      {[]byte(`[{}] []`), nil, 400, "something follows the array: byte 5"},
 		"another type":           {change(`"decision_id":"a"`, `"decision_id":7`), nil, 400, "event 1: byte 39: json: cannot unmarshal number into Go struct field Record.decision_id of type string"},
 		"no id":                  {change(`"decision_id":"a"`, `"decision_id":""`), nil, 400, "event 1: byte 5: its decision_id has 0 bytes; expected 1 to 256"},
 		"a long id":              {change(`"decision_id":"a"`, `"decision_id":"`+strings.Repeat("x", 300)+`"`), nil, 400, "event 1: byte 5: its decision_id has 300 bytes; expected 1 to 256"},
@@ -470,7 +473,8 @@ func TestBadUploadsAreRefusedWithASentence(t *testing.T) {
 		"no gzip":                {[]byte("[]"), []string{"Content-Encoding", "gzip"}, 400, "the body is not gzip, as Content-Encoding says: unexpected EOF"},
 		"a gzip that is cut":     {packed([]byte("[{},{},{}]"))[:15], []string{"Content-Encoding", "gzip"}, 400, "the body cannot be read after 4 bytes: unexpected EOF"},
 		"a bomb":                 {bomb, []string{"Content-Encoding", "gzip"}, 413, "the upload has more than 33554432 bytes unpacked; send less at once (OPA: upload_size_limit_bytes)"},
-		"too large as it is":     {bytes.Repeat([]byte(" "), maxBody+1), nil, 413, "the upload has more than 33554432 bytes unpacked; send less at once (OPA: upload_size_limit_bytes)"},
+		"a long event":           {long, []string{"Content-Encoding", "gzip"}, 413, "event 0: byte 1: an element is too large: more than 10485760 bytes"},
+		"too large as it is":     {bytes.Repeat([]byte(" "), maxBody+1), nil, 413, "the upload has more than 8388608 bytes; send less at once (OPA: upload_size_limit_bytes), or compress it"},
 		"too many events":        {[]byte("[" + strings.Repeat("{},", maxEvents) + "{}]"), nil, 400, "more than 100000 events in an upload; send less at once"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -627,5 +631,191 @@ func TestARecordArrivesAsItLeft(t *testing.T) {
 	slices.Sort(want)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-sent +stored:\n%s", diff)
+	}
+}
+
+// TestUploadsAreBoundedInAll: a few are held, some wait, and one more is told to come back.
+func TestUploadsAreBoundedInAll(t *testing.T) {
+	body := array(t, recordsTo(1, 100))
+	for name, tt := range map[string]struct {
+		held int
+		body func() io.Reader
+	}{
+		"small":         {smallAtOnce, func() io.Reader { return bytes.NewReader(body) }},
+		"of any length": {heldAtOnce, func() io.Reader { return io.MultiReader(bytes.NewReader(body)) }},
+	} {
+		t.Run(name, func(t *testing.T) { uploadsAreBounded(t, tt.held, tt.body) })
+	}
+}
+
+func uploadsAreBounded(t *testing.T, held int, body func() io.Reader) {
+	open, storing := make(chan struct{}), make(chan struct{}, 100)
+	h := Handler(HandlerOptions{Log: quiet, Add: func(_ context.Context, records []audit.Record) (store.Added, error) {
+		storing <- struct{}{}
+		<-open
+		return store.Added{New: len(records)}, nil
+	}})
+	post := func() *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/logs", body()))
+		return w
+	}
+	codes := make(chan int, 100)
+	for range held + maxWaiting + 3 {
+		go func() { codes <- post().Code }()
+	}
+	for range 3 {
+		if code := <-codes; code != http.StatusTooManyRequests {
+			t.Errorf("one too many: %d", code)
+		}
+	}
+	if w := post(); w.Code != http.StatusTooManyRequests || w.Header().Get("Retry-After") != retryAfter || !strings.Contains(w.Body.String(), "too many uploads at once") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if n := len(storing); n > readAtOnce {
+		t.Errorf("%d are stored at once", n)
+	}
+	close(open)
+	for range held + maxWaiting {
+		if code := <-codes; code != http.StatusOK && code != http.StatusTooManyRequests { // on a slow machine they wait too long
+			t.Errorf("one that waited: %d", code)
+		}
+	}
+}
+
+// TestASmallUploadWaitsForNoLargeOneToEnd: each of those before it has a part read or stored, and then it is its turn.
+func TestASmallUploadWaitsForNoLargeOneToEnd(t *testing.T) {
+	const large, parts = heldAtOnce, 4
+	var stored atomic.Int64
+	begun := make(chan struct{}, large*parts*2)
+	h := Handler(HandlerOptions{Log: quiet, Add: func(_ context.Context, records []audit.Record) (store.Added, error) {
+		if len(records) > 1 {
+			begun <- struct{}{}
+			time.Sleep(5 * time.Millisecond)
+			stored.Add(1)
+		}
+		return store.Added{New: len(records)}, nil
+	}})
+	records := recordsTo(parts*keptBytes/10_000, 0)
+	for i := range records {
+		records[i].Input = json.RawMessage(`"` + strings.Repeat("x", 10_000) + `"`)
+	}
+	body := packed(array(t, records))
+	var sending sync.WaitGroup
+	for range large {
+		sending.Go(func() {
+			if code, got := upload(h, "/logs", body, "Content-Encoding", "gzip"); code != http.StatusOK {
+				t.Errorf("a large one: %d %s", code, got)
+			}
+		})
+	}
+	<-begun
+	before := stored.Load()
+	if code, got := upload(h, "/logs", array(t, recordsTo(1, 10))); code != http.StatusOK {
+		t.Errorf("the small one: %d %s", code, got)
+	}
+	if n := stored.Load() - before; n > 3*large {
+		t.Errorf("it has waited for %d parts", n)
+	}
+	sending.Wait()
+	if n := stored.Load(); n < large*parts {
+		t.Errorf("%d parts of the large ones were stored", n)
+	}
+}
+
+// TestAnUploadThatNobodyWaitsForEnds between two of its parts.
+func TestAnUploadThatNobodyWaitsForEnds(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	calls := 0
+	h := Handler(HandlerOptions{Log: quiet, Add: func(_ context.Context, records []audit.Record) (store.Added, error) {
+		calls++
+		cancel()
+		return store.Added{New: len(records)}, nil
+	}})
+	body := array(t, recordsTo(1500, 4000))
+	for range 2 { // the first leaves no turn taken
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodPost, "/logs", bytes.NewReader(body)))
+		if w.Code != http.StatusTooManyRequests {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+	}
+	if calls > 1 {
+		t.Errorf("%d parts were stored", calls)
+	}
+	for range readAtOnce + 1 {
+		if code, got := upload(h, "/logs", array(t, recordsTo(1, 10))); code != http.StatusOK {
+			t.Errorf("the next: %d %s", code, got)
+		}
+	}
+}
+
+// TestALargeUploadIsNeverWholeInMemory unpacks 6 MB of records, eight at once, and looks at how much is in use while
+// they are stored: what is sent packed is held, and what is unpacked is not.
+func TestALargeUploadIsNeverWholeInMemory(t *testing.T) {
+	var most atomic.Int64
+	var stored atomic.Int64
+	h := Handler(HandlerOptions{Log: quiet, Add: func(_ context.Context, records []audit.Record) (store.Added, error) {
+		stored.Add(int64(len(records)))
+		most.Store(max(most.Load(), inUse()))
+		return store.Added{New: len(records)}, nil
+	}})
+	records := recordsTo(600, 0)
+	for i := range records {
+		records[i].Input = json.RawMessage(`"` + strings.Repeat("x", 10_000) + `"`)
+	}
+	body := packed(array(t, records))
+	clear(records) // what is measured is not the test's own
+	before := inUse()
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			code, got := http.StatusTooManyRequests, ""
+			for code == http.StatusTooManyRequests { // a slow machine
+				code, got = upload(h, "/logs", body, "Content-Encoding", "gzip")
+			}
+			if code != 200 || !strings.HasPrefix(got, `{"new":600,`) {
+				t.Errorf("%d %s", code, got)
+			}
+		})
+	}
+	wg.Wait()
+	if grown := most.Load() - before; stored.Load() != 8*600 || grown > 30<<20 {
+		t.Errorf("%d records stored; the heap has grown by %d MiB", stored.Load(), grown>>20)
+	}
+}
+
+// inUse is the heap after a collection.
+func inUse() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// TestALargeUploadThatIsMalformedAtItsEndStoresNothing: it is read to its end before anything is stored.
+func TestALargeUploadThatIsMalformedAtItsEndStoresNothing(t *testing.T) {
+	k := &kept{}
+	body := array(t, recordsTo(500, 10_000))
+	body = append(body[:len(body)-1], []byte(`,7]`)...)
+	code, got := upload(Handler(HandlerOptions{Add: k.add, Log: quiet}), "/logs", body)
+	if code != 400 || !strings.Contains(got, "event 500: byte ") || len(k.records) > 0 {
+		t.Errorf("%d %s, %d stored", code, got, len(k.records))
+	}
+}
+
+// TestABatchIsPackedNoFurtherThanItFits: records of any size, sent together, take the memory of one upload.
+func TestABatchIsPackedNoFurtherThanItFits(t *testing.T) {
+	records := recordsTo(100, 0)
+	noise := make([]byte, 100_000)
+	for i := range records {
+		for j := range noise {
+			noise[j] = byte('a' + rand.IntN(26))
+		}
+		records[i].Input = json.RawMessage(`"` + string(noise) + `"`)
+	}
+	compressed, written, err := compress(records, DefaultLimit)
+	if err != nil || written > 5 || len(compressed) <= DefaultLimit || len(compressed) > 1<<20 {
+		t.Errorf("%d records, %d bytes, %v", written, len(compressed), err)
 	}
 }
