@@ -133,7 +133,7 @@ test-all: build controlplane descheduler opa promtool helm certmanager programs 
 	cd test/release && $(FRESH) ./...
 	cd test/monitoring && $(FRESH) ./...
 	$(or $(RACE),$(GO) test) -timeout 20m $(shell $(GO) list ./policies/... ./webhook/... ./certs/... | grep -vE '$(SEQUENTIAL)')
-	EVICTGATE_TESTS=whole $(GO) test -timeout 20m -run '$(LARGE)' ./policies ./webhook ./webhook/audit/replay
+	EVICTGATE_TESTS=whole $(GO) test -timeout 20m -run '$(LARGE)' ./policies ./webhook ./webhook/review/replay
 	cd test/browser && $(FRESH) ./...
 	@$(SKIPPED)
 
@@ -175,7 +175,7 @@ generate: ## regenerate what is derived from the code
 	$(GO) test ./policies -run TestShipped -update
 	$(GO) test ./policies/internal/limits -run TestLimitsPage -update
 	$(GO) test ./webhook -run TestSampleRecords -update
-	$(GO) test ./webhook/audit -run TestShipped -update
+	$(GO) test ./webhook/record -run TestShipped -update
 	$(GO) test ./test -run 'TestThePrometheusRule|TestPagesFromComments|TestTheMetricsPage' -update
 	$(GO) test ./cmd/evictgate -run 'TestReference|TestManifestRules' -update
 

@@ -44,7 +44,7 @@ generated() {
   git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$copy"
   (cd "$copy" && make --no-print-directory generate >/dev/null 2>&1) || { echo "make generate fails"; rm -rf "$copy"; return 1; }
   local file
-  for file in policies/schema/input.json policies/schema/capabilities.json webhook/audit/schema docs/commands.md docs/evictionpolicy.md docs/input.md docs/limits.md docs/metrics.md docs/policies docs/suites.md policies/v1alpha1/zz_generated.deepcopy.go config/crd/evictgate.dev_evictionpolicies.yaml config/rbac/cluster_role.yaml config/selfsigned/role.yaml config/prometheus/prometheus_rule.yaml config/helm/evictgate/files; do
+  for file in policies/schema/input.json policies/schema/capabilities.json webhook/record/schema docs/commands.md docs/evictionpolicy.md docs/input.md docs/limits.md docs/metrics.md docs/policies docs/suites.md policies/v1alpha1/zz_generated.deepcopy.go config/crd/evictgate.dev_evictionpolicies.yaml config/rbac/cluster_role.yaml config/selfsigned/role.yaml config/prometheus/prometheus_rule.yaml config/helm/evictgate/files; do
     diff -ruN "$file" "$copy/$file" || true
   done
   rm -rf "$copy"

@@ -22,10 +22,10 @@ import (
 
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/policies/source"
-	"github.com/evictgate/evictgate/webhook/audit"
+	"github.com/evictgate/evictgate/webhook/fate"
 	"github.com/evictgate/evictgate/webhook/history"
 	"github.com/evictgate/evictgate/webhook/hooks"
-	"github.com/evictgate/evictgate/webhook/outcome"
+	"github.com/evictgate/evictgate/webhook/record"
 )
 
 const testSecret = "0123456789abcdef0123456789abcdef"
@@ -91,11 +91,11 @@ func newSite(t *testing.T, established bool) *site {
 	}
 	s.Policies = func() *policies.Set { return set }
 	s.Gate.Log = slog.New(slog.NewTextHandler(&s.log, nil))
-	s.Records = audit.NewWriter(&s.records, s.Gate.Log)
+	s.Records = record.NewWriter(&s.records, s.Gate.Log)
 	t.Cleanup(s.Records.Close)
 	s.History = history.New()
 	s.Cluster.Leaving, s.Cluster.Live = s.History.Leaving, &s.live
-	s.Outcomes = outcome.New(outcome.Options{Now: s.Now})
+	s.Outcomes = fate.New(fate.Options{Now: s.Now})
 	s.Gate.Events, _ = newEvents(func() {})
 	s.Options.Override = policies.OverrideRule{Users: []string{"ana"}}
 	s.Observe = func(*policies.Input, *policies.Decision) { s.observed++ }
@@ -185,7 +185,7 @@ func callersOf(t *testing.T, records *bytes.Buffer) string {
 	t.Helper()
 	list := []string{}
 	for line := range bytes.Lines(records.Bytes()) {
-		var r audit.Record
+		var r record.Record
 		if err := json.Unmarshal(line, &r); err != nil {
 			t.Fatal(err)
 		}
@@ -195,7 +195,7 @@ func callersOf(t *testing.T, records *bytes.Buffer) string {
 }
 
 // refusalsOf sums what the outcomes count.
-func refusalsOf(t *testing.T, pods *outcome.Pods) (sum float64) {
+func refusalsOf(t *testing.T, pods *fate.Pods) (sum float64) {
 	t.Helper()
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(pods)

@@ -28,6 +28,6 @@
 // When the eviction is admitted, the API server goes on and has the last word: it finds the pod (404),
 // checks the budgets itself (429 or 500), marks the pod with the condition DisruptionTarget and deletes
 // it with its grace period: the kubelet stops the containers while the pod leaves the EndpointSlices,
-// and at last the pod is gone. When it is refused, nothing has changed yet. Package outcome watches which of
+// and at last the pod is gone. When it is refused, nothing has changed yet. Package fate watches which of
 // these it was, and for how long a pod is refused.
 package webhook

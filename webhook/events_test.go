@@ -13,7 +13,7 @@ import (
 	"k8s.io/client-go/tools/events"
 
 	"github.com/evictgate/evictgate/policies"
-	"github.com/evictgate/evictgate/webhook/outcome"
+	"github.com/evictgate/evictgate/webhook/fate"
 )
 
 // newEvents sends to a fake recorder and holds two waiting refusals.
@@ -60,7 +60,7 @@ func sent(r *events.FakeRecorder) []string {
 
 func TestAWorkloadIsToldOfRefusalsThatLast(t *testing.T) {
 	e, recorder := newEvents(nil)
-	pods := outcome.New(outcome.Options{Now: time.Now})
+	pods := fate.New(fate.Options{Now: time.Now})
 	for _, after := range []time.Duration{0, 30 * time.Second, 61 * time.Second, 20 * time.Minute} {
 		in, d := refused(after, nil)
 		e.Tell(in, d, pods.Note(in, d))

@@ -13,10 +13,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/evictgate/evictgate/policies"
-	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/cluster"
+	"github.com/evictgate/evictgate/webhook/fate"
 	"github.com/evictgate/evictgate/webhook/history"
-	"github.com/evictgate/evictgate/webhook/outcome"
+	"github.com/evictgate/evictgate/webhook/record"
 	"github.com/evictgate/evictgate/webhook/tracing"
 )
 
@@ -26,12 +26,12 @@ type Gate struct {
 	// Policies returns the revision that serves now; nil while there is none.
 	Policies func() *policies.Set
 	Options  policies.Options
-	Records  *audit.Writer
+	Records  *record.Writer
 	Metrics  *Metrics
 	// History remembers what was decided; nil for a gate without memory.
 	History *history.Ledger
 	// Outcomes follows what becomes of the pods; nil for a gate that does not.
-	Outcomes *outcome.Pods
+	Outcomes *fate.Pods
 	// Events tells refusals on pods and workloads; nil when there is no API server.
 	Events *Events
 	// Tracer makes spans of reviews; nil for a gate that is not traced.
@@ -44,7 +44,7 @@ type Gate struct {
 	// Labels say in every record which process decided.
 	Labels map[string]string
 	// Recording says what the records hold.
-	Recording audit.Recording
+	Recording record.Recording
 	// Now is the clock.
 	Now func() time.Time
 
@@ -100,7 +100,7 @@ func (g *Gate) tell(span *tracing.Span, in *policies.Input, reading *policies.Re
 	describe(span, &in.Request, d)
 	g.log(&in.Request, d)
 	// What is seen of a pod follows its record, so the record comes first.
-	g.Records.WriteSized(g.Recording.Size(in, reading), func() (audit.Record, error) {
+	g.Records.WriteSized(g.Recording.Size(in, reading), func() (record.Record, error) {
 		record, err := g.Recording.Record(in, reading, d, g.Labels)
 		record.Caller = g.caller()
 		return record, err

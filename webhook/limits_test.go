@@ -18,8 +18,8 @@ import (
 
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/policies/source"
-	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/hooks"
+	"github.com/evictgate/evictgate/webhook/record"
 )
 
 // evictionWith is an Eviction with annotations and the rest of its fields, as JSON.
@@ -172,7 +172,7 @@ deny contains {"reason": concat("", ["held because of ", input.request.annotatio
 		at := max(0, strings.Index(out.String(), secret))
 		t.Errorf("a record of %d bytes; the end of a text is in it: …%s", n, out.String()[max(0, at-300):min(n, at+100)])
 	}
-	var r audit.Record
+	var r record.Record
 	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
 		t.Fatal(err)
 	}

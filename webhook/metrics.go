@@ -6,8 +6,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/evictgate/evictgate/policies"
-	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/cluster"
+	"github.com/evictgate/evictgate/webhook/record"
 )
 
 // Metrics are the evictgate_* metrics. Their labels are bounded: never a pod, a user or a text.
@@ -33,7 +33,7 @@ type Metrics struct {
 }
 
 // NewMetrics registers the metrics, those of the records included.
-func NewMetrics(registry prometheus.Registerer, records *audit.Writer) (*Metrics, error) {
+func NewMetrics(registry prometheus.Registerer, records *record.Writer) (*Metrics, error) {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "evictgate_" + name, Help: help}, labels)
 	}

@@ -3,7 +3,7 @@ package webhook
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/evictgate/evictgate/webhook/audit"
+	"github.com/evictgate/evictgate/webhook/record"
 )
 
 // The metrics of the records, by output: stdout, and store and upload where they are on.
@@ -14,7 +14,7 @@ var (
 )
 
 // recordCounts reads the counts when it is scraped.
-type recordCounts struct{ records *audit.Writer }
+type recordCounts struct{ records *record.Writer }
 
 func (recordCounts) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{recordsWritten, recordsLost, recordsWaiting} {

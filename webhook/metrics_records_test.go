@@ -12,25 +12,25 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
-	"github.com/evictgate/evictgate/webhook/audit"
+	"github.com/evictgate/evictgate/webhook/record"
 )
 
 // deaf takes no record.
 type deaf struct{}
 
-func (deaf) Send(context.Context, []audit.Record) (int, error) { return 0, errors.New("away") }
+func (deaf) Send(context.Context, []record.Record) (int, error) { return 0, errors.New("away") }
 
 func TestTheMetricsOfTheRecords(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
-	records := audit.NewWriter(io.Discard, log, audit.NewOutput(audit.OutputOptions{
-		Name: audit.OutputStore, Target: deaf{}, Log: log, Queue: 2, Patience: time.Millisecond,
+	records := record.NewWriter(io.Discard, log, record.NewOutput(record.OutputOptions{
+		Name: record.OutputStore, Target: deaf{}, Log: log, Queue: 2, Patience: time.Millisecond,
 	}))
 	registry := prometheus.NewRegistry()
 	if _, err := NewMetrics(registry, records); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {
-		records.Write(func() (audit.Record, error) { return audit.Record{}, nil })
+		records.Write(func() (record.Record, error) { return record.Record{}, nil })
 	}
 	for records.Counts()[0].Waiting > 0 || records.Counts()[1].Lost == 0 {
 		time.Sleep(time.Millisecond)

@@ -17,9 +17,9 @@ import (
 
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/policies/source"
-	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/history"
 	"github.com/evictgate/evictgate/webhook/hooks"
+	"github.com/evictgate/evictgate/webhook/record"
 )
 
 // What is recorded must not change what is decided, though more is gathered for it.
@@ -38,7 +38,7 @@ func TestWholeInputsChangeNoDecision(t *testing.T) {
 	}
 	for name, set := range map[string]*policies.Set{"the default set": defaultSet, "the sample policies": sampleSet} {
 		t.Run(name, func(t *testing.T) {
-			read, full := decideAll(t, set, audit.Recording{}), decideAll(t, set, audit.Recording{Full: true})
+			read, full := decideAll(t, set, record.Recording{}), decideAll(t, set, record.Recording{Full: true})
 			if len(read) < 8 || len(read) != len(full) {
 				t.Fatalf("%d and %d records", len(read), len(full))
 			}
@@ -81,7 +81,7 @@ func written(t *testing.T, d *policies.Decision) *policies.Decision {
 }
 
 // decideAll evicts pods of the sample cluster one after the other and returns the records.
-func decideAll(t *testing.T, set *policies.Set, recording audit.Recording) (records []audit.Record) {
+func decideAll(t *testing.T, set *policies.Set, recording record.Recording) (records []record.Record) {
 	t.Helper()
 	g := newGate(t, io.Discard)
 	g.Policies = func() *policies.Set { return set }
@@ -89,13 +89,13 @@ func decideAll(t *testing.T, set *policies.Set, recording audit.Recording) (reco
 	g.Cluster.Leaving = g.History.Leaving
 	g.Recording = recording
 	var lines bytes.Buffer
-	g.Records = audit.NewWriter(&lines, g.Log)
+	g.Records = record.NewWriter(&lines, g.Log)
 	for i, pod := range samplePods(t) {
 		post(front(g), hooks.EvictionsPath, review(pod, func(r *admissionv1.AdmissionReview) { r.Request.UID = types.UID(fmt.Sprint("r", i)) }))
 	}
 	g.Records.Close()
 	for line := range bytes.Lines(lines.Bytes()) {
-		var r audit.Record
+		var r record.Record
 		if err := json.Unmarshal(line, &r); err != nil {
 			t.Fatal(err)
 		}

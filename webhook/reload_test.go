@@ -18,8 +18,8 @@ import (
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/policies/source"
 	"github.com/evictgate/evictgate/test/scale"
-	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/hooks"
+	"github.com/evictgate/evictgate/webhook/record"
 )
 
 // reloads is how often the policies change in TestReloadsUnderLoad.
@@ -101,7 +101,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 	lines := 0
 	for line := range bytes.Lines(records.Bytes()) {
 		lines++
-		var r audit.Record
+		var r record.Record
 		if err := json.Unmarshal(line, &r); err != nil {
 			t.Fatal(err)
 		}

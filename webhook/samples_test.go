@@ -16,8 +16,8 @@ import (
 
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/policies/source"
-	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/hooks"
+	"github.com/evictgate/evictgate/webhook/record"
 )
 
 var update = flag.Bool("update", false, "rewrite generated files")
@@ -34,7 +34,7 @@ func TestSampleRecords(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	masks, err := audit.ReadMasks([]string{"input.pod.metadata.labels", `request.annotations["example.com/ticket"]`})
+	masks, err := record.ReadMasks([]string{"input.pod.metadata.labels", `request.annotations["example.com/ticket"]`})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +61,7 @@ func TestSampleRecords(t *testing.T) {
 		{pod: "web-7d4b9c6f5-2xkqv", gate: func(g *Gate) { g.Recording.Full = true }},
 	} {
 		g := newGate(t, io.Discard)
-		g.Recording = audit.Recording{}
+		g.Recording = record.Recording{}
 		if s.set != nil {
 			g.Policies = func() *policies.Set { return s.set }
 		}
@@ -69,7 +69,7 @@ func TestSampleRecords(t *testing.T) {
 			s.gate(g)
 		}
 		var lines bytes.Buffer
-		g.Records = audit.NewWriter(&lines, g.Log)
+		g.Records = record.NewWriter(&lines, g.Log)
 		body := review(s.pod, func(r *admissionv1.AdmissionReview) {
 			r.Request.UID = types.UID(fmt.Sprint("sample-", i))
 			if s.change != nil {

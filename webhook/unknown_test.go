@@ -18,9 +18,9 @@ import (
 
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/policies/source"
-	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/cluster"
 	"github.com/evictgate/evictgate/webhook/hooks"
+	"github.com/evictgate/evictgate/webhook/record"
 )
 
 // reader answers every live read with the same.
@@ -85,7 +85,7 @@ func TestANamespaceThatIsNotKnownYetLetsNothingPass(t *testing.T) {
 				t.Errorf("answered %d %q", code, message)
 			}
 			g.Records.Close()
-			var r audit.Record
+			var r record.Record
 			if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
 				t.Fatal(err)
 			}

@@ -24,10 +24,10 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/evictgate/evictgate/policies"
-	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/cluster"
 	"github.com/evictgate/evictgate/webhook/hooks"
 	"github.com/evictgate/evictgate/webhook/memory"
+	"github.com/evictgate/evictgate/webhook/record"
 )
 
 const sample = "../config/samples/cluster.yaml"
@@ -44,7 +44,7 @@ func newGate(t testing.TB, out io.Writer) *Gate {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	records := audit.NewWriter(out, log)
+	records := record.NewWriter(out, log)
 	t.Cleanup(records.Close)
 	metrics, err := NewMetrics(prometheus.NewRegistry(), records)
 	if err != nil {
@@ -352,7 +352,7 @@ func TestTheRecordOfADecision(t *testing.T) {
 	g := newGate(t, &out)
 	post(front(g), hooks.EvictionsPath, review("cart-7d4b9c6f5-5hj2n", nil))
 	g.Records.Close()
-	var r audit.Record
+	var r record.Record
 	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
 		t.Fatalf("%v in %s", err, out.String())
 	}
@@ -367,13 +367,13 @@ func TestTheRecordOfADecision(t *testing.T) {
 	r.Input = nil
 	d := r.Result
 	r.Result = nil
-	want := audit.Record{
-		RecordVersion: 1, DecisionID: "uid-cart-7d4b9c6f5-5hj2n", Timestamp: time.Date(2026, 11, 2, 8, 0, 0, 0, time.UTC),
+	want := record.Record{
+		Version: 1, DecisionID: "uid-cart-7d4b9c6f5-5hj2n", Timestamp: time.Date(2026, 11, 2, 8, 0, 0, 0, time.UTC),
 		Labels: map[string]string{"id": "test"}, Path: "eviction", RequestedBy: "admin", Revision: g.Policies().Revision(),
-		Request: audit.Request{Namespace: "shop", Name: "cart-7d4b9c6f5-5hj2n", User: policies.User{Username: "admin", Groups: []string{"system:masters"}}, Evictor: "user"},
-		Pod:     &audit.Object{Kind: "Pod", Name: "cart-7d4b9c6f5-5hj2n", UID: r.Pod.UID, Node: "node-a"},
-		Owner:   &audit.Object{Kind: "Deployment", Name: "cart", UID: r.Owner.UID},
-		Basis:   &audit.Basis{Budgets: policies.AnswerBudgets, OnError: policies.OnErrorDelay, Phase: "Running"},
+		Request: record.Request{Namespace: "shop", Name: "cart-7d4b9c6f5-5hj2n", User: policies.User{Username: "admin", Groups: []string{"system:masters"}}, Evictor: "user"},
+		Pod:     &record.Object{Kind: "Pod", Name: "cart-7d4b9c6f5-5hj2n", UID: r.Pod.UID, Node: "node-a"},
+		Owner:   &record.Object{Kind: "Deployment", Name: "cart", UID: r.Owner.UID},
+		Basis:   &record.Basis{Budgets: policies.AnswerBudgets, OnError: policies.OnErrorDelay, Phase: "Running"},
 	}
 	if diff := cmp.Diff(want, r); diff != "" {
 		t.Errorf("record differs (-want +got):\n%s", diff)

@@ -12,8 +12,8 @@ import (
 	"github.com/evictgate/evictgate/policies/source"
 	"github.com/evictgate/evictgate/webhook"
 	"github.com/evictgate/evictgate/webhook/cluster"
+	"github.com/evictgate/evictgate/webhook/fate"
 	"github.com/evictgate/evictgate/webhook/history"
-	"github.com/evictgate/evictgate/webhook/outcome"
 )
 
 // followEvictions lets the history count what the pod watch shows. Over a snapshot informed is nil, and what is
@@ -27,7 +27,7 @@ func followEvictions(o *webhook.ServerOptions, ledger *history.Ledger, gatherer 
 	}
 	ledger.Follow(history.Watch{
 		Pod: informed.Pod, Current: informed.PodsCurrent, Around: gatherer.Around, Now: time.Now,
-		Evicted: func(pod *corev1.Pod) (time.Time, bool) { return outcome.Evicted(pod, time.Now()) },
+		Evicted: func(pod *corev1.Pod) (time.Time, bool) { return fate.Evicted(pod, time.Now()) },
 		Wanted: func() bool { // what is not loaded yet may read it
 			set := sources.Current()
 			return set == nil || set.Needs().Reads("history")

@@ -22,8 +22,8 @@ import (
 	"github.com/evictgate/evictgate/policies/source"
 	"github.com/evictgate/evictgate/webhook"
 	"github.com/evictgate/evictgate/webhook/cluster"
-	"github.com/evictgate/evictgate/webhook/doctor"
 	"github.com/evictgate/evictgate/webhook/evictionpolicy"
+	"github.com/evictgate/evictgate/webhook/install/doctor"
 )
 
 // doctorFlags are the flags of doctor.

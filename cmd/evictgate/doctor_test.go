@@ -8,7 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/evictgate/evictgate/webhook/doctor"
+	"github.com/evictgate/evictgate/webhook/install/doctor"
 )
 
 func TestTheArgumentsOfADeploymentAreUnderstood(t *testing.T) {

@@ -14,9 +14,9 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/api/resource"
 
-	"github.com/evictgate/evictgate/webhook/audit"
-	"github.com/evictgate/evictgate/webhook/audit/store"
+	"github.com/evictgate/evictgate/webhook/record"
 	"github.com/evictgate/evictgate/webhook/review"
+	"github.com/evictgate/evictgate/webhook/review/store"
 )
 
 // keepFlags say how much a store keeps.
@@ -115,7 +115,7 @@ func (k *keeper) open(ctx context.Context) (*store.Store, error) {
 }
 
 // Send stores records: all, or none.
-func (k *keeper) Send(ctx context.Context, records []audit.Record) (int, error) {
+func (k *keeper) Send(ctx context.Context, records []record.Record) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, storePatience)
 	defer cancel()
 	s, err := k.open(ctx)
@@ -133,7 +133,7 @@ func (k *keeper) Send(ctx context.Context, records []audit.Record) (int, error) 
 func orRefused(err error) error {
 	var answer *pgconn.PgError
 	if errors.As(err, &answer) && strings.HasPrefix(answer.Code, "22") {
-		return fmt.Errorf("%w: %w", audit.ErrRefused, err)
+		return fmt.Errorf("%w: %w", record.ErrRefused, err)
 	}
 	return err
 }

@@ -6,7 +6,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	"sigs.k8s.io/yaml"
 
-	"github.com/evictgate/evictgate/webhook/doctor"
+	"github.com/evictgate/evictgate/webhook/install/doctor"
 	"github.com/evictgate/evictgate/webhook/review/render"
 )
 

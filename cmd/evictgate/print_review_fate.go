@@ -3,7 +3,7 @@ package main
 import (
 	"fmt"
 
-	"github.com/evictgate/evictgate/webhook/audit"
+	"github.com/evictgate/evictgate/webhook/record"
 )
 
 // became tells what became of the pod, and how that is known.
@@ -13,20 +13,20 @@ func (p printer) became(s story) {
 	}
 }
 
-func fateSentences(c clock, e *audit.Episode) []string {
+func fateSentences(c clock, e *record.Episode) []string {
 	var list []string
 	switch e.Fate {
-	case audit.Evicted, audit.EvictedUnseen:
+	case record.Evicted, record.EvictedUnseen:
 		list = append(list, evictedSentence(c, e))
-	case audit.RefusedByBudget, audit.RefusedElsewhere:
+	case record.RefusedByBudget, record.RefusedElsewhere:
 		list = append(list, refusedSentence(c, e))
-	case audit.Deleted:
+	case record.Deleted:
 		list = append(list, deletedSentence(c, e))
-	case audit.Gone:
+	case record.Gone:
 		list = append(list, "It is gone, and nobody saw by whom.")
-	case audit.AdmittedOnly:
+	case record.AdmittedOnly:
 		list = append(list, fmt.Sprintf("The last try was admitted, at %s. What came after is not known here: serve --store watches the pods, and evictgate review import reads the API server's audit log.", c.ago(e.LastAdmitted)))
-	case audit.Blocked:
+	case record.Blocked:
 		list = append(list, fmt.Sprintf("It is blocked: refused since %s, the last time at %s. The pod is still there, as far as is known.", c.ago(e.FirstRefused), c.ago(e.Last)))
 	}
 	if text := sightingSentence(c, e.Sighting); text != "" {
@@ -38,20 +38,20 @@ func fateSentences(c clock, e *audit.Episode) []string {
 	return list
 }
 
-func evictedSentence(c clock, e *audit.Episode) string {
+func evictedSentence(c clock, e *record.Episode) string {
 	a := e.Eviction
 	switch {
 	case a == nil:
 		return "It was evicted: the API server marked the pod (condition DisruptionTarget, reason EvictionByEvictionAPI), as the watch saw."
-	case a.Passage == audit.FailedOpen:
+	case a.Passage == record.FailedOpen:
 		return fmt.Sprintf("It was evicted by %s at %s while evictgate could not be asked: the webhook failed open, as the API server's audit log shows.", a.User, c.ago(a.At))
-	case a.Passage != audit.Decided:
+	case a.Passage != record.Decided:
 		return fmt.Sprintf("It was evicted by %s at %s without evictgate being asked, as the API server's audit log shows.", a.User, c.ago(a.At))
 	}
 	return fmt.Sprintf("It was evicted: the API server carried out what %s asked for at %s, as its audit log shows.", a.User, c.ago(a.At))
 }
 
-func refusedSentence(c clock, e *audit.Episode) string {
+func refusedSentence(c clock, e *record.Episode) string {
 	a := e.Refusal
 	if a == nil {
 		return "It was admitted here, and refused after that."
@@ -74,7 +74,7 @@ func refuserText(by string) string {
 	return by
 }
 
-func deletedSentence(c clock, e *audit.Episode) string {
+func deletedSentence(c clock, e *record.Episode) string {
 	s := e.Sighting
 	switch {
 	case e.Deletion != nil:
@@ -85,7 +85,7 @@ func deletedSentence(c clock, e *audit.Episode) string {
 	return "It was deleted directly, past budgets and policies: the watch saw it terminating without the mark that the API server gives to what it evicts."
 }
 
-func sightingSentence(c clock, s *audit.Sighting) string {
+func sightingSentence(c clock, s *record.Sighting) string {
 	if s == nil {
 		return ""
 	}

@@ -6,9 +6,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/evictgate/evictgate/webhook/audit"
-	"github.com/evictgate/evictgate/webhook/audit/apilog"
-	"github.com/evictgate/evictgate/webhook/audit/store"
+	"github.com/evictgate/evictgate/webhook/record"
+	"github.com/evictgate/evictgate/webhook/review/apilog"
+	"github.com/evictgate/evictgate/webhook/review/store"
 )
 
 // importing tells how far an import is.
@@ -82,7 +82,7 @@ func (p printer) read(r importReport) error {
 		why   string
 	}{
 		{r.Read.Malformed, "not readable, so something may be missing"},
-		{r.Read.TooLong, fmt.Sprintf("longer than %d MiB, so something may be missing", audit.MaxLine>>20)},
+		{r.Read.TooLong, fmt.Sprintf("longer than %d MiB, so something may be missing", record.MaxLine>>20)},
 		{r.Read.OutOfScope, "of namespaces that were not asked for"},
 		{r.Read.Collections, "deletions of many pods at once, which the log does not name"},
 	} {
@@ -98,14 +98,14 @@ func (p printer) read(r importReport) error {
 
 // meanings explain the passages, in the order of the table.
 var meanings = []struct {
-	passage audit.Passage
+	passage record.Passage
 	text    string
 }{
-	{audit.Decided, "evictgate decided"},
-	{audit.NotCalled, "refused by the API server before it asks webhooks"},
-	{audit.FailedClosed, "evictgate could not be asked, and the eviction was refused"},
-	{audit.FailedOpen, "evictgate could not be asked, and the eviction went on"},
-	{audit.Unseen, "nothing shows that evictgate was asked"},
+	{record.Decided, "evictgate decided"},
+	{record.NotCalled, "refused by the API server before it asks webhooks"},
+	{record.FailedClosed, "evictgate could not be asked, and the eviction was refused"},
+	{record.FailedOpen, "evictgate could not be asked, and the eviction went on"},
+	{record.Unseen, "nothing shows that evictgate was asked"},
 }
 
 func (p printer) passages(r importReport) error {
@@ -123,7 +123,7 @@ func (p printer) passages(r importReport) error {
 	return p.table([]string{"PASSAGE", "EVICTIONS", ""}, rows)
 }
 
-func passageText(passage audit.Passage) string {
+func passageText(passage record.Passage) string {
 	return strings.ReplaceAll(string(passage), "_", " ")
 }
 
@@ -133,11 +133,11 @@ func (p printer) notSeen(in date, r importReport) error {
 	}
 	p.printf("\n")
 	p.say(0, "Evictions that evictgate did not decide:")
-	return p.answers(in, r.Completeness.NotSeen, r.NotSeen(), func(a audit.Answer) string { return passageText(a.Passage) })
+	return p.answers(in, r.Completeness.NotSeen, r.NotSeen(), func(a record.Answer) string { return passageText(a.Passage) })
 }
 
 // answers prints answers of the API server, with a fact about each, and how many more there are.
-func (p printer) answers(in date, list []audit.Answer, total int, fact func(audit.Answer) string) error {
+func (p printer) answers(in date, list []record.Answer, total int, fact func(record.Answer) string) error {
 	rows := make([][]string, len(list))
 	for i, a := range list {
 		rows[i] = []string{in.at(a.At), a.User, a.Namespace, a.Pod, apiAnswerText(a), fact(a)}
@@ -150,7 +150,7 @@ func (p printer) answers(in date, list []audit.Answer, total int, fact func(audi
 }
 
 // apiAnswerText is an answer in a word.
-func apiAnswerText(a audit.Answer) string {
+func apiAnswerText(a record.Answer) string {
 	text := strconv.Itoa(int(a.Code))
 	switch {
 	case a.Code == 0:
@@ -200,7 +200,7 @@ func (p printer) compared(in date, r importReport) error {
 	}
 	p.printf("\n")
 	p.say(0, "Answers that name a decision which the store does not have:")
-	return p.answers(in, done.WithoutDecision, done.MissingDecisions, func(a audit.Answer) string { return a.ReviewUID })
+	return p.answers(in, done.WithoutDecision, done.MissingDecisions, func(a record.Answer) string { return a.ReviewUID })
 }
 
 func nothingCompared(c covered) string {

@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/evictgate/evictgate/webhook/audit"
-	"github.com/evictgate/evictgate/webhook/audit/store"
+	"github.com/evictgate/evictgate/webhook/record"
 	"github.com/evictgate/evictgate/webhook/review/render"
+	"github.com/evictgate/evictgate/webhook/review/store"
 )
 
 // listing is what the lists are printed by.
@@ -30,12 +30,12 @@ func (p printer) reviewRows(l listing, r store.Rows) error {
 // reviewEpisodes prints episodes.
 func (p printer) reviewEpisodes(l listing, e store.Episodes) error {
 	if e.Episodes == nil {
-		e.Episodes = []audit.Episode{}
+		e.Episodes = []record.Episode{}
 	}
 	if done, err := p.structured(l.format, e); done {
 		return err
 	}
-	return printList(p, l, list[audit.Episode]{sheet: render.Episodes, members: e.Episodes, next: e.Next, none: "No evictions", one: "pod"})
+	return printList(p, l, list[record.Episode]{sheet: render.Episodes, members: e.Episodes, next: e.Next, none: "No evictions", one: "pod"})
 }
 
 // list is a page of a list, and the words for it.

@@ -6,9 +6,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/evictgate/evictgate/webhook/audit"
-	"github.com/evictgate/evictgate/webhook/audit/replay"
+	"github.com/evictgate/evictgate/webhook/record"
 	"github.com/evictgate/evictgate/webhook/review/render"
+	"github.com/evictgate/evictgate/webhook/review/replay"
 )
 
 // shownGroups is how many evictors and workloads a table has; the other formats have all.
@@ -215,7 +215,7 @@ func (p printer) replayedLines() func(*replay.Change) error {
 }
 
 // skippedLine tells of a line that should be a record and is none.
-func (p printer) skippedLine(f *replayFile, line *audit.LineError) {
+func (p printer) skippedLine(f *replayFile, line *record.LineError) {
 	if f.malformed <= maxToldLines {
 		p.note("%s:%d: skipped: %v", f.name, line.Line, line.Err)
 	}

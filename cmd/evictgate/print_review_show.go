@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/evictgate/evictgate/policies"
-	"github.com/evictgate/evictgate/webhook/audit"
+	"github.com/evictgate/evictgate/webhook/record"
 	"github.com/evictgate/evictgate/webhook/review/render"
 )
 
@@ -130,7 +130,7 @@ func times(n int) string {
 	return fmt.Sprintf("%d times", n)
 }
 
-func asked(c clock, r *audit.Record) string {
+func asked(c clock, r *record.Record) string {
 	node := ""
 	if r.Pod != nil {
 		node = r.Pod.Node
@@ -191,7 +191,7 @@ func retold(d *policies.Decision, warning string) bool {
 		slices.ContainsFunc(d.Failures, func(f policies.Failure) bool { return strings.Contains(warning, f.Error) })
 }
 
-func (p printer) reply(c clock, r audit.Reply) {
+func (p printer) reply(c clock, r record.Reply) {
 	text := string(r.Outcome)
 	if r.Refused() {
 		text += fmt.Sprintf(" %d", r.Code)
@@ -294,7 +294,7 @@ func detailText(detail map[string]any) string {
 	return atMost(" ("+strings.Join(parts, ", ")+")", maxMessage)
 }
 
-func (p printer) override(r *audit.Record) {
+func (p printer) override(r *record.Record) {
 	o := r.Result.Override
 	if o == nil {
 		return
@@ -315,9 +315,9 @@ func (p printer) override(r *audit.Record) {
 func (p printer) unblock(s story) {
 	var cures []string
 	switch {
-	case s.whole && s.episode.Fate == audit.Blocked && s.episode.Latest != nil:
+	case s.whole && s.episode.Fate == record.Blocked && s.episode.Latest != nil:
 		cures = s.episode.Latest.Cures
-	case !s.whole && !s.record.Result.Allowed() && s.record.Result.Disruption != nil && (s.episode == nil || s.episode.Fate == audit.Blocked):
+	case !s.whole && !s.record.Result.Allowed() && s.record.Result.Disruption != nil && (s.episode == nil || s.episode.Fate == record.Blocked):
 		cures = s.record.Result.Disruption.Cures
 	}
 	if len(cures) > 0 {

@@ -7,10 +7,10 @@ import (
 	"time"
 
 	"github.com/evictgate/evictgate/policies"
-	"github.com/evictgate/evictgate/webhook/audit"
-	"github.com/evictgate/evictgate/webhook/audit/store"
+	"github.com/evictgate/evictgate/webhook/record"
 	"github.com/evictgate/evictgate/webhook/review"
 	"github.com/evictgate/evictgate/webhook/review/render"
+	"github.com/evictgate/evictgate/webhook/review/store"
 )
 
 // outcomes are told in this order.
@@ -119,9 +119,9 @@ func outcomeBars(counts map[policies.Outcome]int) []bar {
 	return bars
 }
 
-func fateBars(counts map[audit.Fate]int) []bar {
+func fateBars(counts map[record.Fate]int) []bar {
 	var bars []bar
-	for _, f := range audit.Fates {
+	for _, f := range record.Fates {
 		if n := counts[f]; n > 0 {
 			bars = append(bars, bar{name: render.Fate(f), count: n, note: fateNotes[f]})
 		}
@@ -130,15 +130,15 @@ func fateBars(counts map[audit.Fate]int) []bar {
 }
 
 // fateNotes say what the words mean.
-var fateNotes = map[audit.Fate]string{
-	audit.Evicted:          "by the Eviction API",
-	audit.AdmittedOnly:     "not known what came after",
-	audit.Blocked:          "refused, and still there",
-	audit.RefusedByBudget:  "by the API server, after we admitted",
-	audit.RefusedElsewhere: "by another webhook or the API server",
-	audit.Deleted:          "around us, not by eviction",
-	audit.Gone:             "not known by whom",
-	audit.EvictedUnseen:    "without a decision of ours",
+var fateNotes = map[record.Fate]string{
+	record.Evicted:          "by the Eviction API",
+	record.AdmittedOnly:     "not known what came after",
+	record.Blocked:          "refused, and still there",
+	record.RefusedByBudget:  "by the API server, after we admitted",
+	record.RefusedElsewhere: "by another webhook or the API server",
+	record.Deleted:          "around us, not by eviction",
+	record.Gone:             "not known by whom",
+	record.EvictedUnseen:    "without a decision of ours",
 }
 
 // timelineWidth bounds the columns of the timeline.
@@ -237,11 +237,11 @@ func (p printer) blockers(r statsReport) {
 
 func blockerName(b store.BlockerCount) string {
 	switch b.Kind {
-	case audit.ByBudget:
+	case record.ByBudget:
 		return "budget " + b.Name
-	case audit.ByBudgets:
+	case record.ByBudgets:
 		return "budget " + b.Name + " (one of several on a pod)"
-	case audit.ByFailure:
+	case record.ByFailure:
 		return "policy " + b.Name + " (failed)"
 	}
 	return "policy " + b.Name
@@ -297,7 +297,7 @@ func statsCSV(s store.Stats) [][]string {
 	}
 	add("dry_runs", "", "decisions", s.DryRuns)
 	add("unnamed", "", "decisions", s.Unnamed)
-	for _, f := range audit.Fates {
+	for _, f := range record.Fates {
 		add("episodes", string(f), "episodes", s.Episodes[f])
 	}
 	for _, b := range s.Timeline {

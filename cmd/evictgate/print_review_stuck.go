@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/evictgate/evictgate/webhook/audit"
+	"github.com/evictgate/evictgate/webhook/record"
 	"github.com/evictgate/evictgate/webhook/review/render"
 )
 
@@ -80,7 +80,7 @@ type stuckGroup struct {
 	pods      int
 }
 
-func stuckGroups(list []audit.Episode) []stuckGroup {
+func stuckGroups(list []record.Episode) []stuckGroup {
 	var groups []stuckGroup
 	for _, e := range list {
 		i := slices.IndexFunc(groups, func(g stuckGroup) bool { return g.holds(e) })
@@ -97,7 +97,7 @@ func stuckGroups(list []audit.Episode) []stuckGroup {
 	return groups
 }
 
-func (g stuckGroup) holds(e audit.Episode) bool {
+func (g stuckGroup) holds(e record.Episode) bool {
 	return g.reason == e.Latest.Message && slices.Equal(g.cures, e.Latest.Cures)
 }
 
@@ -162,9 +162,9 @@ func stuckTable(r stuckReport, groups []stuckGroup) [][]string {
 }
 
 // shortBlocker leaves the names of several to the reason.
-func shortBlocker(e audit.Episode) string {
+func shortBlocker(e record.Episode) string {
 	switch n := len(e.Latest.Policies); {
-	case e.Latest.Kind == audit.ByBudgets:
+	case e.Latest.Kind == record.ByBudgets:
 		return fmt.Sprintf("%d budgets", len(e.Latest.Budgets))
 	case n > 1:
 		return fmt.Sprintf("%d policies", n)

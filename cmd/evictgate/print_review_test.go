@@ -12,9 +12,9 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/evictgate/evictgate/policies"
-	"github.com/evictgate/evictgate/webhook/audit"
-	"github.com/evictgate/evictgate/webhook/audit/store"
+	"github.com/evictgate/evictgate/webhook/record"
 	"github.com/evictgate/evictgate/webhook/review"
+	"github.com/evictgate/evictgate/webhook/review/store"
 )
 
 // three is when what the tests print is looked at.
@@ -22,27 +22,27 @@ var three = clock{review.Clock{Now: time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC
 
 func TestFateSentences(t *testing.T) {
 	at := three.Now.Add(-time.Hour)
-	answer := func(passage audit.Passage) *audit.Answer {
-		return &audit.Answer{At: at, User: "karpenter", Passage: passage, Message: "no", RefusedBy: "webhook x"}
+	answer := func(passage record.Passage) *record.Answer {
+		return &record.Answer{At: at, User: "karpenter", Passage: passage, Message: "no", RefusedBy: "webhook x"}
 	}
 	for name, c := range map[string]struct {
-		episode audit.Episode
+		episode record.Episode
 		want    []string
 	}{
-		"evicted, by the audit log": {audit.Episode{Fate: audit.Evicted, Eviction: answer(audit.Decided), Sighting: &audit.Sighting{Terminating: at, Gone: at.Add(time.Minute)}}, []string{
+		"evicted, by the audit log": {record.Episode{Fate: record.Evicted, Eviction: answer(record.Decided), Sighting: &record.Sighting{Terminating: at, Gone: at.Add(time.Minute)}}, []string{
 			"It was evicted: the API server carried out what karpenter asked for at 02:00:00Z (60m ago), as its audit log shows.",
 			"The watch saw it terminating since 02:00:00Z, gone by 02:01:00Z.",
 		}},
-		"evicted, by the watch":        {audit.Episode{Fate: audit.Evicted, Sighting: &audit.Sighting{EvictedByAPI: true}}, []string{"It was evicted: the API server marked the pod (condition DisruptionTarget, reason EvictionByEvictionAPI), as the watch saw."}},
-		"failed open":                  {audit.Episode{Fate: audit.EvictedUnseen, Eviction: answer(audit.FailedOpen), Unseen: 1}, []string{"It was evicted by karpenter at 02:00:00Z (60m ago) while evictgate could not be asked: the webhook failed open, as the API server's audit log shows.", "1 eviction of this pod did not pass evictgate, as the API server's audit log shows."}},
-		"unseen":                       {audit.Episode{Fate: audit.EvictedUnseen, Eviction: answer(audit.Unseen)}, []string{"It was evicted by karpenter at 02:00:00Z (60m ago) without evictgate being asked, as the API server's audit log shows."}},
-		"refused by another webhook":   {audit.Episode{Fate: audit.RefusedElsewhere, Refusal: answer(audit.Decided)}, []string{"It was admitted here, and then refused by webhook x at 02:00:00Z (60m ago), as the API server's audit log shows: no"}},
-		"deleted, by the audit log":    {audit.Episode{Fate: audit.Deleted, Deletion: answer("")}, []string{"It was deleted directly, past budgets and policies, by karpenter at 02:00:00Z (60m ago), as the API server's audit log shows."}},
-		"preempted":                    {audit.Episode{Fate: audit.Deleted, Sighting: &audit.Sighting{DisruptedBy: "PreemptionByScheduler"}}, []string{"It was taken away in another way than by eviction: its condition DisruptionTarget has the reason PreemptionByScheduler, as the watch saw."}},
-		"deleted, by the watch":        {audit.Episode{Fate: audit.Deleted, Sighting: &audit.Sighting{Terminating: at}}, []string{"It was deleted directly, past budgets and policies: the watch saw it terminating without the mark that the API server gives to what it evicts.", "The watch saw it terminating since 02:00:00Z."}},
-		"gone":                         {audit.Episode{Fate: audit.Gone, Sighting: &audit.Sighting{Gone: at}}, []string{"It is gone, and nobody saw by whom.", "The watch saw it gone by 02:00:00Z."}},
-		"blocked":                      {audit.Episode{Fate: audit.Blocked, FirstRefused: at, Last: three.Now.Add(-time.Minute)}, []string{"It is blocked: refused since 02:00:00Z (60m ago), the last time at 02:59:00Z (60s ago). The pod is still there, as far as is known."}},
-		"a fate that is not known yet": {audit.Episode{Fate: "new"}, nil},
+		"evicted, by the watch":        {record.Episode{Fate: record.Evicted, Sighting: &record.Sighting{EvictedByAPI: true}}, []string{"It was evicted: the API server marked the pod (condition DisruptionTarget, reason EvictionByEvictionAPI), as the watch saw."}},
+		"failed open":                  {record.Episode{Fate: record.EvictedUnseen, Eviction: answer(record.FailedOpen), Unseen: 1}, []string{"It was evicted by karpenter at 02:00:00Z (60m ago) while evictgate could not be asked: the webhook failed open, as the API server's audit log shows.", "1 eviction of this pod did not pass evictgate, as the API server's audit log shows."}},
+		"unseen":                       {record.Episode{Fate: record.EvictedUnseen, Eviction: answer(record.Unseen)}, []string{"It was evicted by karpenter at 02:00:00Z (60m ago) without evictgate being asked, as the API server's audit log shows."}},
+		"refused by another webhook":   {record.Episode{Fate: record.RefusedElsewhere, Refusal: answer(record.Decided)}, []string{"It was admitted here, and then refused by webhook x at 02:00:00Z (60m ago), as the API server's audit log shows: no"}},
+		"deleted, by the audit log":    {record.Episode{Fate: record.Deleted, Deletion: answer("")}, []string{"It was deleted directly, past budgets and policies, by karpenter at 02:00:00Z (60m ago), as the API server's audit log shows."}},
+		"preempted":                    {record.Episode{Fate: record.Deleted, Sighting: &record.Sighting{DisruptedBy: "PreemptionByScheduler"}}, []string{"It was taken away in another way than by eviction: its condition DisruptionTarget has the reason PreemptionByScheduler, as the watch saw."}},
+		"deleted, by the watch":        {record.Episode{Fate: record.Deleted, Sighting: &record.Sighting{Terminating: at}}, []string{"It was deleted directly, past budgets and policies: the watch saw it terminating without the mark that the API server gives to what it evicts.", "The watch saw it terminating since 02:00:00Z."}},
+		"gone":                         {record.Episode{Fate: record.Gone, Sighting: &record.Sighting{Gone: at}}, []string{"It is gone, and nobody saw by whom.", "The watch saw it gone by 02:00:00Z."}},
+		"blocked":                      {record.Episode{Fate: record.Blocked, FirstRefused: at, Last: three.Now.Add(-time.Minute)}, []string{"It is blocked: refused since 02:00:00Z (60m ago), the last time at 02:59:00Z (60s ago). The pod is still there, as far as is known."}},
+		"a fate that is not known yet": {record.Episode{Fate: "new"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if diff := cmp.Diff(c.want, fateSentences(three, &c.episode)); diff != "" {
@@ -61,12 +61,12 @@ func TestShortestIDs(t *testing.T) {
 }
 
 // hostile is a decision and an episode of which every text is drawn.
-func hostile(t *rapid.T) (audit.Record, audit.Episode, store.Row) {
+func hostile(t *rapid.T) (record.Record, record.Episode, store.Row) {
 	text := func(what string) string { return anyText().Draw(t, what) }
-	r := audit.Record{
+	r := record.Record{
 		DecisionID: text("id"), Timestamp: three.Now.Add(-time.Hour), Revision: text("revision"), Labels: map[string]string{"id": text("replica")},
-		Request: audit.Request{Namespace: text("namespace"), Name: text("pod"), Evictor: text("evictor"), User: policies.User{Username: text("user")}, Annotations: map[string]string{text("key"): text("value")}},
-		Pod:     &audit.Object{Name: text("pod"), UID: text("uid"), Node: text("node")}, Owner: &audit.Object{Kind: text("kind"), Name: text("owner")},
+		Request: record.Request{Namespace: text("namespace"), Name: text("pod"), Evictor: text("evictor"), User: policies.User{Username: text("user")}, Annotations: map[string]string{text("key"): text("value")}},
+		Pod:     &record.Object{Name: text("pod"), UID: text("uid"), Node: text("node")}, Owner: &record.Object{Kind: text("kind"), Name: text("owner")},
 		Result: &policies.Decision{
 			Outcome: policies.Delayed, Code: 429, Message: text("message"), Warnings: []string{text("warning")},
 			Violations: []policies.Violation{{Policy: text("policy"), Effect: policies.Delay, Enforcement: policies.Enforce, Reason: text("reason"), Detail: map[string]any{text("key"): text("value"), "list": []string{text("item")}}}},
@@ -76,9 +76,9 @@ func hostile(t *rapid.T) (audit.Record, audit.Episode, store.Row) {
 			Causes:     []policies.Cause{{Type: "DisruptionBudget", Field: text("budget")}},
 		},
 	}
-	var e audit.Episode
+	var e record.Episode
 	e.Add(&r)
-	row := store.Row{ID: r.DecisionID, At: r.Timestamp, Namespace: r.Request.Namespace, Pod: r.Request.Name, User: r.Request.User.Username, Evictor: r.Request.Evictor, Outcome: policies.Delayed, Code: 429, Message: r.Result.Message, Kind: audit.ByPolicy, Policies: []string{text("policy")}}
+	row := store.Row{ID: r.DecisionID, At: r.Timestamp, Namespace: r.Request.Namespace, Pod: r.Request.Name, User: r.Request.User.Username, Evictor: r.Request.Evictor, Outcome: policies.Delayed, Code: 429, Message: r.Result.Message, Kind: record.ByPolicy, Policies: []string{text("policy")}}
 	return r, e, row
 }
 
@@ -97,25 +97,25 @@ func TestStatsSayWhatListsMayLack(t *testing.T) {
 // Whatever stands in records, what is printed of them shows as it stands, and is data where it should be.
 func TestHostileRecords(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		record, episode, row := hostile(t)
+		made, episode, row := hostile(t)
 		for _, format := range []string{"table", "wide", "json", "yaml", "csv"} {
 			l := listing{listFlags: &listFlags{}, clock: three}
 			l.format = format
-			stuck := stuckReport{At: three.Now, Stuck: []audit.Episode{episode}, clock: three, again: " --from x"}
+			stuck := stuckReport{At: three.Now, Stuck: []record.Episode{episode}, clock: three, again: " --from x"}
 			stats := statsReport{Stats: store.Stats{
-				Decisions: map[policies.Outcome]int{policies.Delayed: 1}, Blockers: []store.BlockerCount{{Kind: audit.ByBudget, Name: row.Namespace, Refusals: 1}},
+				Decisions: map[policies.Outcome]int{policies.Delayed: 1}, Blockers: []store.BlockerCount{{Kind: record.ByBudget, Name: row.Namespace, Refusals: 1}},
 				Policies: []store.PolicyCount{{Policy: row.Pod}}, Users: []store.Count{{Name: row.User, Decisions: 1}},
 			}, clock: three}
 			for what, print := range map[string]func(p printer) error{
 				"list":     func(p printer) error { return p.reviewRows(l, store.Rows{Rows: []store.Row{row}, Next: row.ID}) },
-				"episodes": func(p printer) error { return p.reviewEpisodes(l, store.Episodes{Episodes: []audit.Episode{episode}}) },
+				"episodes": func(p printer) error { return p.reviewEpisodes(l, store.Episodes{Episodes: []record.Episode{episode}}) },
 				"stuck":    func(p printer) error { return p.reviewStuck(format, stuck) },
 				"stats":    func(p printer) error { return p.reviewStats(format, stats) },
 				"decision": func(p printer) error {
-					return p.reviewStory(format, story{record: &record, episode: &episode, clock: three})
+					return p.reviewStory(format, story{record: &made, episode: &episode, clock: three})
 				},
 				"episode": func(p printer) error {
-					return p.reviewStory(format, story{record: &record, episode: &episode, clock: three, whole: true})
+					return p.reviewStory(format, story{record: &made, episode: &episode, clock: three, whole: true})
 				},
 			} {
 				var out bytes.Buffer

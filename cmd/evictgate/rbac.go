@@ -11,8 +11,8 @@ import (
 	"github.com/evictgate/evictgate/policies/v1alpha1"
 	"github.com/evictgate/evictgate/webhook/callers"
 	"github.com/evictgate/evictgate/webhook/cluster"
-	"github.com/evictgate/evictgate/webhook/page"
-	"github.com/evictgate/evictgate/webhook/registration"
+	"github.com/evictgate/evictgate/webhook/install/registration"
+	"github.com/evictgate/evictgate/webhook/review/page"
 )
 
 // serviceRules are what the service account of a serving process must be allowed.

@@ -14,9 +14,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/pflag"
 
-	"github.com/evictgate/evictgate/webhook/audit"
-	"github.com/evictgate/evictgate/webhook/audit/store"
-	"github.com/evictgate/evictgate/webhook/audit/upload"
+	"github.com/evictgate/evictgate/webhook/record"
+	"github.com/evictgate/evictgate/webhook/review/store"
+	"github.com/evictgate/evictgate/webhook/review/upload"
 )
 
 // recordFlags say what records hold, and where they go beside standard output.
@@ -37,7 +37,7 @@ func (f *recordFlags) add(flags *pflag.FlagSet) {
 	f.keep.add(flags, "30d")
 	flags.StringArrayVar(&f.masks, "record-mask", nil, `take a value out of all records: a path such as input.pod.spec.containers[].env or request.annotations["example.com/ticket"]; may be given again`)
 	flags.StringVar(&f.input, "record-input", "read", "the input in records: read (what the policies read) or full (all of it, so that any policy can be tried on it; then all of it is watched and gathered)")
-	flags.IntVar(&f.queue, "record-queue", audit.DefaultQueue, "how many records, of 64 MiB in all, wait for the store while it is away, and as many for the upload; what comes beyond is lost to it, and counted")
+	flags.IntVar(&f.queue, "record-queue", record.DefaultQueue, "how many records, of 64 MiB in all, wait for the store while it is away, and as many for the upload; what comes beyond is lost to it, and counted")
 	flags.StringVar(&f.uploadURL, "upload-url", "", "send records here, too, as OPA sends its decision log: the service's URL with /logs, or /logs/PARTITION, at its end")
 	flags.StringVar(&f.uploadToken, "upload-token-file", "", "file with the bearer token for uploads; read for each of them")
 	flags.StringVar(&f.uploadCA, "upload-ca", "", "PEM certificates to trust for uploads, beside the system's")
@@ -63,8 +63,8 @@ func (f *recordFlags) validate() error {
 
 // recording is where the records of a server go.
 type recording struct {
-	*audit.Writer
-	form  audit.Recording
+	*record.Writer
+	form  record.Recording
 	store *keeper // nil without --store
 	log   *slog.Logger
 	close sync.Once
@@ -74,33 +74,33 @@ type recording struct {
 
 // open starts the outputs. What cannot be meant is an error; a PostgreSQL or a server that is away is not.
 func (f *recordFlags) open(ctx context.Context, out io.Writer, log *slog.Logger) (*recording, error) {
-	masks, err := audit.ReadMasks(f.masks)
+	masks, err := record.ReadMasks(f.masks)
 	if err != nil {
 		return nil, fmt.Errorf("--record-mask: %w", err)
 	}
-	r := &recording{form: audit.Recording{Full: f.full(), Masks: masks}, log: log}
-	var targets []audit.OutputOptions
+	r := &recording{form: record.Recording{Full: f.full(), Masks: masks}, log: log}
+	var targets []record.OutputOptions
 	if f.uploadURL != "" {
 		client, err := upload.NewClient(upload.ClientOptions{URL: f.uploadURL, TokenFile: f.uploadToken, CAFile: f.uploadCA, Limit: f.uploadLimit})
 		if err != nil {
 			return nil, fmt.Errorf("--upload-url: %w", err)
 		}
-		targets = append(targets, audit.OutputOptions{Name: audit.OutputUpload, Target: client, Linger: time.Second, LastRetry: 30 * time.Second})
+		targets = append(targets, record.OutputOptions{Name: record.OutputUpload, Target: client, Linger: time.Second, LastRetry: 30 * time.Second})
 		r.closers = append(r.closers, client.Close)
 	}
 	if f.store != "" {
 		if r.store, err = f.openStore(ctx, log); err != nil {
 			return nil, fmt.Errorf("--store: %w", err)
 		}
-		targets = append(targets, audit.OutputOptions{Name: audit.OutputStore, Target: r.store, Batch: storeBatch()})
+		targets = append(targets, record.OutputOptions{Name: record.OutputStore, Target: r.store, Batch: storeBatch()})
 		r.closers = append(r.closers, r.store.close)
 	}
-	var outputs []*audit.Output
+	var outputs []*record.Output
 	for _, o := range targets {
 		o.Log, o.Queue = log, f.queue
-		outputs = append(outputs, audit.NewOutput(o))
+		outputs = append(outputs, record.NewOutput(o))
 	}
-	r.Writer = audit.NewWriter(out, log, outputs...)
+	r.Writer = record.NewWriter(out, log, outputs...)
 	return r, nil
 }
 

@@ -16,8 +16,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/evictgate/evictgate/policies"
-	"github.com/evictgate/evictgate/webhook/audit"
-	"github.com/evictgate/evictgate/webhook/audit/store"
+	"github.com/evictgate/evictgate/webhook/record"
+	"github.com/evictgate/evictgate/webhook/review/store"
 )
 
 func TestHowLongRecordsAreKept(t *testing.T) {
@@ -53,10 +53,10 @@ func TestHowLongRecordsAreKept(t *testing.T) {
 }
 
 // aged is a record of so long ago.
-func aged(id string, age time.Duration) audit.Record {
-	return audit.Record{
-		RecordVersion: audit.RecordVersion, DecisionID: id, Timestamp: time.Now().Add(-age).UTC(), Path: "eviction",
-		Request: audit.Request{Namespace: "shop", Name: "web-0"}, Result: &policies.Decision{Outcome: policies.Admitted, Code: 200},
+func aged(id string, age time.Duration) record.Record {
+	return record.Record{
+		Version: record.Version, DecisionID: id, Timestamp: time.Now().Add(-age).UTC(), Path: "eviction",
+		Request: record.Request{Namespace: "shop", Name: "web-0"}, Result: &policies.Decision{Outcome: policies.Admitted, Code: 200},
 	}
 }
 
@@ -71,7 +71,7 @@ func TestServeRemovesWhatIsTooMuchAtOnce(t *testing.T) {
 	keeping.Go(func() { _ = r.store.Start(ctx) })
 	const n = 3000
 	for i := range n {
-		r.Write(func() (audit.Record, error) {
+		r.Write(func() (record.Record, error) {
 			return aged(fmt.Sprint("r", i), time.Duration(n-i)*time.Minute), nil
 		})
 	}
@@ -102,7 +102,7 @@ func TestServeRemovesOldRecords(t *testing.T) {
 		t.Fatal(err)
 	}
 	for id, age := range map[string]time.Duration{"new": 0, "old": 100 * time.Hour} {
-		r.Write(func() (audit.Record, error) { return aged(id, age), nil })
+		r.Write(func() (record.Record, error) { return aged(id, age), nil })
 	}
 	for r.Counts()[1].Written < 2 {
 		time.Sleep(time.Millisecond)
@@ -156,7 +156,7 @@ func TestDataThatADatabaseRefusesIsNotSentAgain(t *testing.T) {
 		"the disk is full":       {&pgconn.PgError{Code: "53100"}, false},
 		"the connection is gone": {errors.New("unexpected EOF"), false},
 	} {
-		if err := orRefused(tt.err); errors.Is(err, audit.ErrRefused) != tt.refused || !errors.Is(err, tt.err) {
+		if err := orRefused(tt.err); errors.Is(err, record.ErrRefused) != tt.refused || !errors.Is(err, tt.err) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

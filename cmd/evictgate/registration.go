@@ -11,7 +11,7 @@ import (
 	"github.com/evictgate/evictgate/policies/v1alpha1"
 	"github.com/evictgate/evictgate/webhook"
 	"github.com/evictgate/evictgate/webhook/hooks"
-	"github.com/evictgate/evictgate/webhook/registration"
+	"github.com/evictgate/evictgate/webhook/install/registration"
 )
 
 // registrationFlags say whether the webhook configuration goes with the namespace of the installation.

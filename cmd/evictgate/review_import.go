@@ -12,11 +12,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/evictgate/evictgate/webhook/audit"
-	"github.com/evictgate/evictgate/webhook/audit/apilog"
-	"github.com/evictgate/evictgate/webhook/audit/store"
 	"github.com/evictgate/evictgate/webhook/hooks"
+	"github.com/evictgate/evictgate/webhook/record"
 	"github.com/evictgate/evictgate/webhook/review"
+	"github.com/evictgate/evictgate/webhook/review/apilog"
+	"github.com/evictgate/evictgate/webhook/review/store"
 )
 
 // importFlags are the flags of review import.
@@ -161,7 +161,7 @@ type notCompared struct {
 
 // NotSeen counts the evictions that did not pass us.
 func (r importReport) NotSeen() int {
-	return r.Completeness.Passages[audit.FailedOpen] + r.Completeness.Passages[audit.Unseen]
+	return r.Completeness.Passages[record.FailedOpen] + r.Completeness.Passages[record.Unseen]
 }
 
 // Found reports whether an eviction did not pass us, or something has no counterpart.
@@ -169,8 +169,8 @@ func (r importReport) Found() bool { return r.NotSeen() > 0 || !r.Completeness.C
 
 // importStore is what import needs of a store.
 type importStore interface {
-	Add(ctx context.Context, records []audit.Record) (store.Added, error)
-	AddAnswers(ctx context.Context, answers []audit.Answer) (store.Added, error)
+	Add(ctx context.Context, records []record.Record) (store.Added, error)
+	AddAnswers(ctx context.Context, answers []record.Answer) (store.Added, error)
 	Covered(ctx context.Context) (decisions, answers store.Span, err error)
 	Completeness(ctx context.Context, since, until time.Time) (store.Completeness, error)
 }
@@ -224,7 +224,7 @@ func (r *importReport) compare(ctx context.Context, in importStore, since, until
 	if r.Completeness, err = in.Completeness(ctx, since, until); err != nil {
 		return err
 	}
-	both := store.Completeness{WithoutAnswer: []store.Row{}, WithoutDecision: []audit.Answer{}}
+	both := store.Completeness{WithoutAnswer: []store.Row{}, WithoutDecision: []record.Answer{}}
 	first, last := latest(since, decisions.From, answers.From), answers.Until.Add(time.Microsecond)
 	if !until.IsZero() && until.Before(last) {
 		last = until
@@ -271,8 +271,8 @@ type importer struct {
 	parser  *apilog.Parser
 	report  importReport
 
-	records []audit.Record
-	answers []audit.Answer
+	records []record.Record
+	answers []record.Answer
 	bytes   int
 
 	began, told time.Time

@@ -8,8 +8,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/evictgate/evictgate/webhook/audit"
-	"github.com/evictgate/evictgate/webhook/audit/store"
+	"github.com/evictgate/evictgate/webhook/record"
+	"github.com/evictgate/evictgate/webhook/review/store"
 )
 
 // listFlags are the flags of review list.
@@ -124,7 +124,7 @@ func (f *listFlags) readEpisodes(ctx context.Context, from *store.Store, filter 
 	if !f.all {
 		return from.Episodes(ctx, filter, f.page)
 	}
-	all := store.Episodes{Episodes: []audit.Episode{}}
+	all := store.Episodes{Episodes: []record.Episode{}}
 	page := store.Page{Limit: allPage, After: f.page.After}
 	for {
 		episodes, err := from.Episodes(ctx, filter, page)

@@ -15,10 +15,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/evictgate/evictgate/policies"
-	"github.com/evictgate/evictgate/webhook/audit"
-	"github.com/evictgate/evictgate/webhook/audit/replay"
-	"github.com/evictgate/evictgate/webhook/audit/store"
+	"github.com/evictgate/evictgate/webhook/record"
 	"github.com/evictgate/evictgate/webhook/review"
+	"github.com/evictgate/evictgate/webhook/review/replay"
+	"github.com/evictgate/evictgate/webhook/review/store"
 )
 
 // replayFlags are the flags of review replay.
@@ -163,7 +163,7 @@ func (f *replayFlags) options() (replay.Options, error) {
 
 // replaySource is where the records of a replay come from.
 type replaySource struct {
-	records iter.Seq2[audit.Record, error]
+	records iter.Seq2[record.Record, error]
 	// done is what part of them has been read, of 1; 0 when that is not known.
 	done  func(records int) float64
 	close func()
@@ -195,7 +195,7 @@ func replayFiles(ctx context.Context, names []string, filter store.Filter, p pri
 			return replaySource{}, fmt.Errorf("--from: %w", err)
 		}
 	}
-	records := func(yield func(audit.Record, error) bool) {
+	records := func(yield func(record.Record, error) bool) {
 		for _, file := range files.list {
 			if !file.records(ctx, filter, p, yield) {
 				return
@@ -263,12 +263,12 @@ func (f *replayFile) Read(p []byte) (int, error) {
 
 // records yields the records that the filter chooses; false when no more are wanted. Lines that should be
 // records and are none are told on standard error.
-func (f *replayFile) records(ctx context.Context, filter store.Filter, p printer, yield func(audit.Record, error) bool) bool {
+func (f *replayFile) records(ctx context.Context, filter store.Filter, p printer, yield func(record.Record, error) bool) bool {
 	defer func() { p.skippedLines(f) }()
-	for record, err := range replay.Lines(ctx, f) {
-		var line *audit.LineError
+	for r, err := range replay.Lines(ctx, f) {
+		var line *record.LineError
 		switch {
-		case errors.Is(err, audit.ErrOtherLine):
+		case errors.Is(err, record.ErrOtherLine):
 			f.others++
 			continue
 		case errors.As(err, &line):
@@ -276,9 +276,9 @@ func (f *replayFile) records(ctx context.Context, filter store.Filter, p printer
 			p.skippedLine(f, line)
 			continue
 		case err != nil:
-			return yield(record, fmt.Errorf("read %s: %w", f.name, err))
+			return yield(r, fmt.Errorf("read %s: %w", f.name, err))
 		}
-		if chosen(&filter, &record) && !yield(record, nil) {
+		if chosen(&filter, &r) && !yield(r, nil) {
 			return false
 		}
 	}
@@ -286,7 +286,7 @@ func (f *replayFile) records(ctx context.Context, filter store.Filter, p printer
 }
 
 // chosen reports whether a filter chooses a record, as a store would.
-func chosen(f *store.Filter, r *audit.Record) bool {
+func chosen(f *store.Filter, r *record.Record) bool {
 	workload := r.Workload()
 	_, workloadName, _ := strings.Cut(workload, "/")
 	pod, node := r.EpisodeID(), ""
@@ -319,8 +319,8 @@ func policiesIn(d *policies.Decision) []string {
 }
 
 // budgetsIn are the budgets that refuse, by name and by namespace/name.
-func budgetsIn(r *audit.Record) []string {
-	reply := audit.ReplyOf(r.Result, r.Timestamp)
+func budgetsIn(r *record.Record) []string {
+	reply := record.ReplyOf(r.Result, r.Timestamp)
 	names := reply.Budgets
 	for _, name := range reply.Budgets {
 		names = append(names, r.Request.Namespace+"/"+name)

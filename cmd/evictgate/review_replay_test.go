@@ -11,8 +11,8 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/evictgate/evictgate/policies"
-	"github.com/evictgate/evictgate/webhook/audit"
-	"github.com/evictgate/evictgate/webhook/audit/store"
+	"github.com/evictgate/evictgate/webhook/record"
+	"github.com/evictgate/evictgate/webhook/review/store"
 )
 
 // Records from files are chosen as a store chooses them.
@@ -21,7 +21,7 @@ func TestAFilterChoosesAlikeInFilesAndInAStore(t *testing.T) {
 	one := func(t *rapid.T, what string, values ...string) string { return rapid.SampledFrom(values).Draw(t, what) }
 	chosenSome := 0
 	rapid.Check(t, func(t *rapid.T) {
-		var list []audit.Record
+		var list []record.Record
 		for i := range rapid.IntRange(1, 8).Draw(t, "records") {
 			list = append(list, someRecord(t, i, at))
 		}
@@ -57,19 +57,19 @@ func TestAFilterChoosesAlikeInFilesAndInAStore(t *testing.T) {
 	}
 }
 
-func someRecord(t *rapid.T, i int, at time.Time) audit.Record {
+func someRecord(t *rapid.T, i int, at time.Time) record.Record {
 	one := func(what string, values ...string) string { return rapid.SampledFrom(values).Draw(t, what) }
-	r := audit.Record{
-		RecordVersion: audit.RecordVersion, DecisionID: fmt.Sprint("r", i), Timestamp: at.Add(time.Duration(rapid.IntRange(0, 5).Draw(t, "at")) * time.Minute),
-		Request: audit.Request{
+	r := record.Record{
+		Version: record.Version, DecisionID: fmt.Sprint("r", i), Timestamp: at.Add(time.Duration(rapid.IntRange(0, 5).Draw(t, "at")) * time.Minute),
+		Request: record.Request{
 			Namespace: one("namespace", "shop", "other"), Name: one("pod", "web-0", "db-0"), User: policies.User{Username: one("user", "admin", "lou")},
 			Evictor: one("evictor", "user", "karpenter"), DryRun: rapid.IntRange(0, 3).Draw(t, "dry run") == 0,
 		},
 		Result: &policies.Decision{Outcome: policies.Admitted, Code: 200},
 	}
 	if rapid.Bool().Draw(t, "known") {
-		r.Pod = &audit.Object{Kind: "Pod", Name: r.Request.Name, UID: one("uid", "uid-0", "uid-1"), Node: one("node", "n1", "n2")}
-		r.Owner = &audit.Object{Kind: "Deployment", Name: one("owner", "web", "db"), UID: "o"}
+		r.Pod = &record.Object{Kind: "Pod", Name: r.Request.Name, UID: one("uid", "uid-0", "uid-1"), Node: one("node", "n1", "n2")}
+		r.Owner = &record.Object{Kind: "Deployment", Name: one("owner", "web", "db"), UID: "o"}
 	}
 	d := r.Result
 	switch rapid.IntRange(0, 4).Draw(t, "result") {
@@ -88,7 +88,7 @@ func someRecord(t *rapid.T, i int, at time.Time) audit.Record {
 	return r
 }
 
-func storedIDs(t *rapid.T, list []audit.Record, f store.Filter) []string {
+func storedIDs(t *rapid.T, list []record.Record, f store.Filter) []string {
 	ctx := context.Background()
 	s, err := store.Open(ctx, "sqlite::memory:", store.Options{})
 	if err != nil {

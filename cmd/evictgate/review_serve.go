@@ -13,12 +13,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
 
 	"github.com/evictgate/evictgate/webhook/access"
-	"github.com/evictgate/evictgate/webhook/audit"
-	"github.com/evictgate/evictgate/webhook/audit/apilog"
-	"github.com/evictgate/evictgate/webhook/audit/store"
-	"github.com/evictgate/evictgate/webhook/audit/upload"
 	"github.com/evictgate/evictgate/webhook/listen"
-	"github.com/evictgate/evictgate/webhook/page"
+	"github.com/evictgate/evictgate/webhook/record"
+	"github.com/evictgate/evictgate/webhook/review/apilog"
+	"github.com/evictgate/evictgate/webhook/review/page"
+	"github.com/evictgate/evictgate/webhook/review/store"
+	"github.com/evictgate/evictgate/webhook/review/upload"
 )
 
 // reviewServeFlags are the flags of review serve.
@@ -150,8 +150,8 @@ func reviewServe(ctx context.Context, f reviewServeFlags, log *slog.Logger) erro
 	return run.Wait()
 }
 
-func addAnswers(s *store.Store) func(context.Context, []audit.Answer) error {
-	return func(ctx context.Context, answers []audit.Answer) error {
+func addAnswers(s *store.Store) func(context.Context, []record.Answer) error {
+	return func(ctx context.Context, answers []record.Answer) error {
 		_, err := s.AddAnswers(ctx, answers)
 		return err
 	}

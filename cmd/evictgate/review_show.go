@@ -9,9 +9,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/evictgate/evictgate/webhook/audit"
-	"github.com/evictgate/evictgate/webhook/audit/store"
+	"github.com/evictgate/evictgate/webhook/record"
 	"github.com/evictgate/evictgate/webhook/review/render"
+	"github.com/evictgate/evictgate/webhook/review/store"
 )
 
 // showFlags are the flags of review show.
@@ -45,8 +45,8 @@ if no other begins so.`,
 
 // story is what review show tells: an episode, a decision, or a decision with its episode.
 type story struct {
-	record  *audit.Record
-	episode *audit.Episode
+	record  *record.Record
+	episode *record.Episode
 	clock   clock
 	again   string
 	input   bool
@@ -80,8 +80,8 @@ func (f *showFlags) run(ctx context.Context, id string, p printer) error {
 
 // finder is where a story is looked up; a store is one.
 type finder interface {
-	Record(ctx context.Context, id string) (audit.Record, error)
-	Episode(ctx context.Context, id string) (audit.Episode, error)
+	Record(ctx context.Context, id string) (record.Record, error)
+	Episode(ctx context.Context, id string) (record.Episode, error)
 	List(ctx context.Context, f store.Filter, p store.Page) (store.Rows, error)
 	Episodes(ctx context.Context, f store.Filter, p store.Page) (store.Episodes, error)
 	Find(ctx context.Context, prefix string, limit int) (decisions, episodes []string, err error)

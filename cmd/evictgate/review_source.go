@@ -13,9 +13,9 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"github.com/evictgate/evictgate/webhook/audit"
-	"github.com/evictgate/evictgate/webhook/audit/store"
+	"github.com/evictgate/evictgate/webhook/record"
 	"github.com/evictgate/evictgate/webhook/review"
+	"github.com/evictgate/evictgate/webhook/review/store"
 )
 
 // recordSource says where the review commands find decisions: in a store, or in records as serve prints
@@ -74,7 +74,7 @@ func (s *recordSource) load(ctx context.Context, p printer) (*store.Store, error
 
 // adder takes records; a store does.
 type adder interface {
-	Add(ctx context.Context, records []audit.Record) (store.Added, error)
+	Add(ctx context.Context, records []record.Record) (store.Added, error)
 }
 
 func (s *recordSource) loadInto(ctx context.Context, to adder, p printer) error {
@@ -115,11 +115,11 @@ type loader struct {
 }
 
 func (l *loader) load(ctx context.Context, file io.Reader) error {
-	var batch []audit.Record
-	for record, err := range audit.ReadRecords(file) {
-		var line *audit.LineError
+	var batch []record.Record
+	for r, err := range record.Read(file) {
+		var line *record.LineError
 		switch {
-		case errors.Is(err, audit.ErrOtherLine):
+		case errors.Is(err, record.ErrOtherLine):
 			l.others++
 			continue
 		case errors.As(err, &line):
@@ -129,7 +129,7 @@ func (l *loader) load(ctx context.Context, file io.Reader) error {
 			return err
 		}
 		l.records++
-		if batch = append(batch, record); len(batch) == loadBatch {
+		if batch = append(batch, r); len(batch) == loadBatch {
 			if _, err := l.to.Add(ctx, batch); err != nil {
 				return err
 			}
@@ -140,7 +140,7 @@ func (l *loader) load(ctx context.Context, file io.Reader) error {
 	return err
 }
 
-func (l *loader) skip(line *audit.LineError) {
+func (l *loader) skip(line *record.LineError) {
 	if l.malformed++; l.malformed <= maxToldLines {
 		l.printer.note("%s:%d: skipped: %v", l.name, line.Line, line.Err)
 	}

@@ -8,9 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/evictgate/evictgate/webhook/audit"
-	"github.com/evictgate/evictgate/webhook/audit/store"
+	"github.com/evictgate/evictgate/webhook/record"
 	"github.com/evictgate/evictgate/webhook/review"
+	"github.com/evictgate/evictgate/webhook/review/store"
 )
 
 // stuckFlags are the flags of review stuck.
@@ -62,8 +62,8 @@ Exit 1 when it lists a pod, 0 when nothing is stuck.`,
 type stuckReport struct {
 	At time.Time `json:"at"`
 	// TriedSince is zero when those given up are listed, too.
-	TriedSince time.Time       `json:"tried_since,omitzero"`
-	Stuck      []audit.Episode `json:"stuck"`
+	TriedSince time.Time        `json:"tried_since,omitzero"`
+	Stuck      []record.Episode `json:"stuck"`
 	// within is --tried-within; givenUp counts the pods that would be listed with --all.
 	within  time.Duration
 	givenUp int
@@ -72,7 +72,7 @@ type stuckReport struct {
 }
 
 func (f *stuckFlags) run(ctx context.Context, p printer) (stuckReport, error) {
-	report := stuckReport{Stuck: []audit.Episode{}, again: f.again()}
+	report := stuckReport{Stuck: []record.Episode{}, again: f.again()}
 	var err error
 	if report.clock, err = f.clock(); err != nil {
 		return report, err
@@ -102,7 +102,7 @@ func (f *stuckFlags) run(ctx context.Context, p printer) (stuckReport, error) {
 
 // stucker finds blocked pods; a store does.
 type stucker interface {
-	Stuck(ctx context.Context, f store.Filter, triedSince time.Time) ([]audit.Episode, error)
+	Stuck(ctx context.Context, f store.Filter, triedSince time.Time) ([]record.Episode, error)
 }
 
 // look asks for all that are blocked, and keeps those that are tried still, or all.
@@ -112,7 +112,7 @@ func (f *stuckFlags) look(ctx context.Context, from stucker, filter store.Filter
 	if err != nil {
 		return err
 	}
-	blocked = slices.DeleteFunc(blocked, func(e audit.Episode) bool { return e.FirstRefused.After(report.At.Add(-older)) })
+	blocked = slices.DeleteFunc(blocked, func(e record.Episode) bool { return e.FirstRefused.After(report.At.Add(-older)) })
 	if f.all {
 		report.Stuck = append(report.Stuck, blocked...)
 		return nil

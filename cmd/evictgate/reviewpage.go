@@ -13,10 +13,10 @@ import (
 	"github.com/evictgate/evictgate/policies/source"
 	"github.com/evictgate/evictgate/webhook"
 	"github.com/evictgate/evictgate/webhook/access"
-	"github.com/evictgate/evictgate/webhook/audit"
-	"github.com/evictgate/evictgate/webhook/audit/store"
 	"github.com/evictgate/evictgate/webhook/listen"
-	"github.com/evictgate/evictgate/webhook/page"
+	"github.com/evictgate/evictgate/webhook/record"
+	"github.com/evictgate/evictgate/webhook/review/page"
+	"github.com/evictgate/evictgate/webhook/review/store"
 )
 
 // reviewPageFlags are those of the page that serve shows.
@@ -112,16 +112,16 @@ func (l lateStore) List(ctx context.Context, f store.Filter, p store.Page) (stor
 	return late(l, func(s *store.Store) (store.Rows, error) { return s.List(ctx, f, p) })
 }
 
-func (l lateStore) Record(ctx context.Context, id string) (audit.Record, error) {
-	return late(l, func(s *store.Store) (audit.Record, error) { return s.Record(ctx, id) })
+func (l lateStore) Record(ctx context.Context, id string) (record.Record, error) {
+	return late(l, func(s *store.Store) (record.Record, error) { return s.Record(ctx, id) })
 }
 
 func (l lateStore) Episodes(ctx context.Context, f store.Filter, p store.Page) (store.Episodes, error) {
 	return late(l, func(s *store.Store) (store.Episodes, error) { return s.Episodes(ctx, f, p) })
 }
 
-func (l lateStore) Episode(ctx context.Context, id string) (audit.Episode, error) {
-	return late(l, func(s *store.Store) (audit.Episode, error) { return s.Episode(ctx, id) })
+func (l lateStore) Episode(ctx context.Context, id string) (record.Episode, error) {
+	return late(l, func(s *store.Store) (record.Episode, error) { return s.Episode(ctx, id) })
 }
 
 func (l lateStore) StuckPage(ctx context.Context, f store.Filter, since time.Time, p store.Page) (store.StuckPage, error) {

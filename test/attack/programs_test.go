@@ -23,8 +23,8 @@ import (
 	"time"
 
 	"github.com/evictgate/evictgate/test/kube"
-	"github.com/evictgate/evictgate/webhook/audit"
-	"github.com/evictgate/evictgate/webhook/audit/store"
+	"github.com/evictgate/evictgate/webhook/record"
+	"github.com/evictgate/evictgate/webhook/review/store"
 )
 
 // programAttacks are on files, uploads, the page, and what people give to the other commands.
@@ -356,13 +356,13 @@ func overview(st *stage) {
 }
 
 // fill stores as many records of the last day.
-func (st *stage) fill(url string, record map[string]any, n int) {
+func (st *stage) fill(url string, sample map[string]any, n int) {
 	st.Helper()
-	var one audit.Record
-	must(st.T, json.Unmarshal(encode(record), &one))
+	var one record.Record
+	must(st.T, json.Unmarshal(encode(sample), &one))
 	s := got(store.Open(st.Context(), url, store.Options{}))(st.T)
 	begin := time.Now().Add(-24 * time.Hour)
-	var batch []audit.Record
+	var batch []record.Record
 	for i := range n {
 		r := one
 		r.DecisionID, r.Timestamp = fmt.Sprintf("filled-%d", i), begin.Add(time.Duration(i)*24*time.Hour/time.Duration(n))

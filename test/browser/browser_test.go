@@ -20,9 +20,9 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/evictgate/evictgate/test/browser/morning"
-	"github.com/evictgate/evictgate/webhook/audit"
-	"github.com/evictgate/evictgate/webhook/audit/store"
-	"github.com/evictgate/evictgate/webhook/page"
+	"github.com/evictgate/evictgate/webhook/record"
+	"github.com/evictgate/evictgate/webhook/review/page"
+	"github.com/evictgate/evictgate/webhook/review/store"
 )
 
 // now is the morning after.
@@ -191,7 +191,7 @@ func (s served) serving() page.Serving {
 }
 
 // blocked is the episode of the pod that crashes' neighbour, with many tries.
-func (s served) blocked(t *testing.T) audit.Episode {
+func (s served) blocked(t *testing.T) record.Episode {
 	t.Helper()
 	stuck, err := s.store.Stuck(t.Context(), store.Filter{Workload: "Deployment/api"}, now.Add(-24*time.Hour))
 	if err != nil || len(stuck) == 0 {

@@ -6,14 +6,14 @@ import (
 	"time"
 
 	"github.com/evictgate/evictgate/policies"
-	"github.com/evictgate/evictgate/webhook/audit"
+	"github.com/evictgate/evictgate/webhook/record"
 )
 
 // attack is a text that would run, if it were taken for HTML.
 const attack = `"><script>document.title='owned'</script><img src=x onerror="document.title='owned'">`
 
 // hostile are records as somebody with bad intent would have them made.
-func hostile(base audit.Record) []audit.Record {
+func hostile(base record.Record) []record.Record {
 	texts := []string{
 		attack,
 		"=HYPERLINK(\"http://evil.example\")",
@@ -23,7 +23,7 @@ func hostile(base audit.Record) []audit.Record {
 		"العربية and עברית mixed with latin",
 		"https://example.com/%2e%2e/?a=b&c=d#e",
 	}
-	var out []audit.Record
+	var out []record.Record
 	for i, text := range texts {
 		r := base
 		r.DecisionID = "hostile/" + string(rune('a'+i)) + "?#&" + short(text)
@@ -32,8 +32,8 @@ func hostile(base audit.Record) []audit.Record {
 		r.Request.Evictor, r.Request.User = short(text), policies.User{Username: short(text), Groups: []string{text}}
 		r.Request.Annotations = map[string]string{short(text): text}
 		r.Request.DryRun = false
-		r.Pod = &audit.Object{Kind: "Pod", Name: short(text), UID: "uid-" + short(text), Node: short(text)}
-		r.Owner = &audit.Object{Kind: "Deployment", Name: short(text), UID: "o"}
+		r.Pod = &record.Object{Kind: "Pod", Name: short(text), UID: "uid-" + short(text), Node: short(text)}
+		r.Owner = &record.Object{Kind: "Deployment", Name: short(text), UID: "o"}
 		r.Labels = map[string]string{"id": short(text)}
 		r.Revision = short(text)
 		r.InputRefs = []string{text}

@@ -17,9 +17,9 @@ import (
 	"github.com/chromedp/chromedp/kb"
 
 	"github.com/evictgate/evictgate/policies"
-	"github.com/evictgate/evictgate/webhook/audit"
-	"github.com/evictgate/evictgate/webhook/audit/store"
+	"github.com/evictgate/evictgate/webhook/record"
 	"github.com/evictgate/evictgate/webhook/review/render"
+	"github.com/evictgate/evictgate/webhook/review/store"
 )
 
 // TestPages opens every page: it is complete, quiet, fits a narrow screen, and can be read in both colour
@@ -230,7 +230,7 @@ func (s served) chosen(t *testing.T, path, name, value string) int {
 	case "outcome":
 		f.Outcome = policies.Outcome(value)
 	case "fate":
-		f.Fate = audit.Fate(value)
+		f.Fate = record.Fate(value)
 	case "dry_runs":
 		f.DryRuns = true
 	case "tried":

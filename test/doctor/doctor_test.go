@@ -5,7 +5,7 @@ import (
 	"syscall"
 	"testing"
 
-	findings "github.com/evictgate/evictgate/webhook/doctor"
+	findings "github.com/evictgate/evictgate/webhook/install/doctor"
 )
 
 const (

@@ -9,7 +9,7 @@ import (
 
 	"github.com/evictgate/evictgate/certs"
 	"github.com/evictgate/evictgate/test/kube"
-	findings "github.com/evictgate/evictgate/webhook/doctor"
+	findings "github.com/evictgate/evictgate/webhook/install/doctor"
 )
 
 // otherCA is a CA that signed nothing here, as a caBundle has it.

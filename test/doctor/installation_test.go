@@ -30,7 +30,7 @@ import (
 	"github.com/evictgate/evictgate/test/kube"
 	"github.com/evictgate/evictgate/test/privilege"
 	"github.com/evictgate/evictgate/test/skip"
-	findings "github.com/evictgate/evictgate/webhook/doctor"
+	findings "github.com/evictgate/evictgate/webhook/install/doctor"
 )
 
 const (

@@ -9,7 +9,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/evictgate/evictgate/test/gate"
-	findings "github.com/evictgate/evictgate/webhook/doctor"
+	findings "github.com/evictgate/evictgate/webhook/install/doctor"
 )
 
 // as writes the administrator's kubeconfig for another user.

@@ -26,7 +26,7 @@ import (
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/test/gate"
 	"github.com/evictgate/evictgate/test/kube"
-	"github.com/evictgate/evictgate/webhook/audit"
+	"github.com/evictgate/evictgate/webhook/record"
 )
 
 const (
@@ -228,12 +228,12 @@ func evicted(lines []logLine) []string {
 }
 
 // asked are the records of a pod without those of the test's own dry runs, once there are n.
-func asked(t *testing.T, g *gate.Gate, namespace, pod string, n int) []audit.Record {
+func asked(t *testing.T, g *gate.Gate, namespace, pod string, n int) []record.Record {
 	t.Helper()
-	var records []audit.Record
+	var records []record.Record
 	err := kube.Wait(t.Context(), fmt.Sprintf("%d records of %s", n, pod), func(ctx context.Context) (bool, error) {
 		all, err := g.RecordsOf(ctx, namespace, pod)
-		records = slices.DeleteFunc(all, func(r audit.Record) bool { return r.Request.DryRun })
+		records = slices.DeleteFunc(all, func(r record.Record) bool { return r.Request.DryRun })
 		return len(records) >= n, err
 	})
 	if err != nil {
@@ -250,7 +250,7 @@ func known(t *testing.T, g *gate.Gate, namespace, pod string) {
 			return false, err
 		}
 		records, err := g.RecordsOf(ctx, namespace, pod)
-		return slices.ContainsFunc(records, func(r audit.Record) bool { return r.Pod != nil }), err
+		return slices.ContainsFunc(records, func(r record.Record) bool { return r.Pod != nil }), err
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -357,7 +357,7 @@ spec: {library: do_not_disrupt, enforcement: Enforce}
 func checkAdmitted(t *testing.T, g *gate.Gate, namespace string, pod corev1.Pod) {
 	t.Helper()
 	r := asked(t, g, namespace, pod.Name, 1)[0]
-	want := audit.Request{
+	want := record.Request{
 		Namespace: namespace, Name: pod.Name, Evictor: "descheduler",
 		User: policies.User{
 			Username: "system:serviceaccount:kube-system:descheduler",

@@ -42,10 +42,10 @@ import (
 	"github.com/evictgate/evictgate/test/gate"
 	"github.com/evictgate/evictgate/test/kube"
 	"github.com/evictgate/evictgate/webhook"
-	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/cluster"
 	"github.com/evictgate/evictgate/webhook/evictionpolicy"
 	"github.com/evictgate/evictgate/webhook/hooks"
+	"github.com/evictgate/evictgate/webhook/record"
 )
 
 // hookName names the webhook configuration of the tests in this file.
@@ -134,7 +134,7 @@ func servePolicies(t *testing.T, plane *kube.ControlPlane, interval time.Duratio
 	}
 	informed, err := cluster.Watch(plane.Client)
 	must(err)
-	records := audit.NewWriter(io.Discard, log)
+	records := record.NewWriter(io.Discard, log)
 	t.Cleanup(records.Close)
 	metrics, err := webhook.NewMetrics(prometheus.NewRegistry(), records)
 	must(err)

@@ -33,8 +33,8 @@ import (
 
 	"github.com/evictgate/evictgate/test/gate"
 	"github.com/evictgate/evictgate/test/kube"
-	"github.com/evictgate/evictgate/webhook/audit"
-	"github.com/evictgate/evictgate/webhook/audit/apilog"
+	"github.com/evictgate/evictgate/webhook/record"
+	"github.com/evictgate/evictgate/webhook/review/apilog"
 )
 
 // auditPolicy is that of evictgate review import --help.
@@ -72,10 +72,10 @@ type audited struct {
 type received struct {
 	mu      sync.Mutex
 	refused int
-	answers map[string]audit.Answer
+	answers map[string]record.Answer
 }
 
-func (r *received) add(_ context.Context, answers []audit.Answer) error {
+func (r *received) add(_ context.Context, answers []record.Answer) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.refused < 2 {
@@ -88,10 +88,10 @@ func (r *received) add(_ context.Context, answers []audit.Answer) error {
 	return nil
 }
 
-func (r *received) all() map[string]audit.Answer {
+func (r *received) all() map[string]record.Answer {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	all := make(map[string]audit.Answer, len(r.answers))
+	all := make(map[string]record.Answer, len(r.answers))
 	for id, a := range r.answers {
 		all[id] = a
 	}
@@ -100,7 +100,7 @@ func (r *received) all() map[string]audit.Answer {
 
 func startAudited(t *testing.T) *audited {
 	t.Helper()
-	a := &audited{t: t, received: &received{answers: map[string]audit.Answer{}}}
+	a := &audited{t: t, received: &received{answers: map[string]record.Answer{}}}
 	dir := t.TempDir()
 	policy, webhook := filepath.Join(dir, "policy.yaml"), filepath.Join(dir, "webhook.yaml")
 	write(t, policy, auditPolicy)
@@ -203,7 +203,7 @@ func (a *audited) each(n int, f func(client *kubernetes.Clientset, i int) error)
 
 // answered is what a client, or the audit log, says about one request.
 type answered struct {
-	Verb   audit.Verb
+	Verb   record.Verb
 	Code   int32
 	By     string
 	DryRun bool
@@ -236,7 +236,7 @@ func (c *tally) sum(of func(answered) bool) int {
 
 // evicted counts an eviction as its client saw it. The error is what is no answer at all.
 func (c *tally) evicted(dryRun bool, err error) error {
-	k := answered{Verb: audit.VerbEvict, Code: http.StatusCreated, DryRun: dryRun}
+	k := answered{Verb: record.VerbEvict, Code: http.StatusCreated, DryRun: dryRun}
 	if err != nil {
 		var s apierrors.APIStatus
 		if !errors.As(err, &s) || s.Status().Code == 0 {
@@ -386,7 +386,7 @@ func (a *audited) send(clients *tally) {
 	}
 	group.Go(func() {
 		a.each(deletions, func(client *kubernetes.Clientset, i int) error {
-			clients.add(answered{Verb: audit.VerbDelete, Code: http.StatusOK})
+			clients.add(answered{Verb: record.VerbDelete, Code: http.StatusOK})
 			return client.CoreV1().Pods(a.run).Delete(a.t.Context(), fmt.Sprintf("gone-%d", i), metav1.DeleteOptions{})
 		})
 	})
@@ -412,11 +412,11 @@ func (a *audited) log(answers int) []byte {
 }
 
 // answers are those of the namespace run in an audit log, by id.
-func (a *audited) answers(log []byte) map[string]audit.Answer {
+func (a *audited) answers(log []byte) map[string]record.Answer {
 	a.t.Helper()
 	r, err := apilog.NewReader(bytes.NewReader(log), apilog.NewParser(apilog.Options{Namespaces: []string{a.run}}))
 	a.check(err)
-	found := map[string]audit.Answer{}
+	found := map[string]record.Answer{}
 	for {
 		e, err := r.Next()
 		if err != nil {
@@ -428,11 +428,11 @@ func (a *audited) answers(log []byte) map[string]audit.Answer {
 	}
 }
 
-func tallied(answers map[string]audit.Answer) map[answered]int {
+func tallied(answers map[string]record.Answer) map[answered]int {
 	var c tally
 	for _, a := range answers {
 		k := answered{Verb: a.Verb, Code: a.Code, By: a.RefusedBy, DryRun: a.DryRun}
-		if a.Verb == audit.VerbEvict && !a.Succeeded() && a.RefusedBy == "" {
+		if a.Verb == record.VerbEvict && !a.Succeeded() && a.RefusedBy == "" {
 			k.By = "evictgate"
 		}
 		c.add(k)
@@ -452,9 +452,9 @@ type imported struct {
 		Matched          int
 		MissingAnswers   int `json:"missing_answers"`
 		MissingDecisions int `json:"missing_decisions"`
-		Passages         map[audit.Passage]int
-		NotSeen          []audit.Answer `json:"not_seen"`
-		WithoutDecision  []audit.Answer `json:"without_decision"`
+		Passages         map[record.Passage]int
+		NotSeen          []record.Answer `json:"not_seen"`
+		WithoutDecision  []record.Answer `json:"without_decision"`
 		WithoutAnswer    []struct {
 			ID string `json:"decision_id"`
 		} `json:"without_answer"`
@@ -463,7 +463,7 @@ type imported struct {
 }
 
 // reviewImport runs the program on an audit log and records, and expects its exit code.
-func (a *audited) reviewImport(store string, log []byte, records []audit.Record, wantExit int) (got imported, table string) {
+func (a *audited) reviewImport(store string, log []byte, records []record.Record, wantExit int) (got imported, table string) {
 	a.t.Helper()
 	dir := a.t.TempDir()
 	write(a.t, filepath.Join(dir, "audit.log"), string(log))
@@ -491,9 +491,9 @@ func (a *audited) reviewImport(store string, log []byte, records []audit.Record,
 }
 
 // recorded are the records of the namespace run, once there are so many.
-func (a *audited) recorded(g *gate.Gate, n int) []audit.Record {
+func (a *audited) recorded(g *gate.Gate, n int) []record.Record {
 	a.t.Helper()
-	var found []audit.Record
+	var found []record.Record
 	a.check(kube.Wait(a.t.Context(), fmt.Sprintf("%d records", n), func(context.Context) (bool, error) {
 		all, err := g.Records()
 		found = found[:0]
@@ -541,7 +541,7 @@ func TestTheAuditLogProvesWhichEvictionsPassedUs(t *testing.T) {
 	a.settle(&clients)
 	began := time.Now()
 	a.send(&clients)
-	evictions := clients.sum(func(k answered) bool { return k.Verb == audit.VerbEvict })
+	evictions := clients.sum(func(k answered) bool { return k.Verb == record.VerbEvict })
 	asked := evictions - clients.sum(func(k answered) bool { return k.Code == http.StatusBadRequest })
 	t.Logf("%d evictions and %d deletions by %d clients in %s", evictions, deletions, len(a.clients), time.Since(began).Round(time.Second))
 	log, records := a.log(evictions+deletions), a.recorded(g, asked)
@@ -559,7 +559,7 @@ func TestTheAuditLogProvesWhichEvictionsPassedUs(t *testing.T) {
 		want.Read.Answers, want.Read.Decisions = evictions+deletions, asked
 		want.Decisions.New, want.Answers.New = asked, evictions+deletions
 		want.Completeness.Decisions, want.Completeness.Answers, want.Completeness.Matched = asked, asked, asked
-		want.Completeness.Passages = map[audit.Passage]int{audit.Decided: asked, audit.NotCalled: evictions - asked}
+		want.Completeness.Passages = map[record.Passage]int{record.Decided: asked, record.NotCalled: evictions - asked}
 		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("-want +got:\n%s", diff)
 		}
@@ -587,14 +587,14 @@ func TestTheAuditLogProvesWhichEvictionsPassedUs(t *testing.T) {
 		if diff := cmp.Diff(want, outcomes); diff != "" {
 			t.Errorf("-clients +records:\n%s", diff)
 		}
-		if n := clients.counts[answered{Verb: audit.VerbEvict, Code: 201}]; n != 400+100+raceBudget {
+		if n := clients.counts[answered{Verb: record.VerbEvict, Code: 201}]; n != 400+100+raceBudget {
 			t.Errorf("%d pods were evicted", n)
 		}
 	})
 
 	t.Run("the API server's audit webhook tells the same, also after the store was away", func(t *testing.T) {
 		want := a.answers(log)
-		var got map[string]audit.Answer
+		var got map[string]record.Answer
 		err := kube.Wait(t.Context(), "the batches", func(context.Context) (bool, error) {
 			got = a.received.all()
 			for id, answer := range got {
@@ -621,7 +621,7 @@ func TestTheAuditLogProvesWhichEvictionsPassedUs(t *testing.T) {
 				kept = append(kept, line)
 			}
 		}
-		fewer := append(append([]audit.Record{}, records[:len(records)/3]...), records[len(records)/3+1:]...)
+		fewer := append(append([]record.Record{}, records[:len(records)/3]...), records[len(records)/3+1:]...)
 		got, table := a.reviewImport(filepath.Join(t.TempDir(), "evictgate.db"), bytes.Join(kept, nil), fewer, 1)
 		c := got.Completeness
 		if c.MissingAnswers != 1 || c.MissingDecisions != 1 || len(c.WithoutAnswer) != 1 || len(c.WithoutDecision) != 1 ||
@@ -639,24 +639,24 @@ func TestTheAuditLogProvesWhichEvictionsPassedUs(t *testing.T) {
 			if err := sendDryQuery(ctx, a.Client, a.probe, "probe-0"); err != nil {
 				return false, err
 			}
-			return a.lastProbe() == audit.Unseen, nil
+			return a.lastProbe() == record.Unseen, nil
 		}))
 		a.check(sendV1(t.Context(), a.clients[1], a.run, "late-1"))
 		got, table := a.reviewImport(filepath.Join(t.TempDir(), "evictgate.db"), a.log(evictions+deletions+2), records, 1)
 		type seen struct {
 			Pod, User string
-			Passage   audit.Passage
+			Passage   record.Passage
 			Code      int32
 		}
 		var found []seen
 		for _, s := range got.Completeness.NotSeen {
 			found = append(found, seen{s.Pod, s.User, s.Passage, s.Code})
 		}
-		want := []seen{{"late-1", "client-1", audit.Unseen, 201}, {"late-0", "client-0", audit.FailedOpen, 201}}
+		want := []seen{{"late-1", "client-1", record.Unseen, 201}, {"late-0", "client-0", record.FailedOpen, 201}}
 		if diff := cmp.Diff(want, found); diff != "" {
 			t.Errorf("-want +got:\n%s", diff)
 		}
-		wantPassages := map[audit.Passage]int{audit.Decided: asked, audit.NotCalled: evictions - asked, audit.FailedOpen: 1, audit.Unseen: 1}
+		wantPassages := map[record.Passage]int{record.Decided: asked, record.NotCalled: evictions - asked, record.FailedOpen: 1, record.Unseen: 1}
 		if diff := cmp.Diff(wantPassages, got.Completeness.Passages); diff != "" || got.Completeness.Matched != asked || got.Completeness.MissingAnswers+got.Completeness.MissingDecisions != 0 {
 			t.Errorf("%+v, passages -want +got:\n%s", got.Completeness, diff)
 		}
@@ -665,7 +665,7 @@ func TestTheAuditLogProvesWhichEvictionsPassedUs(t *testing.T) {
 }
 
 // lastProbe is the passage of the newest eviction in the namespace probe.
-func (a *audited) lastProbe() (last audit.Passage) {
+func (a *audited) lastProbe() (last record.Passage) {
 	a.t.Helper()
 	log, err := os.ReadFile(filepath.Join(a.Dir, "audit.log"))
 	a.check(err)

@@ -25,7 +25,7 @@ import (
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/test/gate"
 	"github.com/evictgate/evictgate/test/kube"
-	"github.com/evictgate/evictgate/webhook/audit"
+	"github.com/evictgate/evictgate/webhook/record"
 )
 
 var update = flag.Bool("update", false, "rewrite testdata/library.txt")
@@ -642,9 +642,9 @@ func (s *scene) transcript() string {
 var manyNodes = regexp.MustCompile(`\d+ of \d+ nodes are not ready \([^)]*\)`)
 
 // checkRecords looks for the refusal by the policy, and for the admission after it.
-func (s *scene) checkRecords(t *testing.T, all []audit.Record) {
+func (s *scene) checkRecords(t *testing.T, all []record.Record) {
 	t.Helper()
-	var own []audit.Record
+	var own []record.Record
 	for _, r := range all {
 		if r.Request.Namespace == s.namespace && r.Pod != nil && r.Pod.UID == string(s.pod.UID) && !r.Request.DryRun {
 			own = append(own, r)

@@ -21,8 +21,8 @@ import (
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/test/gate"
 	"github.com/evictgate/evictgate/test/kube"
-	"github.com/evictgate/evictgate/webhook/audit"
-	"github.com/evictgate/evictgate/webhook/audit/store"
+	"github.com/evictgate/evictgate/webhook/record"
+	"github.com/evictgate/evictgate/webhook/review/store"
 )
 
 // storeFile is where a gate of this test keeps its records, and the flags that say so.
@@ -44,9 +44,9 @@ func reader(t *testing.T, url string) *store.Store {
 }
 
 // episode waits until the episode of a pod is as wanted.
-func episode(t *testing.T, s *store.Store, pod types.UID, what string, wanted func(*audit.Episode) bool) audit.Episode {
+func episode(t *testing.T, s *store.Store, pod types.UID, what string, wanted func(*record.Episode) bool) record.Episode {
 	t.Helper()
-	var e audit.Episode
+	var e record.Episode
 	err := kube.Wait(t.Context(), "an episode that "+what, func(ctx context.Context) (bool, error) {
 		var err error
 		e, err = s.Episode(ctx, string(pod))
@@ -58,7 +58,7 @@ func episode(t *testing.T, s *store.Store, pod types.UID, what string, wanted fu
 	return e
 }
 
-func isGone(e *audit.Episode) bool { return e.Sighting != nil && !e.Sighting.Gone.IsZero() }
+func isGone(e *record.Episode) bool { return e.Sighting != nil && !e.Sighting.Gone.IsZero() }
 
 func deletePod(t *testing.T, namespace, name string, o metav1.DeleteOptions) {
 	t.Helper()
@@ -73,7 +73,7 @@ func refusedOnce(t *testing.T, s *store.Store, namespace string, pod *corev1.Pod
 	if evict(t.Context(), namespace, pod.Name, nil) == nil {
 		t.Fatalf("the eviction of %s was admitted", pod.Name)
 	}
-	episode(t, s, pod.UID, "is blocked", func(e *audit.Episode) bool { return e.Fate == audit.Blocked })
+	episode(t, s, pod.UID, "is blocked", func(e *record.Episode) bool { return e.Fate == record.Blocked })
 }
 
 // A kubectl drain tries every five seconds, until the owners relax the budget. Each pod has one episode.
@@ -111,11 +111,11 @@ func TestADrainThatIsHeldUpIsOneEpisodeAPod(t *testing.T) {
 }
 
 // checkToldByCommandAndPage: what the store has is what people are told.
-func checkToldByCommandAndPage(t *testing.T, want []audit.Episode, url, page string) {
+func checkToldByCommandAndPage(t *testing.T, want []record.Episode, url, page string) {
 	t.Helper()
 	namespace := want[0].Namespace
 	var listed struct {
-		Episodes []audit.Episode `json:"episodes"`
+		Episodes []record.Episode `json:"episodes"`
 	}
 	if err := json.Unmarshal(review(t, "list", "--episodes", "--store", url, "-n", namespace, "-o", "json"), &listed); err != nil {
 		t.Fatal(err)
@@ -153,33 +153,33 @@ func review(t *testing.T, args ...string) []byte {
 }
 
 // checkHeldUp is about the episode of a pod that the drain evicted in the end.
-func checkHeldUp(t *testing.T, e audit.Episode, namespace, host string, began time.Time) {
+func checkHeldUp(t *testing.T, e record.Episode, namespace, host string, began time.Time) {
 	t.Helper()
 	refused := e.Outcomes[policies.Delayed]
 	type facts struct {
-		Fate     audit.Fate
+		Fate     record.Fate
 		Node     string
 		Workload string
 		Outcomes map[policies.Outcome]int
 		Evictors []string
 		Evicted  bool
-		Kinds    map[audit.BlockerKind]int
+		Kinds    map[record.BlockerKind]int
 	}
-	got := facts{Fate: e.Fate, Node: e.Node, Workload: e.Workload, Outcomes: e.Outcomes, Evicted: e.Sighting.EvictedByAPI, Kinds: map[audit.BlockerKind]int{}}
+	got := facts{Fate: e.Fate, Node: e.Node, Workload: e.Workload, Outcomes: e.Outcomes, Evicted: e.Sighting.EvictedByAPI, Kinds: map[record.BlockerKind]int{}}
 	for _, a := range e.Evictors {
 		got.Evictors = append(got.Evictors, fmt.Sprintf("%s %s %d", a.Evictor, a.User, a.Count))
 	}
 	for _, r := range e.Replies {
 		got.Kinds[r.Kind] += r.Count
-		if r.Kind == audit.ByBudget && (len(r.Budgets) != 1 || len(r.Cures) == 0) {
+		if r.Kind == record.ByBudget && (len(r.Budgets) != 1 || len(r.Cures) == 0) {
 			t.Errorf("a budget's reply names %v with the cures %v", r.Budgets, r.Cures)
 		}
 	}
 	want := facts{
-		Fate: audit.Evicted, Node: host, Workload: "Deployment/api", Evicted: true,
+		Fate: record.Evicted, Node: host, Workload: "Deployment/api", Evicted: true,
 		Outcomes: map[policies.Outcome]int{policies.Delayed: refused, policies.Admitted: 1},
 		Evictors: []string{fmt.Sprintf("user evictgate-test-admin %d", refused+1)},
-		Kinds:    map[audit.BlockerKind]int{audit.ByBudget: refused, "": 1},
+		Kinds:    map[record.BlockerKind]int{record.ByBudget: refused, "": 1},
 	}
 	if diff := cmp.Diff(want, got); diff != "" || refused < 2 {
 		t.Errorf("the episode of %s/%s, refused %d times: -want +got:\n%s", namespace, e.Pod, refused, diff)
@@ -201,32 +201,32 @@ func TestWhatBecomesOfRefusedPods(t *testing.T) {
 		// make changes the pod before it is made.
 		make func(*corev1.Pod)
 		do   func(t *testing.T, pod *corev1.Pod)
-		fate audit.Fate
+		fate record.Fate
 		by   string
 	}{
 		"deleted": {
 			do:   func(t *testing.T, pod *corev1.Pod) { deletePod(t, namespace, pod.Name, metav1.DeleteOptions{}) },
-			fate: audit.Deleted,
+			fate: record.Deleted,
 		},
 		"deleted-by-force": {
 			do: func(t *testing.T, pod *corev1.Pod) {
 				deletePod(t, namespace, pod.Name, *metav1.NewDeleteOptions(0))
 			},
-			fate: audit.Deleted,
+			fate: record.Deleted,
 		},
-		"still-there": {do: func(*testing.T, *corev1.Pod) {}, fate: audit.Blocked},
+		"still-there": {do: func(*testing.T, *corev1.Pod) {}, fate: record.Blocked},
 		"finished": {
 			do: func(t *testing.T, pod *corev1.Pod) {
 				setPhase(t, pod, corev1.PodSucceeded)
 			},
-			fate: audit.Gone,
+			fate: record.Gone,
 		},
 		"preempted": {
 			make: takeMost,
 			do: func(t *testing.T, _ *corev1.Pod) {
 				preempt(t, namespace, host)
 			},
-			fate: audit.Deleted, by: "PreemptionByScheduler",
+			fate: record.Deleted, by: "PreemptionByScheduler",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -240,8 +240,8 @@ func TestWhatBecomesOfRefusedPods(t *testing.T) {
 			awaitAnswer(t, namespace, name, "the gate is closed")
 			refusedOnce(t, s, namespace, pod)
 			tt.do(t, pod)
-			e := episode(t, s, pod.UID, "has the fate "+string(tt.fate), func(e *audit.Episode) bool { return e.Fate == tt.fate })
-			if by := e.Sighting; (by == nil) != (tt.fate == audit.Blocked) || by != nil && by.DisruptedBy != tt.by {
+			e := episode(t, s, pod.UID, "has the fate "+string(tt.fate), func(e *record.Episode) bool { return e.Fate == tt.fate })
+			if by := e.Sighting; (by == nil) != (tt.fate == record.Blocked) || by != nil && by.DisruptedBy != tt.by {
 				t.Errorf("seen: %+v", by)
 			}
 		})
@@ -261,7 +261,7 @@ func checkStuck(t *testing.T, s *store.Store, namespace string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(stuck) != 1 || stuck[0].Pod != "still-there" || stuck[0].Latest.Kind != audit.ByPolicy {
+	if len(stuck) != 1 || stuck[0].Pod != "still-there" || stuck[0].Latest.Kind != record.ByPolicy {
 		t.Errorf("stuck are %+v", stuck)
 	}
 }
@@ -345,9 +345,9 @@ func TestWhatHappenedWhileEvictgateWasDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"gone", "made-anew"} {
-		episode(t, s, refused[name].UID, "has the fate gone", func(e *audit.Episode) bool { return e.Fate == audit.Gone && isGone(e) })
+		episode(t, s, refused[name].UID, "has the fate gone", func(e *record.Episode) bool { return e.Fate == record.Gone && isGone(e) })
 	}
-	episode(t, s, refused["terminating"].UID, "is deleted, but not gone", func(e *audit.Episode) bool { return e.Fate == audit.Deleted && !isGone(e) })
+	episode(t, s, refused["terminating"].UID, "is deleted, but not gone", func(e *record.Episode) bool { return e.Fate == record.Deleted && !isGone(e) })
 	patch := []byte(`{"metadata":{"finalizers":null}}`)
 	if _, err := shared.Client.CoreV1().Pods(namespace).Patch(t.Context(), "terminating", types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
@@ -374,7 +374,7 @@ func TestNothingThatWasSeenIsLostAtTheEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	e, err := reader(t, url).Episode(t.Context(), string(pod.UID))
-	if err != nil || e.Fate != audit.Evicted {
+	if err != nil || e.Fate != record.Evicted {
 		t.Errorf("the fate is %s, %+v, %v", e.Fate, e.Sighting, err)
 	}
 }

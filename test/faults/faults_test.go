@@ -14,7 +14,7 @@ import (
 	"github.com/evictgate/evictgate/test/gate"
 	"github.com/evictgate/evictgate/test/kube"
 	"github.com/evictgate/evictgate/test/postgres"
-	"github.com/evictgate/evictgate/webhook/audit"
+	"github.com/evictgate/evictgate/webhook/record"
 )
 
 var (
@@ -207,7 +207,7 @@ func (st *stage) records() int {
 	return n
 }
 
-func count(all []audit.Record, namespace string) (n int) {
+func count(all []record.Record, namespace string) (n int) {
 	for _, r := range all {
 		if r.Request.Namespace == namespace {
 			n++

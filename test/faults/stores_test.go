@@ -17,7 +17,7 @@ import (
 	"github.com/evictgate/evictgate/test/kube"
 	"github.com/evictgate/evictgate/test/postgres"
 	"github.com/evictgate/evictgate/test/skip"
-	"github.com/evictgate/evictgate/webhook/audit/store"
+	"github.com/evictgate/evictgate/webhook/review/store"
 )
 
 // postgres starts the database that the replicas share, and returns its URL.

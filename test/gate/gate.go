@@ -27,7 +27,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/evictgate/evictgate/test/kube"
-	"github.com/evictgate/evictgate/webhook/audit"
+	"github.com/evictgate/evictgate/webhook/record"
 )
 
 // Options says how evictgate is run. Plane and Binary are required.
@@ -293,16 +293,16 @@ func (g *Gate) Log() string {
 }
 
 // Records are the decisions recorded so far.
-func (g *Gate) Records() ([]audit.Record, error) {
+func (g *Gate) Records() ([]record.Record, error) {
 	raw, err := os.ReadFile(filepath.Join(g.dir, "records.jsonl"))
 	if err != nil {
 		return nil, err
 	}
-	var records []audit.Record
+	var records []record.Record
 	lines := bufio.NewScanner(bytes.NewReader(raw))
 	lines.Buffer(nil, 16<<20)
 	for lines.Scan() {
-		var r audit.Record
+		var r record.Record
 		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
 			return nil, fmt.Errorf("record %d: %w", len(records)+1, err)
 		}
@@ -312,11 +312,11 @@ func (g *Gate) Records() ([]audit.Record, error) {
 }
 
 // RecordsOf are the records of one pod, once there is at least one.
-func (g *Gate) RecordsOf(ctx context.Context, namespace, pod string) ([]audit.Record, error) {
-	var found []audit.Record
+func (g *Gate) RecordsOf(ctx context.Context, namespace, pod string) ([]record.Record, error) {
+	var found []record.Record
 	err := kube.Wait(ctx, "a record of "+namespace+"/"+pod, func(context.Context) (bool, error) {
 		all, err := g.Records()
-		found = slices.DeleteFunc(all, func(r audit.Record) bool { return r.Request.Namespace != namespace || r.Request.Name != pod })
+		found = slices.DeleteFunc(all, func(r record.Record) bool { return r.Request.Namespace != namespace || r.Request.Name != pod })
 		return len(found) > 0, err
 	})
 	return found, err

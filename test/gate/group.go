@@ -13,7 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/evictgate/evictgate/test/kube"
-	"github.com/evictgate/evictgate/webhook/audit"
+	"github.com/evictgate/evictgate/webhook/record"
 )
 
 // Group are replicas of evictgate behind one address, with one webhook configuration and one CA, as a
@@ -160,8 +160,8 @@ func (g *Group) All() []*Replica {
 }
 
 // Records are the decisions that all replicas recorded so far.
-func (g *Group) Records() ([]audit.Record, error) {
-	var all []audit.Record
+func (g *Group) Records() ([]record.Record, error) {
+	var all []record.Record
 	for _, r := range g.All() {
 		records, err := r.Records()
 		if err != nil {

@@ -23,7 +23,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/evictgate/evictgate/test/kube"
-	"github.com/evictgate/evictgate/webhook/audit"
+	"github.com/evictgate/evictgate/webhook/record"
 )
 
 // TestWithoutCertManager takes one installation with its own CA from the first command of docs/install.md to its last.
@@ -388,7 +388,7 @@ func (s *site) refusalIsRecorded(t *testing.T) {
 
 // recordOf finds a record of the eviction of the pod held in the log of one of the replicas, as kubectl logs
 // prints it.
-func (s *site) recordOf(t *testing.T, replicas []corev1.Pod) (found audit.Record) {
+func (s *site) recordOf(t *testing.T, replicas []corev1.Pod) (found record.Record) {
 	t.Helper()
 	check(t, kube.Wait(t.Context(), "a record of default/held", func(ctx context.Context) (bool, error) {
 		for _, p := range replicas {
@@ -397,7 +397,7 @@ func (s *site) recordOf(t *testing.T, replicas []corev1.Pod) (found audit.Record
 				return false, fmt.Errorf("%w: %s", err, stderr)
 			}
 			for line := range strings.Lines(log) {
-				var r audit.Record
+				var r record.Record
 				if json.Unmarshal([]byte(line), &r) == nil && r.Request.Name == "held" {
 					found = r
 					return true, nil

@@ -14,7 +14,7 @@ import (
 // TestARecordIsAnEventOfOPAsDecisionLog reads the sample records as OPA's own type and compares what it
 // sees with what stands there.
 func TestARecordIsAnEventOfOPAsDecisionLog(t *testing.T) {
-	raw, err := os.ReadFile("../../webhook/audit/schema/samples.jsonl")
+	raw, err := os.ReadFile("../../webhook/record/schema/samples.jsonl")
 	if err != nil {
 		t.Fatal(err)
 	}

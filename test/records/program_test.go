@@ -25,8 +25,8 @@ import (
 
 	"github.com/evictgate/evictgate/test/gate"
 	"github.com/evictgate/evictgate/test/kube"
-	"github.com/evictgate/evictgate/webhook/audit"
-	"github.com/evictgate/evictgate/webhook/audit/store"
+	"github.com/evictgate/evictgate/webhook/record"
+	"github.com/evictgate/evictgate/webhook/review/store"
 )
 
 // binary is the program, built as it is now.
@@ -326,7 +326,7 @@ func (p *program) written() []string {
 	}
 	var ids []string
 	for line := range bytes.Lines(raw) {
-		var r audit.Record
+		var r record.Record
 		if err := json.Unmarshal(line, &r); err != nil {
 			p.t.Fatalf("%.100q: %v", line, err)
 		}

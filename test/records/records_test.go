@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/evictgate/evictgate/webhook/audit"
+	"github.com/evictgate/evictgate/webhook/record"
 )
 
 // taker is an upload target that may be told to misbehave.
@@ -42,7 +42,7 @@ func (k *taker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	unpacked, err := gzip.NewReader(r.Body)
-	var records []audit.Record
+	var records []record.Record
 	if err == nil {
 		err = json.NewDecoder(unpacked).Decode(&records)
 	}

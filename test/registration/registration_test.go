@@ -25,7 +25,7 @@ import (
 
 	"github.com/evictgate/evictgate/test/gate"
 	"github.com/evictgate/evictgate/test/kube"
-	"github.com/evictgate/evictgate/webhook/registration"
+	"github.com/evictgate/evictgate/webhook/install/registration"
 )
 
 var (

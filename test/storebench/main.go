@@ -19,8 +19,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/evictgate/evictgate/policies"
-	"github.com/evictgate/evictgate/webhook/audit"
-	"github.com/evictgate/evictgate/webhook/audit/store"
+	"github.com/evictgate/evictgate/webhook/record"
+	"github.com/evictgate/evictgate/webhook/review/store"
 )
 
 type options struct {
@@ -98,7 +98,7 @@ type bench struct {
 // while another is written. It counts the making of the records, too.
 func (b *bench) fill(ctx context.Context, o options, file string) error {
 	start, before := time.Now(), cpu()
-	batches := make(chan []audit.Record, o.writers)
+	batches := make(chan []record.Record, o.writers)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer close(batches)
@@ -127,11 +127,11 @@ func (b *bench) fill(ctx context.Context, o options, file string) error {
 }
 
 // make hands on batches of records, and tells how fast they are taken.
-func (b *bench) make(ctx context.Context, o options, batches chan<- []audit.Record) error {
+func (b *bench) make(ctx context.Context, o options, batches chan<- []record.Record) error {
 	c := newCluster(o.records, o.over, b.end)
 	lately := time.Now()
 	for n := 0; n < o.records; {
-		batch := make([]audit.Record, min(o.batch, o.records-n))
+		batch := make([]record.Record, min(o.batch, o.records-n))
 		for i := range batch {
 			batch[i] = c.next()
 		}
@@ -195,7 +195,7 @@ func (b *bench) questions(row store.Row) []question {
 		list("namespace and evictor", store.Filter{Namespace: row.Namespace, Evictor: "descheduler"}),
 		list("namespace and common policy", store.Filter{Namespace: row.Namespace, Policy: "protect-stateful-3"}),
 		list("evictor that is not the user's", store.Filter{Evictor: "karpenter", User: "engineer-42@example.com"}),
-		episodes("all", store.Filter{}), episodes("blocked", store.Filter{Fate: audit.Blocked}), episodes("user, rare", store.Filter{User: rareUser}),
+		episodes("all", store.Filter{}), episodes("blocked", store.Filter{Fate: record.Blocked}), episodes("user, rare", store.Filter{User: rareUser}),
 		episodes("evictor, common", store.Filter{Evictor: "karpenter"}), episodes("policy, common", store.Filter{Policy: "protect-stateful-3"}),
 		episodes("policy, rare", store.Filter{Policy: rarePolicy}), episodes("budget", store.Filter{Budget: "service-0000"}),
 		episodes("outcome, rare", store.Filter{Outcome: policies.Undecided}), episodes("namespace", store.Filter{Namespace: row.Namespace}),

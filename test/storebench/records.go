@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/evictgate/evictgate/policies"
-	"github.com/evictgate/evictgate/webhook/audit"
+	"github.com/evictgate/evictgate/webhook/record"
 )
 
 // cluster makes records as a busy cluster would: some hundred pods are refused at any time, and each is
@@ -108,7 +108,7 @@ func (c *cluster) refusal(workload string) refusal {
 }
 
 // next is the next record in time.
-func (c *cluster) next() audit.Record {
+func (c *cluster) next() record.Record {
 	c.now = c.now.Add(time.Duration(c.random.ExpFloat64() * float64(c.step))).Truncate(time.Microsecond)
 	c.made++
 	i := c.random.IntN(openPods)
@@ -124,17 +124,17 @@ func (c *cluster) next() audit.Record {
 	return c.record(p, admitted)
 }
 
-func (c *cluster) record(p *pod, admitted bool) audit.Record {
+func (c *cluster) record(p *pod, admitted bool) record.Record {
 	d := p.decision(admitted, c.now)
 	groups := []string{"system:serviceaccounts", "system:authenticated"}
-	return audit.Record{
-		RecordVersion: audit.RecordVersion, DecisionID: c.uuid(), Timestamp: c.now, Path: "eviction", RequestedBy: p.evictor.user, Revision: d.Revision,
+	return record.Record{
+		Version: record.Version, DecisionID: c.uuid(), Timestamp: c.now, Path: "eviction", RequestedBy: p.evictor.user, Revision: d.Revision,
 		Labels: map[string]string{"app": "evictgate", "id": fmt.Sprintf("evictgate-7d9c6b5f4-%05d", c.made%3), "version": "v1.4.0"},
-		Request: audit.Request{
+		Request: record.Request{
 			Namespace: p.namespace, Name: p.name, User: policies.User{Username: p.evictor.user, Groups: groups}, Evictor: p.evictor.name,
 			DryRun: c.made%500 == 0, Annotations: map[string]string{},
 		},
-		Pod: &audit.Object{Kind: "Pod", Name: p.name, UID: p.uid, Node: p.node}, Owner: &audit.Object{Kind: p.kind, Name: p.workload, UID: p.uid},
+		Pod: &record.Object{Kind: "Pod", Name: p.name, UID: p.uid, Node: p.node}, Owner: &record.Object{Kind: p.kind, Name: p.workload, UID: p.uid},
 		InputRefs: []string{"input.namespace.labels", "input.owner.kind", "input.pod.metadata.labels", "input.pod.spec.nodeName", "input.request.evictor"},
 		Result:    d, Metrics: map[string]int64{"timer_rego_query_eval_ns": 30000 + c.random.Int64N(50000)}, Input: p.input(),
 	}

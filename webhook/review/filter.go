@@ -9,8 +9,8 @@ import (
 	"strings"
 
 	"github.com/evictgate/evictgate/policies"
-	"github.com/evictgate/evictgate/webhook/audit"
-	"github.com/evictgate/evictgate/webhook/audit/store"
+	"github.com/evictgate/evictgate/webhook/record"
+	"github.com/evictgate/evictgate/webhook/review/store"
 )
 
 const (
@@ -51,7 +51,7 @@ var Fields = []Field{
 		return err
 	}},
 	choice("outcome", "Outcome", "with this outcome", Outcomes, func(f *store.Filter) *policies.Outcome { return &f.Outcome }),
-	choice("fate", "Fate", "episodes with this end", audit.Fates, func(f *store.Filter) *audit.Fate { return &f.Fate }),
+	choice("fate", "Fate", "episodes with this end", record.Fates, func(f *store.Filter) *record.Fate { return &f.Fate }),
 	text("namespace", "Namespace", "", "in this namespace", func(f *store.Filter) *string { return &f.Namespace }),
 	text("pod", "Pod", "name or UID", "of this pod: its name or UID", func(f *store.Filter) *string { return &f.Pod }),
 	text("workload", "Workload", "name or Kind/name", "of this workload: its name, or Kind/name", func(f *store.Filter) *string { return &f.Workload }),

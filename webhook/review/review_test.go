@@ -8,8 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/evictgate/evictgate/policies"
-	"github.com/evictgate/evictgate/webhook/audit"
-	"github.com/evictgate/evictgate/webhook/audit/store"
+	"github.com/evictgate/evictgate/webhook/record"
+	"github.com/evictgate/evictgate/webhook/review/store"
 )
 
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
@@ -41,7 +41,7 @@ func TestAFilterHasWhatIsAsked(t *testing.T) {
 	}
 	got, err := asked.Filter(Clock{noon, time.UTC}, strings.ToUpper)
 	want := store.Filter{
-		Since: noon.AddDate(0, 0, -7), Until: noon.Add(-12 * time.Hour), Outcome: policies.Denied, Fate: audit.Blocked, Namespace: "shop", Pod: "p", Workload: "w",
+		Since: noon.AddDate(0, 0, -7), Until: noon.Add(-12 * time.Hour), Outcome: policies.Denied, Fate: record.Blocked, Namespace: "shop", Pod: "p", Workload: "w",
 		Node: "n", Evictor: "kured", User: "u", Policy: "q", Budget: "b", Episode: "e", DryRuns: true,
 	}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {

@@ -12,15 +12,15 @@ import (
 
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/policies/source"
-	"github.com/evictgate/evictgate/webhook/audit"
 	"github.com/evictgate/evictgate/webhook/cluster"
+	"github.com/evictgate/evictgate/webhook/record"
 )
 
 // Week is what happened.
 type Week struct {
-	Records   []audit.Record
-	Answers   []audit.Answer
-	Sightings []audit.Sighting
+	Records   []record.Record
+	Answers   []record.Answer
+	Sightings []record.Sighting
 	// Policies are those that decided.
 	Policies *policies.Set
 }
@@ -165,8 +165,8 @@ func (s *story) lastMorning(ctx context.Context) error {
 			return err
 		}
 	}
-	s.Answers = append(s.Answers, audit.Answer{
-		ID: s.world.uuid(), At: s.until.Add(-9 * time.Hour), Verb: audit.VerbEvict, Passage: audit.FailedOpen, Namespace: "shop", Pod: "web-7c9f6d5b8-unseen",
+	s.Answers = append(s.Answers, record.Answer{
+		ID: s.world.uuid(), At: s.until.Add(-9 * time.Hour), Verb: record.VerbEvict, Passage: record.FailedOpen, Namespace: "shop", Pod: "web-7c9f6d5b8-unseen",
 		PodUID: s.world.uuid(), User: evictors["autoscaler"].Username, Code: 201,
 	})
 	return nil
@@ -191,15 +191,15 @@ func (s *story) evict(ctx context.Context, wl workload, who string, start time.T
 	switch s.world.random.IntN(4) {
 	case 0: // somebody loses patience
 		if tries > 1 && s.until.Sub(start) > 12*time.Hour {
-			s.Answers = append(s.Answers, audit.Answer{
-				ID: s.world.uuid(), At: start.Add(every * time.Duration(tries)), Verb: audit.VerbDelete, Namespace: pod.Namespace, Pod: pod.Name,
+			s.Answers = append(s.Answers, record.Answer{
+				ID: s.world.uuid(), At: start.Add(every * time.Duration(tries)), Verb: record.VerbDelete, Namespace: pod.Namespace, Pod: pod.Name,
 				PodUID: string(pod.UID), User: evictors["admin"].Username, UserAgent: "kubectl/v1.37.2", Code: 200,
 			})
 			return s.world.replace(wl, pod)
 		}
 	case 1, 2: // a rollout replaces the pod
 		if s.until.Sub(start) > 12*time.Hour {
-			s.Sightings = append(s.Sightings, audit.Sighting{Namespace: pod.Namespace, Pod: pod.Name, PodUID: string(pod.UID), Gone: start.Add(2 * time.Hour)})
+			s.Sightings = append(s.Sightings, record.Sighting{Namespace: pod.Namespace, Pod: pod.Name, PodUID: string(pod.UID), Gone: start.Add(2 * time.Hour)})
 			return s.world.replace(wl, pod)
 		}
 	}
@@ -207,19 +207,19 @@ func (s *story) evict(ctx context.Context, wl workload, who string, start time.T
 }
 
 // admitted is what comes after.
-func (s *story) admitted(wl workload, pod *corev1.Pod, r audit.Record) error {
+func (s *story) admitted(wl workload, pod *corev1.Pod, r record.Record) error {
 	at := r.Timestamp
 	switch s.world.random.IntN(20) {
 	case 0: // the API server sees another budget
-		s.Answers = append(s.Answers, audit.Answer{
-			ID: s.world.uuid(), At: at.Add(40 * time.Millisecond), Verb: audit.VerbEvict, Passage: audit.Decided, Namespace: pod.Namespace, Pod: pod.Name,
+		s.Answers = append(s.Answers, record.Answer{
+			ID: s.world.uuid(), At: at.Add(40 * time.Millisecond), Verb: record.VerbEvict, Passage: record.Decided, Namespace: pod.Namespace, Pod: pod.Name,
 			User: r.Request.User.Username, Code: 429, Reason: "TooManyRequests", Message: "Cannot evict pod as it would violate the pod's disruption budget.",
 			ReviewUID: r.DecisionID, RefusedBy: "budget",
 		})
 		return s.world.replace(wl, pod)
 	case 1: // nothing is known
 	default:
-		s.Sightings = append(s.Sightings, audit.Sighting{
+		s.Sightings = append(s.Sightings, record.Sighting{
 			Namespace: pod.Namespace, Pod: pod.Name, PodUID: string(pod.UID), EvictedByAPI: true, Terminating: at.Add(30 * time.Millisecond), Gone: at.Add(21 * time.Second),
 		})
 	}
@@ -227,7 +227,7 @@ func (s *story) admitted(wl workload, pod *corev1.Pod, r audit.Record) error {
 }
 
 // decide decides one eviction as serve does.
-func (s *story) decide(ctx context.Context, pod *corev1.Pod, who string, at time.Time) (audit.Record, error) {
+func (s *story) decide(ctx context.Context, pod *corev1.Pod, who string, at time.Time) (record.Record, error) {
 	user := evictors[who]
 	request := policies.Request{
 		UID: s.world.uuid(), Namespace: pod.Namespace, Name: pod.Name, User: user, Evictor: policies.DefaultEvictors().Of(user),
@@ -237,5 +237,5 @@ func (s *story) decide(ctx context.Context, pod *corev1.Pod, who string, at time
 	reading := s.Policies.Read(in)
 	d := reading.Evaluate(ctx, policies.Options{})
 	labels := map[string]string{"app": "evictgate", "id": fmt.Sprintf("evictgate-5c6b7d-%d", s.world.random.IntN(2)), "version": "v0.5.0"}
-	return audit.NewRecord(in, reading, d, labels)
+	return record.New(in, reading, d, labels)
 }

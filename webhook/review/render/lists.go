@@ -7,8 +7,8 @@ import (
 	"strings"
 
 	"github.com/evictgate/evictgate/policies"
-	"github.com/evictgate/evictgate/webhook/audit"
-	"github.com/evictgate/evictgate/webhook/audit/store"
+	"github.com/evictgate/evictgate/webhook/record"
+	"github.com/evictgate/evictgate/webhook/review/store"
 )
 
 const both = Table | Wide
@@ -55,56 +55,56 @@ func outcomeOf(r *store.Row) string {
 }
 
 // Episodes is the list of pods, and what became of them.
-var Episodes = Sheet[audit.Episode]{
-	{Name: "id", Data: func(e *audit.Episode) string { return e.ID }, Title: "ID", In: Wide},
-	{Name: "namespace", Data: func(e *audit.Episode) string { return e.Namespace }},
-	{Name: "pod", Data: func(e *audit.Episode) string { return e.Pod }, Title: "POD", In: both, Cell: func(_ *Style, e *audit.Episode) string { return e.Namespace + "/" + e.Pod }},
-	{Name: "pod_uid", Data: func(e *audit.Episode) string { return e.PodUID }},
-	{Name: "workload", Data: func(e *audit.Episode) string { return e.Workload }, Title: "WORKLOAD", In: Wide},
-	{Name: "node", Data: func(e *audit.Episode) string { return e.Node }, Title: "NODE", In: Wide},
-	{Name: "fate", Data: func(e *audit.Episode) string { return string(e.Fate) }, Title: "FATE", In: both, Cell: func(_ *Style, e *audit.Episode) string { return Fate(e.Fate) }},
-	{Name: "attempts", Data: func(e *audit.Episode) string { return strconv.Itoa(e.Attempts) }, Title: "TRIES", In: both},
-	{Name: "first", Data: func(e *audit.Episode) string { return Time(e.First) }, Title: "FIRST", In: both, Cell: func(s *Style, e *audit.Episode) string { return s.Time(e.First) }},
-	{Name: "last", Data: func(e *audit.Episode) string { return Time(e.Last) }, Title: "LAST", In: both, Cell: func(s *Style, e *audit.Episode) string { return s.Time(e.Last) }},
-	{Name: "first_refused", Data: func(e *audit.Episode) string { return Time(e.FirstRefused) }},
-	{Name: "last_admitted", Data: func(e *audit.Episode) string { return Time(e.LastAdmitted) }},
-	{Name: "evictors", Data: func(e *audit.Episode) string { return List(evictorsOf(e)) }, Title: "EVICTORS", In: both, Cell: func(_ *Style, e *audit.Episode) string { return EvictorNames(e.Evictors) }},
-	{Name: "users", Data: func(e *audit.Episode) string { return List(usersOf(e)) }},
-	{Name: "outcome", Data: func(e *audit.Episode) string { return string(latest(e).Outcome) }},
-	{Name: "code", Data: func(e *audit.Episode) string { return strconv.Itoa(int(latest(e).Code)) }},
-	{Name: "kind", Data: func(e *audit.Episode) string { return string(latest(e).Kind) }, Title: "BLOCKER", In: Wide, Cell: func(_ *Style, e *audit.Episode) string { return OrDash(BlockerOf(e)) }},
-	{Name: "policies", Data: func(e *audit.Episode) string { return List(latest(e).Policies) }},
-	{Name: "budgets", Data: func(e *audit.Episode) string { return List(latest(e).Budgets) }},
-	{Name: "message", Data: lastMessage, Title: "WHY", In: both, Cell: func(s *Style, e *audit.Episode) string { return s.Message(Reason(lastMessage(e))) }},
-	{Name: "cures", Data: func(e *audit.Episode) string { return List(latest(e).Cures) }},
+var Episodes = Sheet[record.Episode]{
+	{Name: "id", Data: func(e *record.Episode) string { return e.ID }, Title: "ID", In: Wide},
+	{Name: "namespace", Data: func(e *record.Episode) string { return e.Namespace }},
+	{Name: "pod", Data: func(e *record.Episode) string { return e.Pod }, Title: "POD", In: both, Cell: func(_ *Style, e *record.Episode) string { return e.Namespace + "/" + e.Pod }},
+	{Name: "pod_uid", Data: func(e *record.Episode) string { return e.PodUID }},
+	{Name: "workload", Data: func(e *record.Episode) string { return e.Workload }, Title: "WORKLOAD", In: Wide},
+	{Name: "node", Data: func(e *record.Episode) string { return e.Node }, Title: "NODE", In: Wide},
+	{Name: "fate", Data: func(e *record.Episode) string { return string(e.Fate) }, Title: "FATE", In: both, Cell: func(_ *Style, e *record.Episode) string { return Fate(e.Fate) }},
+	{Name: "attempts", Data: func(e *record.Episode) string { return strconv.Itoa(e.Attempts) }, Title: "TRIES", In: both},
+	{Name: "first", Data: func(e *record.Episode) string { return Time(e.First) }, Title: "FIRST", In: both, Cell: func(s *Style, e *record.Episode) string { return s.Time(e.First) }},
+	{Name: "last", Data: func(e *record.Episode) string { return Time(e.Last) }, Title: "LAST", In: both, Cell: func(s *Style, e *record.Episode) string { return s.Time(e.Last) }},
+	{Name: "first_refused", Data: func(e *record.Episode) string { return Time(e.FirstRefused) }},
+	{Name: "last_admitted", Data: func(e *record.Episode) string { return Time(e.LastAdmitted) }},
+	{Name: "evictors", Data: func(e *record.Episode) string { return List(evictorsOf(e)) }, Title: "EVICTORS", In: both, Cell: func(_ *Style, e *record.Episode) string { return EvictorNames(e.Evictors) }},
+	{Name: "users", Data: func(e *record.Episode) string { return List(usersOf(e)) }},
+	{Name: "outcome", Data: func(e *record.Episode) string { return string(latest(e).Outcome) }},
+	{Name: "code", Data: func(e *record.Episode) string { return strconv.Itoa(int(latest(e).Code)) }},
+	{Name: "kind", Data: func(e *record.Episode) string { return string(latest(e).Kind) }, Title: "BLOCKER", In: Wide, Cell: func(_ *Style, e *record.Episode) string { return OrDash(BlockerOf(e)) }},
+	{Name: "policies", Data: func(e *record.Episode) string { return List(latest(e).Policies) }},
+	{Name: "budgets", Data: func(e *record.Episode) string { return List(latest(e).Budgets) }},
+	{Name: "message", Data: lastMessage, Title: "WHY", In: both, Cell: func(s *Style, e *record.Episode) string { return s.Message(Reason(lastMessage(e))) }},
+	{Name: "cures", Data: func(e *record.Episode) string { return List(latest(e).Cures) }},
 }
 
-func latest(e *audit.Episode) *audit.Reply {
+func latest(e *record.Episode) *record.Reply {
 	if e.Latest == nil {
-		return &audit.Reply{}
+		return &record.Reply{}
 	}
 	return e.Latest
 }
 
 // lastMessage is what the last attempt was told; the API server's own words when it refused what we admitted.
-func lastMessage(e *audit.Episode) string {
-	if (e.Fate == audit.RefusedByBudget || e.Fate == audit.RefusedElsewhere) && e.Refusal != nil {
+func lastMessage(e *record.Episode) string {
+	if (e.Fate == record.RefusedByBudget || e.Fate == record.RefusedElsewhere) && e.Refusal != nil {
 		return e.Refusal.Message
 	}
 	return latest(e).Message
 }
 
 // Fate is a fate in words.
-func Fate(f audit.Fate) string { return strings.ReplaceAll(string(f), "_", " ") }
+func Fate(f record.Fate) string { return strings.ReplaceAll(string(f), "_", " ") }
 
-func evictorsOf(e *audit.Episode) (names []string) {
+func evictorsOf(e *record.Episode) (names []string) {
 	for _, a := range e.Evictors {
 		names = AddOnce(names, a.Evictor)
 	}
 	return names
 }
 
-func usersOf(e *audit.Episode) (names []string) {
+func usersOf(e *record.Episode) (names []string) {
 	for _, a := range e.Evictors {
 		names = AddOnce(names, a.User)
 	}
@@ -132,7 +132,7 @@ func EvictorName(evictor, user string) string {
 const maxName = 40
 
 // EvictorNames names as many of those who tried as a cell has room for.
-func EvictorNames(list []audit.Attempts) string {
+func EvictorNames(list []record.Attempts) string {
 	var names []string
 	for _, a := range list {
 		names = AddOnce(names, EvictorName(a.Evictor, a.User))
@@ -147,21 +147,21 @@ func EvictorNames(list []audit.Attempts) string {
 const maxEvictors = 2
 
 // BlockerOf names what refused the last attempt; empty when nothing did.
-func BlockerOf(e *audit.Episode) string {
+func BlockerOf(e *record.Episode) string {
 	r := latest(e)
 	return Blocker(r.Kind, r.Policies, r.Budgets)
 }
 
 // Blocker names what refuses; empty when nothing does.
-func Blocker(kind audit.BlockerKind, policies, budgets []string) string {
+func Blocker(kind record.BlockerKind, policies, budgets []string) string {
 	switch kind {
-	case audit.ByBudget:
+	case record.ByBudget:
 		return "budget " + strings.Join(budgets, ", ")
-	case audit.ByBudgets:
+	case record.ByBudgets:
 		return fmt.Sprintf("%d budgets: %s", len(budgets), strings.Join(budgets, ", "))
-	case audit.ByPolicy:
+	case record.ByPolicy:
 		return policyWord(policies) + strings.Join(policies, ", ")
-	case audit.ByFailure:
+	case record.ByFailure:
 		return "failed " + policyWord(policies) + strings.Join(policies, ", ")
 	}
 	return ""

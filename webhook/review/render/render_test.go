@@ -11,8 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/evictgate/evictgate/policies"
-	"github.com/evictgate/evictgate/webhook/audit"
-	"github.com/evictgate/evictgate/webhook/audit/store"
+	"github.com/evictgate/evictgate/webhook/record"
+	"github.com/evictgate/evictgate/webhook/review/store"
 )
 
 func TestSafe(t *testing.T) {
@@ -62,7 +62,7 @@ var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 func TestTablesAndDataHaveTheSameColumns(t *testing.T) {
 	rows := []store.Row{{
 		ID: "d1", At: noon, Episode: "u", Namespace: "shop", Pod: "web-0", Node: "n", Workload: "Deployment/web", User: "system:serviceaccount:ci:bot",
-		Evictor: "service-account", Outcome: policies.Denied, Code: 403, DryRun: true, Message: "no", Kind: audit.ByPolicy, Policies: []string{"p", "q"}, Revision: "r", Replica: "e-0",
+		Evictor: "service-account", Outcome: policies.Denied, Code: 403, DryRun: true, Message: "no", Kind: record.ByPolicy, Policies: []string{"p", "q"}, Revision: "r", Replica: "e-0",
 	}}
 	style := Style{Layout: Table, Time: func(time.Time) string { return "noon" }, ID: strings.ToUpper, Message: OrDash}
 	want := [][]string{{"TIME", "ID", "POD", "EVICTOR", "OUTCOME", "WHY"}, {"noon", "D1", "shop/web-0", "ci:bot", "denied 403 (dry run)", "no"}}
