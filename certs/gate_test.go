@@ -131,7 +131,7 @@ func (g *gated) signs(t *testing.T, ca issuer, at time.Duration) {
 
 func TestGate(t *testing.T) {
 	for name, run := range map[string]func(t *testing.T, g *gated, a, b issuer){
-		"a first leaf under a caBundle that is no news comes at once": func(t *testing.T, g *gated, a, _ issuer) {
+		"a first leaf under a caBundle that is not news comes at once": func(t *testing.T, g *gated, a, _ issuer) {
 			g.bundle(true, a)
 			g.signs(t, a, 0)
 		},

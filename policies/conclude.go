@@ -111,7 +111,7 @@ func (d *Decision) undecided(policies []string, o OnError) {
 	if len(policies) > 1 {
 		what = "policies " + strings.Join(policies, ", ") + " could not be evaluated"
 	}
-	cure := "mend the policy (the log of evictgate names the line), or bind it with enforcement Audit"
+	cure := "fix the policy (the log of evictgate names the line), or bind it with enforcement Audit"
 	if !slices.ContainsFunc(d.Failures, Failure.isThePolicys) {
 		what += " in the time the API server gives the webhook"
 		cure = "give evictgate more CPU, or the webhook a longer timeoutSeconds"

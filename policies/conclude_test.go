@@ -26,7 +26,7 @@ func misconfigured() *Disruption {
 func TestConclude(t *testing.T) {
 	const (
 		blockerLines = "pod web-1: CrashLoopBackOff since 2026-11-23T12:00:00Z|pod web-2: Terminating"
-		undecided    = "policy f could not be evaluated, so this eviction is not decided; mend the policy (the log of evictgate names the line), or bind it with enforcement Audit"
+		undecided    = "policy f could not be evaluated, so this eviction is not decided; fix the policy (the log of evictgate names the line), or bind it with enforcement Audit"
 	)
 	deny := denied("d", "no")
 	delay := Violation{Policy: "l", Effect: Delay, Enforcement: Enforce, Reason: "later"}
@@ -87,7 +87,7 @@ func TestConclude(t *testing.T) {
 			disruption: &Disruption{Code: 403, Reason: "Forbidden", Message: "it is negative", Cause: "negative", Detail: "it is negative; see why", Budgets: []string{"web"}},
 			outcome:    Denied, code: 403, reason: "Forbidden", message: "it is negative; see why", causes: []Cause{{Type: "DisruptionBudget", Field: "web", Message: "negative"}},
 		},
-		"who was interrupted is not to mend": {
+		"who was interrupted is not to fix": {
 			failures: []Failure{{Policy: "f", Enforcement: Enforce, Error: "f.rego:1:1: " + limits.NotInTime}}, outcome: Undecided, code: 429, reason: "TooManyRequests",
 			message:  "policy f could not be evaluated in the time the API server gives the webhook, so this eviction is not decided; give evictgate more CPU, or the webhook a longer timeoutSeconds",
 			warnings: "policy f could not be evaluated: f.rego:1:1: " + limits.NotInTime,

@@ -29,7 +29,7 @@ func denied(policy, reason string) Violation {
 }
 
 func TestEvaluate(t *testing.T) {
-	const mend = ", so this eviction is not decided; mend the policy (the log of evictgate names the line), or bind it with enforcement Audit"
+	const fix = ", so this eviction is not decided; fix the policy (the log of evictgate names the line), or bind it with enforcement Audit"
 	for name, tt := range map[string]struct {
 		files []File
 		want  Decision
@@ -76,7 +76,7 @@ func TestEvaluate(t *testing.T) {
 		"complete rules that conflict are named with their line": {
 			files: []File{policy("x", "deny contains $\"held {_size}\" if true\n\n_size := 1 if input.request.name != \"\"\n\n_size := 2 if input.request.name != \"\"")},
 			want: Decision{
-				Outcome: Undecided, Code: 429, Reason: "TooManyRequests", Message: "policy x could not be evaluated" + mend,
+				Outcome: Undecided, Code: 429, Reason: "TooManyRequests", Message: "policy x could not be evaluated" + fix,
 				Failures: []Failure{{Policy: "x", Enforcement: Enforce, Error: "x.rego:7:1: rule data.eviction.x._size produced conflicting values: 1 at x.rego:5 2 at x.rego:7"}},
 				Warnings: []string{"policy x could not be evaluated: x.rego:7:1: rule data.eviction.x._size produced conflicting values: 1 at x.rego:5 2 at x.rego:7"},
 			},
@@ -84,7 +84,7 @@ func TestEvaluate(t *testing.T) {
 		"several failures are all named": {
 			files: []File{policy("x", "deny contains x if some x in [1]"), policy("y", "deny contains x if some x in [2]"), bind("z", "enforcement: Audit\n"+inline("z", "deny contains x if some x in [3]")), bind("w", "enforcement: Warn\n"+inline("w", "deny contains x if some x in [4]"))},
 			want: Decision{
-				Outcome: Undecided, Code: 429, Reason: "TooManyRequests", Message: "policies x, y could not be evaluated" + mend,
+				Outcome: Undecided, Code: 429, Reason: "TooManyRequests", Message: "policies x, y could not be evaluated" + fix,
 				Failures: []Failure{
 					{Policy: "w", Enforcement: Warn, Error: `w.yaml: a member of deny has no reason: 4; write {"reason": "…", "detail": {…}}`},
 					{Policy: "x", Enforcement: Enforce, Error: `x.rego: a member of deny has no reason: 1; write {"reason": "…", "detail": {…}}`},

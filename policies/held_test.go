@@ -163,7 +163,7 @@ func TestGaps(t *testing.T) {
 		held   holdings
 		want   []string
 	}{
-		"what is held is no gap":              {spec: inline("x", zone), held: holdings{refs: []string{"input.node.labels"}}},
+		"what is held is not a gap":           {spec: inline("x", zone), held: holdings{refs: []string{"input.node.labels"}}},
 		"what is not held is":                 {spec: inline("x", zone), held: holdings{refs: []string{"input.node.labels.rack"}}, want: []string{"input.node.labels.zone"}},
 		"a pod that no policy is asked about": {spec: inline("x", zone), change: func(in *Input) { in.Pod.DeletionTimestamp = &noon }},
 		"an unknown pod":                      {spec: inline("x", zone), change: func(in *Input) { in.Pod = nil }},

@@ -177,7 +177,7 @@ func parseEnforcement(s string) (Enforcement, error) {
 	case "", Enforce, Warn, Audit:
 		return e, nil
 	}
-	return "", fmt.Errorf("%q is none of enforce, warn, audit", s)
+	return "", fmt.Errorf("invalid enforcement %q: expected enforce, warn or audit", s)
 }
 
 // fill checks the binding's parameters against the policy's description, and adds the defaults.

@@ -253,7 +253,7 @@ func (n *Needs) plainProjector(t reflect.Type) projector {
 	}
 }
 
-// below is what is needed of the parts of a value: they are no leaves of their own.
+// below is what is needed of the parts of a value: they are not leaves of their own.
 func (n *Needs) below() *Needs {
 	if n.whole {
 		return EverythingNeeded()

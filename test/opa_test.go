@@ -42,7 +42,7 @@ func TestOPAAcceptsTheLibrary(t *testing.T) {
 	if out, err := opa(t, "check", "--strict", "../policies/eviction"); err != nil {
 		t.Errorf("opa check: %v\n%s", err, out)
 	}
-	// Samples and suites are no data of the policies.
+	// Samples and suites are not data of the policies.
 	out, err := opa(t, "test", "--ignore", "*.yaml", "../policies/eviction")
 	if err != nil || !strings.Contains(out, "PASS: ") {
 		t.Errorf("opa test: %v\n%s", err, out)

@@ -58,7 +58,7 @@ licences() {
 tidy() {
   local dir
   for dir in . $(git ls-files 'test/*/go.mod' | xargs -n1 dirname); do
-    # The first run downloads modules and says so, which is no finding.
+    # The first run downloads modules and says so, which is not a finding.
     (cd "$dir" && go mod tidy -diff 2>&1) | { grep -v '^go: downloading ' || true; }
   done
 }

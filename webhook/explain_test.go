@@ -102,12 +102,12 @@ func TestTheExplanationAlwaysFits(t *testing.T) {
 
 func TestReadingAnExplanation(t *testing.T) {
 	for name, warnings := range map[string][]string{
-		"none":                      nil,
-		"another warning":           {"policies overridden"},
-		"ours, but no JSON":         {"evictgate: out of order"},
-		"JSON without an outcome":   {`evictgate: {"replica":"a"}`},
-		"JSON of somebody else":     {`{"outcome":"admitted"}`},
-		"JSON that is no statement": {`evictgate: ["outcome"]`},
+		"none":                         nil,
+		"another warning":              {"policies overridden"},
+		"ours, but no JSON":            {"evictgate: out of order"},
+		"JSON without an outcome":      {`evictgate: {"replica":"a"}`},
+		"JSON of somebody else":        {`{"outcome":"admitted"}`},
+		"JSON that is not a statement": {`evictgate: ["outcome"]`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if e, found := ReadExplanation(warnings); found || e != (Explanation{}) {

@@ -212,7 +212,7 @@ func (g *Gate) evaluate(ctx context.Context, reading *policies.Reading) *policie
 	return d
 }
 
-// log tells a policy that fails, loudly, since somebody must mend it; all else stands in the record.
+// log tells a policy that fails, loudly, since somebody must fix it; all else stands in the record.
 func (g *Gate) log(r *policies.Request, d *policies.Decision) {
 	for _, f := range d.Failures {
 		g.Log.Error("policy could not be evaluated", "policy", f.Policy, "error", f.Error, "namespace", r.Namespace, "pod", r.Name)

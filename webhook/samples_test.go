@@ -25,7 +25,7 @@ var update = flag.Bool("update", false, "rewrite generated files")
 // TestSampleRecords holds audit/schema/samples.jsonl to what the webhook writes: a record of each outcome, and
 // of each thing that a record can hold.
 func TestSampleRecords(t *testing.T) {
-	const file = "audit/schema/samples.jsonl"
+	const file = "record/schema/samples.jsonl"
 	failing, err := source.Compile([]policies.File{{Name: "broken.rego", Data: []byte("package eviction.broken\n\ndeny contains {\"reason\": \"x\", \"detail\": {}} if to_number(input.pod.metadata.name) > 1\n")}})
 	if err != nil {
 		t.Fatal(err)

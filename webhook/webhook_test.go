@@ -121,7 +121,7 @@ func TestTheWholeAnswerOfADelay(t *testing.T) {
 		AuditAnnotations: map[string]string{"outcome": "delayed", "review-uid": "uid-api-7d4b9c6f5-4c8tr", "revision": set.Revision(), "budget": "api"},
 		Warnings: []string{
 			"pod api-7d4b9c6f5-zz9pf: CrashLoopBackOff since 2026-11-02T07:41:00Z (back-off 5m0s restarting failed container)",
-			"to unblock: 1. mend or wait for api-7d4b9c6f5-zz9pf (CrashLoopBackOff); 2. stop or pause what retries the eviction, and look into the workload before it goes on; 3. as a last resort delete the pod directly with kubectl delete pod: this asks no budget and no policy, and takes the pod away below what the budget keeps",
+			"to unblock: 1. fix or wait for api-7d4b9c6f5-zz9pf (CrashLoopBackOff); 2. stop or pause what retries the eviction, and look into the workload before it goes on; 3. as a last resort delete the pod directly with kubectl delete pod: this asks no budget and no policy, and takes the pod away below what the budget keeps",
 		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -162,7 +162,7 @@ func TestBadRequestsAreRefusedWithASentence(t *testing.T) {
 		"another operation": {review("web", func(r *admissionv1.AdmissionReview) { r.Request.Operation = "DELETE" }), 400, `got "DELETE"`},
 		"no name":           {review("", nil), 400, "names no pod"},
 		"no object":         {review("web", func(r *admissionv1.AdmissionReview) { r.Request.Object.Raw = nil }), 400, "has no object"},
-		"an object that is no Eviction": {review("web", func(r *admissionv1.AdmissionReview) { r.Request.Object.Raw = []byte(`{"metadata":7}`) }), 400,
+		"an object that is not an Eviction": {review("web", func(r *admissionv1.AdmissionReview) { r.Request.Object.Raw = []byte(`{"metadata":7}`) }), 400,
 			"not an Eviction"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -146,7 +146,7 @@ func withoutPort(err error) error {
 }
 
 // unpacks is an error when a gzipped tarball holds more than limit bytes, headers included, or too many files.
-// What is no such tarball is for others to refuse.
+// What is not such a tarball is for others to refuse.
 func unpacks(body []byte, limit int64) error {
 	unzipped, err := gzip.NewReader(bytes.NewReader(body))
 	if err != nil {

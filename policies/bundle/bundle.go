@@ -238,7 +238,7 @@ func (s *Source) accept(u download.Update) error {
 	return nil
 }
 
-// take makes a verified bundle the current one. The same bytes again are no news.
+// take makes a verified bundle the current one. The same bytes again are not news.
 func (s *Source) take(b *opabundle.Bundle, raw []byte) error {
 	files, err := filesOf(b, raw, s.name)
 	if err != nil {

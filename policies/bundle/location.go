@@ -36,7 +36,7 @@ func parseLocation(raw string) (location, error) {
 	case u.Scheme == "oci" || u.Scheme == "oci+http":
 		err = l.inRegistry(u)
 	default:
-		err = fmt.Errorf("the scheme %q is none of https, http, oci, oci+http", u.Scheme)
+		err = fmt.Errorf("invalid scheme %q: expected https, http, oci or oci+http", u.Scheme)
 	}
 	if err != nil {
 		return location{}, fmt.Errorf("%s: %w", l.name, err)

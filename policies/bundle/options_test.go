@@ -71,7 +71,7 @@ func TestOptionsThatCannotWork(t *testing.T) {
 	}{
 		"no URL":                             {Options{}, "expected https://host/path/bundle.tar.gz or oci://registry/repository:tag"},
 		"no URL at all":                      {Options{URL: "https://user:secret@host:port/"}, `invalid port ":port" after host`},
-		"another scheme":                     {Options{URL: "s3://bucket/b.tar.gz"}, `s3://bucket/b.tar.gz: the scheme "s3" is none of https, http, oci, oci+http`},
+		"another scheme":                     {Options{URL: "s3://bucket/b.tar.gz"}, `s3://bucket/b.tar.gz: invalid scheme "s3": expected https, http, oci or oci+http`},
 		"a server and no bundle":             {Options{URL: "https://host/"}, "https://host/: the URL names a server and no bundle"},
 		"a password":                         {Options{URL: "https://user:secret@host/b.tar.gz"}, "https://host/b.tar.gz: a password in a URL"},
 		"a fragment":                         {Options{URL: url + "#x"}, "has no #fragment"},

@@ -448,12 +448,12 @@ func (f *failOpen) always(rule *ast.Rule, env *shapes, k known) bool {
 // fallible are builtins that fail on some values of the right type: then the policy fails, and the
 // eviction is undecided. The word says of what.
 var fallible = map[string]string{
-	"to_number": "text that is no number", "time.parse_ns": "text that is no such time",
-	"time.parse_rfc3339_ns": "text that is no time", "time.parse_duration_ns": "text that is no duration",
-	"json.unmarshal": "text that is no JSON", "yaml.unmarshal": "text that is no YAML",
+	"to_number": "text that is not a number", "time.parse_ns": "text that is not a time in that layout",
+	"time.parse_rfc3339_ns": "text that is not a time", "time.parse_duration_ns": "text that is not a duration",
+	"json.unmarshal": "text that is not JSON", "yaml.unmarshal": "text that is not YAML",
 	"base64.decode": "text that is not base64", "base64url.decode": "text that is not base64", "hex.decode": "text that is not hexadecimal",
-	"units.parse": "text that is no quantity", "units.parse_bytes": "text that is no quantity",
-	"semver.compare": "text that is no version", "net.cidr_contains": "text that is no address",
+	"units.parse": "text that is not a quantity", "units.parse_bytes": "text that is not a quantity",
+	"semver.compare": "text that is not a version", "net.cidr_contains": "text that is not an address",
 	"div": "a divisor of zero", "rem": "a divisor of zero",
 }
 

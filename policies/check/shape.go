@@ -48,7 +48,7 @@ type shapes struct {
 	input   map[string]any
 	imports map[ast.Var]ast.Ref
 	vars    map[ast.Var]shape
-	// bound are variables that have one value, known or not: looking something up by them is no iteration.
+	// bound are variables that have one value, known or not: looking something up by them is not an iteration.
 	bound map[ast.Var]bool
 }
 
@@ -84,7 +84,7 @@ func (s *shapes) within() *shapes {
 	return &shapes{input: s.input, imports: s.imports, vars: map[ast.Var]shape{}, bound: map[ast.Var]bool{}}
 }
 
-// of is the shape of a term; the zero shape when it is no part of the input.
+// of is the shape of a term; the zero shape when it is not part of the input.
 func (s *shapes) of(t *ast.Term) shape {
 	switch v := t.Value.(type) {
 	case ast.Var:

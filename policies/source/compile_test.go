@@ -80,7 +80,7 @@ func TestProblemsOfPolicies(t *testing.T) {
 			files: []policies.File{module("\n# METADATA\n# title: X\n# custom:\n#   id: y\n#   enforcement: never\npackage eviction.x\n\ndeny contains \"x\"\n")},
 			want: []string{
 				"dir/x.rego:5:5: METADATA: custom.id is y, but the package is eviction.x",
-				`dir/x.rego:6:5: METADATA: custom.enforcement: "never" is none of enforce, warn, audit`,
+				`dir/x.rego:6:5: METADATA: custom.enforcement: invalid enforcement "never": expected enforce, warn or audit`,
 			},
 		},
 		"an unused variable": {

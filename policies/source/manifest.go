@@ -217,7 +217,7 @@ func kindOfNode(n *yaml.Node) string {
 	return strconv.Quote(n.Value)
 }
 
-// unreadable says what is wrong with a document that is no YAML or does not fit, as the decoder tells.
+// unreadable says what is wrong with a document that is not YAML or does not fit, as the decoder tells.
 func (m manifest) unreadable(err error) policies.Problems {
 	if row, col := m.tab(); row > 0 && m.at.Root == nil {
 		return policies.Problems{{File: m.file, Row: row, Col: col, Message: "YAML is indented with blanks; this line has a tab"}}

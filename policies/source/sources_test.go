@@ -204,7 +204,7 @@ func TestTry(t *testing.T) {
 	}{
 		"a good unit":                        {"cluster", offered(policy("c", `deny contains "c"`)), ""},
 		"a good new version":                 {"cluster", offered(policy("b", `deny contains "B"`)), ""},
-		"a broken one is mended":             {"cluster", offered(policy("broken", `deny contains "x"`)), ""},
+		"a broken one is fixed":              {"cluster", offered(policy("broken", `deny contains "x"`)), ""},
 		"a broken unit":                      {"cluster", offered(policy("c", `deny contains input.bda`)), "c.rego:3:21: "},
 		"a broken new version":               {"cluster", offered(policy("b", `deny contains input.bda`)), "b.rego:3:21: "},
 		"the id of an earlier source":        {"cluster", Unit{Name: "x", Files: []policies.File{{Name: "x.rego", Data: policy("a", `deny contains "c"`).Data}}}, "defined in a.rego, too"},

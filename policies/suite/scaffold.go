@@ -26,7 +26,7 @@ func Scaffold(id string, effect policies.Effect) ([]policies.File, error) {
 	case strings.HasSuffix(id, "_test"):
 		return nil, fmt.Errorf("%q cannot be the id of a policy: files that end in _test.rego are tests", id)
 	case !slices.Contains([]policies.Effect{policies.Deny, policies.Delay, policies.Warning}, effect):
-		return nil, fmt.Errorf("effect %q is none of deny, delay, warn", effect)
+		return nil, fmt.Errorf("invalid effect %q: expected deny, delay or warn", effect)
 	}
 	fill := scaffoldWords(id, effect)
 	var files []policies.File

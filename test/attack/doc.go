@@ -5,5 +5,5 @@
 //
 // Those who attack run as processes of their own with a lower priority, and talk to 127.0.0.1 only. The same load
 // on a server that does nothing with it is what they are compared with: what the attackers themselves take
-// from the machine is no fault of the program's.
+// from the machine is not a fault of the program's.
 package attack

@@ -240,7 +240,7 @@ func TestTableMarksWhatIsOver(t *testing.T) {
 		t.Error("a report with a missed bar is good")
 	}
 	if err := r.print(brokenPipe{}, "table"); err == nil {
-		t.Error("a table that cannot be written is no error")
+		t.Error("a table that cannot be written is not an error")
 	}
 }
 

@@ -49,7 +49,7 @@ func (l *load) told(t *testing.T) {
 	l.end()
 	t.Logf("%d evictions, %d failed", l.evictions, l.failedEvictions)
 	if l.evictions < 20 {
-		t.Error("that is no load")
+		t.Error("that is not a load")
 	}
 }
 

@@ -55,7 +55,7 @@ func TestAWholeInstallation(t *testing.T) {
 	t.Logf("%s", out)
 }
 
-// Each case breaks one thing, and mends it by the command that doctor gives, unless it has its own way.
+// Each case breaks one thing, and fixes it by the command that doctor gives, unless it has its own way.
 func TestWhatIsWrongIsFoundAndMended(t *testing.T) {
 	installed(t)
 	healthy(t)
@@ -78,7 +78,7 @@ func TestWhatIsWrongIsFoundAndMended(t *testing.T) {
 		// further findings: check, text
 		further []string
 		args    []string         // of doctor
-		mend    func(*testing.T) // nil runs the finding's command
+		fix     func(*testing.T) // nil runs the finding's command
 	}{
 		{
 			name: "no configuration", broken: func(t *testing.T) { kubectl(t, "delete", "validatingwebhookconfiguration", "evictgate") },
@@ -92,28 +92,28 @@ func TestWhatIsWrongIsFoundAndMended(t *testing.T) {
 		},
 		{
 			name: "a rule that matches too much", broken: hook(`[{"op":"replace","path":"/webhooks/0/rules/0/resources","value":["pods/*"]}]`),
-			check: "configuration.rules", status: problem, text: "match more than CREATE of pods/eviction", mend: reapply,
+			check: "configuration.rules", status: problem, text: "match more than CREATE of pods/eviction", fix: reapply,
 		},
 		{
 			name: "an objectSelector", broken: hook(`[{"op":"replace","path":"/webhooks/0/objectSelector","value":{"matchLabels":{"a":"b"}}}]`),
 			check: "configuration.objectSelector", status: problem, text: "which the client chooses",
 			further: []string{"gate", "the objectSelector leaves them out"},
-			mend:    hook(`[{"op":"replace","path":"/webhooks/0/objectSelector","value":{}}]`),
+			fix:     hook(`[{"op":"replace","path":"/webhooks/0/objectSelector","value":{}}]`),
 		},
 		{
 			name: "the probe's namespace is exempt", broken: hook(`[{"op":"replace","path":"/webhooks/0/namespaceSelector","value":{"matchExpressions":[{"key":"kubernetes.io/metadata.name","operator":"NotIn","values":["default"]}]}}]`),
 			check: "gate", status: notChecked, text: "namespace default, where it was tried, is exempt by the namespaceSelector", args: []string{"--probe-namespace=default"},
-			mend: hook(`[{"op":"replace","path":"/webhooks/0/namespaceSelector","value":{}}]`),
+			fix: hook(`[{"op":"replace","path":"/webhooks/0/namespaceSelector","value":{}}]`),
 		},
 		{
 			name: "default is exempt, and nobody insists on it", broken: hook(`[{"op":"replace","path":"/webhooks/0/namespaceSelector","value":{"matchExpressions":[{"key":"kubernetes.io/metadata.name","operator":"NotIn","values":["default"]}]}}]`),
 			check: "gate", status: ok, text: "dry-run evictions in namespace kube-node-lease were decided",
-			mend: hook(`[{"op":"replace","path":"/webhooks/0/namespaceSelector","value":{}}]`),
+			fix: hook(`[{"op":"replace","path":"/webhooks/0/namespaceSelector","value":{}}]`),
 		},
 		{
 			name: "all namespaces are exempt", broken: hook(`[{"op":"replace","path":"/webhooks/0/namespaceSelector","value":{"matchLabels":{"evict":"gated"}}}]`),
 			check: "configuration.exempt", status: problem, text: "(evict=gated) selects none of ",
-			mend: hook(`[{"op":"replace","path":"/webhooks/0/namespaceSelector","value":{}}]`),
+			fix: hook(`[{"op":"replace","path":"/webhooks/0/namespaceSelector","value":{}}]`),
 		},
 		{
 			name: "the configuration of another installation was left over", broken: func(t *testing.T) { applied(t, leftover("old")) },
@@ -126,11 +126,11 @@ func TestWhatIsWrongIsFoundAndMended(t *testing.T) {
 		{
 			name: "a foreign webhook", broken: hook(`[{"op":"add","path":"/webhooks/-","value":{"name":"spy.example.com","clientConfig":{"url":"https://spy.example.com/"},"rules":[{"apiGroups":["spied.example.com"],"apiVersions":["v1"],"resources":["secrets"],"operations":["CREATE"]}],"admissionReviewVersions":["v1"],"sideEffects":"None"}}]`),
 			check: "configuration.foreign", status: problem, text: "webhook spy.example.com of ValidatingWebhookConfiguration evictgate is not Evictgate's: it has CREATE of secrets.spied.example.com sent to spy.example.com (written by ",
-			mend: hook(`[{"op":"remove","path":"/webhooks/2"}]`),
+			fix: hook(`[{"op":"remove","path":"/webhooks/2"}]`),
 		},
 		{
 			name: "Secrets in the eviction webhook", broken: hook(`[{"op":"add","path":"/webhooks/0/rules/-","value":{"apiGroups":["spied.example.com"],"apiVersions":["v1"],"resources":["secrets"],"operations":["CREATE"]}}]`),
-			check: "configuration.foreign", status: problem, text: "has more sent to Service evictgate/evictgate than it decides: CREATE of secrets.spied.example.com", mend: reapply,
+			check: "configuration.foreign", status: problem, text: "has more sent to Service evictgate/evictgate than it decides: CREATE of secrets.spied.example.com", fix: reapply,
 		},
 		{
 			name: "nothing holds the service account", broken: func(t *testing.T) { kubectl(t, "delete", "validatingadmissionpolicybinding", "evictgate") },
@@ -141,33 +141,33 @@ func TestWhatIsWrongIsFoundAndMended(t *testing.T) {
 				kubectl(t, "create", "clusterrolebinding", "too-much", "--clusterrole=cluster-admin", "--serviceaccount=evictgate:evictgate")
 			},
 			check: "access.beyond", status: warning, text: "may do everything, which serving does not need",
-			mend: func(t *testing.T) { kubectl(t, "delete", "clusterrolebinding", "too-much") },
+			fix: func(t *testing.T) { kubectl(t, "delete", "clusterrolebinding", "too-much") },
 		},
 		{
 			name: "a matchCondition that leaves all out", broken: hook(`[{"op":"replace","path":"/webhooks/0/matchConditions/0/expression","value":"request.namespace == 'evictgate'"}]`),
-			check: "gate", status: problem, text: "a matchCondition leaves them out (not-evictgate: request.namespace == 'evictgate')", mend: reapply,
+			check: "gate", status: problem, text: "a matchCondition leaves them out (not-evictgate: request.namespace == 'evictgate')", fix: reapply,
 		},
 		{
 			name: "a matchCondition that fails", broken: hook(`[{"op":"replace","path":"/webhooks/0/matchConditions/0/expression","value":"object.spec.evictgate == 'x'"}]`),
-			check: "gate", status: problem, text: "a matchCondition of the webhook cannot be evaluated", mend: reapply,
+			check: "gate", status: problem, text: "a matchCondition of the webhook cannot be evaluated", fix: reapply,
 		},
 		{
 			name: "the own namespace is not exempt", broken: hook(`[{"op":"remove","path":"/webhooks/0/matchConditions"}]`),
-			check: "configuration.own", status: warning, text: "namespace evictgate of the gate itself is not exempt", mend: reapply,
+			check: "configuration.own", status: warning, text: "namespace evictgate of the gate itself is not exempt", fix: reapply,
 		},
 		{
 			name: "a long timeout", broken: hook(`[{"op":"replace","path":"/webhooks/0/timeoutSeconds","value":20}]`),
-			check: "configuration.timeoutSeconds", status: warning, text: "timeoutSeconds is 20", mend: reapply,
+			check: "configuration.timeoutSeconds", status: warning, text: "timeoutSeconds is 20", fix: reapply,
 		},
 		{
 			name: "another path", broken: hook(`[{"op":"replace","path":"/webhooks/0/clientConfig/service/path","value":"/validate"}]`),
 			check: "configuration.path", status: problem, text: `path "/validate"`,
-			further: []string{"gate", "the API server cannot ask the gate: the path is not served there"}, mend: reapply,
+			further: []string{"gate", "the API server cannot ask the gate: the path is not served there"}, fix: reapply,
 		},
 		{
 			name: "another port", broken: hook(`[{"op":"replace","path":"/webhooks/0/clientConfig/service/port","value":444}]`),
 			check: "service", status: problem, text: "Service evictgate/evictgate has no port 444",
-			further: []string{"gate", "the API server cannot ask the gate: the Service lacks the port"}, mend: reapply,
+			further: []string{"gate", "the API server cannot ask the gate: the Service lacks the port"}, fix: reapply,
 		},
 		{
 			name: "another Service", broken: hook(`[{"op":"replace","path":"/webhooks/0/clientConfig/service/name","value":"other"}]`),
@@ -178,7 +178,7 @@ func TestWhatIsWrongIsFoundAndMended(t *testing.T) {
 			name: "no endpoint", broken: func(t *testing.T) { kubectl(t, "-n", namespace, "delete", "endpointslice", "evictgate-here") },
 			check: "service", status: problem, text: "has no ready endpoint",
 			further: []string{"gate", "the API server cannot ask the gate: no replica is ready"},
-			mend: func(t *testing.T) {
+			fix: func(t *testing.T) {
 				if err := connect(t.Context()); err != nil {
 					t.Fatal(err)
 				}
@@ -204,7 +204,7 @@ func TestWhatIsWrongIsFoundAndMended(t *testing.T) {
 				kubectl(t, "-n", namespace, "scale", "deployment", "evictgate", "--replicas=0")
 			},
 			check: "replicas", status: problem, text: "is scaled to no replica at all",
-			mend: func(t *testing.T) {
+			fix: func(t *testing.T) {
 				kubectl(t, "-n", namespace, "scale", "deployment", "evictgate", "--replicas=3")
 				rename(t)
 			},
@@ -216,7 +216,7 @@ func TestWhatIsWrongIsFoundAndMended(t *testing.T) {
 				}
 			},
 			check: "replicas.pods", status: warning, text: "is not ready: ",
-			mend: func(t *testing.T) {
+			fix: func(t *testing.T) {
 				if err := plane.SetPodReady(t.Context(), namespace, replicas[0].name, true); err != nil {
 					t.Fatal(err)
 				}
@@ -228,7 +228,7 @@ func TestWhatIsWrongIsFoundAndMended(t *testing.T) {
 		},
 		{
 			name: "a budget that allows nothing", broken: patch("poddisruptionbudget", "merge", `{"spec":{"maxUnavailable":0}}`),
-			check: "budget", status: warning, text: "allows no disruption now", mend: reapply,
+			check: "budget", status: warning, text: "allows no disruption now", fix: reapply,
 		},
 		{
 			name: "no rights", broken: func(t *testing.T) { kubectl(t, "delete", "clusterrolebinding", "evictgate") },
@@ -250,7 +250,7 @@ func TestWhatIsWrongIsFoundAndMended(t *testing.T) {
 				}
 			},
 			check: "gate", status: problem, text: "the API server cannot ask the gate: no answer came in time",
-			mend: func(t *testing.T) {
+			fix: func(t *testing.T) {
 				for _, r := range replicas {
 					r.signal(t, syscall.SIGCONT)
 				}
@@ -263,7 +263,7 @@ func TestWhatIsWrongIsFoundAndMended(t *testing.T) {
 				}
 			},
 			check: "timeout", status: warning, text: "time ran out before everything was asked", args: []string{"--timeout=4s"}, // timeoutSeconds is 5
-			mend: func(t *testing.T) {
+			fix: func(t *testing.T) {
 				for _, r := range replicas {
 					r.signal(t, syscall.SIGCONT)
 				}
@@ -277,7 +277,7 @@ func TestWhatIsWrongIsFoundAndMended(t *testing.T) {
 				}
 			},
 			check: "gate", status: problem, text: "evictions pass undecided: no answer came in time within timeoutSeconds 5, and failurePolicy is Ignore",
-			mend: func(t *testing.T) {
+			fix: func(t *testing.T) {
 				for _, r := range replicas {
 					r.signal(t, syscall.SIGCONT)
 				}
@@ -288,7 +288,7 @@ func TestWhatIsWrongIsFoundAndMended(t *testing.T) {
 			name: "a replica is dead and still in the Service", broken: func(*testing.T) { replicas[0].stop() },
 			check: "gate", status: problem, text: "the API server cannot ask the gate: nothing listens at the address",
 			further: []string{"gate", "dry-run evictions did not pass through the gate"},
-			mend:    func(t *testing.T) { replicas[0].restart(t) },
+			fix:     func(t *testing.T) { replicas[0].restart(t) },
 		},
 		{
 			name: "all are dead, and failurePolicy is Ignore", broken: func(t *testing.T) {
@@ -298,7 +298,7 @@ func TestWhatIsWrongIsFoundAndMended(t *testing.T) {
 				}
 			},
 			check: "gate", status: problem, text: "evictions in namespace default pass undecided: the API server gets no answer and failurePolicy is Ignore, or a matchCondition",
-			mend: func(t *testing.T) {
+			fix: func(t *testing.T) {
 				reapply(t)
 				for _, r := range replicas {
 					r.restart(t)
@@ -308,7 +308,7 @@ func TestWhatIsWrongIsFoundAndMended(t *testing.T) {
 		{
 			name: "replicas decide by different policies", broken: func(t *testing.T) { replicas[1].restart(t, "--policies=cluster") },
 			check: "gate.revision", status: warning, text: "replicas decide by different policies",
-			mend: func(t *testing.T) { replicas[1].restart(t) },
+			fix: func(t *testing.T) { replicas[1].restart(t) },
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -324,10 +324,10 @@ func TestWhatIsWrongIsFoundAndMended(t *testing.T) {
 			if f.Command != "" && !strings.Contains(f.Command, " --kubeconfig "+plane.Kubeconfig+" ") {
 				t.Errorf("command for another cluster: %s", f.Command)
 			}
-			if c.mend == nil {
+			if c.fix == nil {
 				run(t, f.Command)
 			} else {
-				c.mend(t)
+				c.fix(t)
 			}
 			healthy(t)
 		})

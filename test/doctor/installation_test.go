@@ -1,5 +1,5 @@
 // Package doctor breaks an installation on a real control plane in many ways, asks evictgate doctor what is
-// wrong, and mends it as doctor says.
+// wrong, and fixes it as doctor says.
 //
 // The installation is config/default, but for the Service's selector. There is no kubelet: kwok plays the pods, and the replicas run on this
 // machine, each at an address of its own (of a range that is for documentation, RFC 5737) and under the host name

@@ -528,15 +528,15 @@ func testUnchecked(t *testing.T, plane *kube.ControlPlane, s *policyServer) {
 		t.Errorf("another broken version was taken: %s", stderr)
 	}
 	mustApply(t, plane, inline("unchecked", strings.ReplaceAll(typeError, "lables", "labels")))
-	mended := awaitPolicy(t, plane, "unchecked", "ready", isReady)
-	if m := ready(mended); mended.Generation != 2 || m.Reason != v1alpha1.ReasonCompiled || !m.LastTransitionTime.After(c.LastTransitionTime.Add(-time.Second)) || mended.Status.Revision != s.sources.Current().Revision() {
-		t.Errorf("after the cure: %+v, revision %q of %q", m, mended.Status.Revision, s.sources.Current().Revision())
+	fixed := awaitPolicy(t, plane, "unchecked", "ready", isReady)
+	if m := ready(fixed); fixed.Generation != 2 || m.Reason != v1alpha1.ReasonCompiled || !m.LastTransitionTime.After(c.LastTransitionTime.Add(-time.Second)) || fixed.Status.Revision != s.sources.Current().Revision() {
+		t.Errorf("after the cure: %+v, revision %q of %q", m, fixed.Status.Revision, s.sources.Current().Revision())
 	}
 	// Another good version keeps the time of the transition.
 	time.Sleep(1100 * time.Millisecond)
 	mustApply(t, plane, inline("unchecked", strings.ReplaceAll(typeError, "lables", "annotations")))
-	if next := awaitPolicy(t, plane, "unchecked", "ready", isReady); !ready(next).LastTransitionTime.Equal(&ready(mended).LastTransitionTime) {
-		t.Errorf("the transition moved from %s to %s", ready(mended).LastTransitionTime, ready(next).LastTransitionTime)
+	if next := awaitPolicy(t, plane, "unchecked", "ready", isReady); !ready(next).LastTransitionTime.Equal(&ready(fixed).LastTransitionTime) {
+		t.Errorf("the transition moved from %s to %s", ready(fixed).LastTransitionTime, ready(next).LastTransitionTime)
 	}
 	clearAll(t, plane)
 }

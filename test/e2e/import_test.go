@@ -234,7 +234,7 @@ func (c *tally) sum(of func(answered) bool) int {
 	return n
 }
 
-// evicted counts an eviction as its client saw it. The error is what is no answer at all.
+// evicted counts an eviction as its client saw it. The error is what is not an answer at all.
 func (c *tally) evicted(dryRun bool, err error) error {
 	k := answered{Verb: record.VerbEvict, Code: http.StatusCreated, DryRun: dryRun}
 	if err != nil {

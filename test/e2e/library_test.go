@@ -64,7 +64,7 @@ type trial struct {
 	pods int
 	// objects is what else there is, in YAML.
 	objects string
-	// prepare brings about what is no object of somebody's, and chooses the pod when it is not the first.
+	// prepare brings about what is not an object of somebody's, and chooses the pod when it is not the first.
 	prepare func(*scene)
 	// by is who evicts, as kubectl --as takes it; the administrator by default.
 	by string

@@ -60,7 +60,7 @@ func TestTheAlertsReadWhatIsThere(t *testing.T) {
 	}
 }
 
-// sendGarbage calls the webhook with what is no review.
+// sendGarbage calls the webhook with what is not a review.
 func sendGarbage(t *testing.T, g *gate.Gate) {
 	t.Helper()
 	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}

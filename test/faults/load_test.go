@@ -323,7 +323,7 @@ func (l *load) end() {
 	l.work.Wait()
 }
 
-// counts are what came so far: all evictions, and what was no decision.
+// counts are what came so far: all evictions, and what was not a decision.
 func (l *load) counts() (all int, others map[answer]int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -299,7 +299,7 @@ func mustRefuse(t *testing.T, err error) {
 	}
 }
 
-// garbage calls the webhook with what is no review.
+// garbage calls the webhook with what is not a review.
 func garbage(t *testing.T, g *gate.Gate) {
 	t.Helper()
 	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}

@@ -101,9 +101,9 @@ func refusal(a Answer, pdb *policyv1.PodDisruptionBudget, pods Pods, blockers []
 	case a.Case == Unconfirmed:
 		return reasoning{state: a.Message, because: "see whether kube-controller-manager runs", cure: "see whether kube-controller-manager runs"}
 	case sync != nil && a.Case == Processing:
-		return reasoning{state: fmt.Sprintf("%s could never be synced (%s)", name, sync.Message), because: "mend the budget, retrying does not help until then", cure: "mend the budget"}
+		return reasoning{state: fmt.Sprintf("%s could never be synced (%s)", name, sync.Message), because: "fix the budget, retrying does not help until then", cure: "fix the budget"}
 	case sync != nil:
-		return reasoning{state: fmt.Sprintf("%s failed to sync (%s)", name, sync.Message), because: "mend the budget, retrying does not help until then", cure: "mend the budget"}
+		return reasoning{state: fmt.Sprintf("%s failed to sync (%s)", name, sync.Message), because: "fix the budget, retrying does not help until then", cure: "fix the budget"}
 	case a.Case == Processing:
 		return reasoning{
 			state: name + " is still being processed: the disruption controller has not seen its newest spec",
@@ -121,7 +121,7 @@ func refusal(a Answer, pdb *policyv1.PodDisruptionBudget, pods Pods, blockers []
 			r.because += "; also not ready: " + list(blockers)
 		}
 	case len(blockers) > 0:
-		r.because, r.cure = "waiting for "+list(blockers), "mend or wait for "+list(blockers)
+		r.because, r.cure = "waiting for "+list(blockers), "fix or wait for "+list(blockers)
 	case pods.expected(pdb) > pods.Existing:
 		r.because = missing(pods.expected(pdb)-pods.Existing) + "; see why their controller creates none"
 		r.cure = "see why the controller of the missing pods creates none (quota, admission, a paused rollout)"

@@ -126,17 +126,17 @@ func TestExplain(t *testing.T) {
 		"one pod that blocks": {
 			budgets{pdb(health(2, 2, 3))}, pods{healthy, named("web-3", ready), crashing},
 			"Budget shop/b needs 2 healthy of 3 expected pods and has 2; waiting for web-2 (CrashLoopBackOff); it allows the next eviction once 1 more pod is ready",
-			"mend or wait for web-2 (CrashLoopBackOff)",
+			"fix or wait for web-2 (CrashLoopBackOff)",
 		},
 		"several pods must become ready": {
 			budgets{pdb(health(0, 2, 3))}, pods{crashing, named("web-1", waits("ImagePullBackOff")), named("web-3")},
 			"Budget shop/b needs 2 healthy of 3 expected pods and has 0; waiting for web-1 (ImagePullBackOff), web-2 (CrashLoopBackOff), web-3 (readiness probe failing); it allows the next eviction once 3 more pods are ready",
-			"mend or wait for web-1 (ImagePullBackOff), web-2 (CrashLoopBackOff), web-3 (readiness probe failing)",
+			"fix or wait for web-1 (ImagePullBackOff), web-2 (CrashLoopBackOff), web-3 (readiness probe failing)",
 		},
 		"more than three pods that block": {
 			budgets{pdb(health(3, 5, 8))}, pods{named("e"), named("d"), named("c"), named("b"), named("a", waits("CrashLoopBackOff"))},
 			"Budget shop/b needs 5 healthy of 8 expected pods and has 3; waiting for a (CrashLoopBackOff), b (readiness probe failing), c (readiness probe failing) and 2 more; it allows the next eviction once 3 more pods are ready",
-			"mend or wait for a (CrashLoopBackOff), b (readiness probe failing), c (readiness probe failing) and 2 more",
+			"fix or wait for a (CrashLoopBackOff), b (readiness probe failing), c (readiness probe failing) and 2 more",
 		},
 		"pods that do not exist": {
 			budgets{pdb(health(2, 2, 3))}, pods{healthy, named("web-3", ready)},
@@ -185,13 +185,13 @@ func TestExplain(t *testing.T) {
 		},
 		"a failed sync": {
 			budgets{pdb(conditionIs("False", "SyncFailed", "no scale"))}, pods{healthy},
-			"Budget shop/b failed to sync (no scale); mend the budget, retrying does not help until then",
-			"mend the budget",
+			"Budget shop/b failed to sync (no scale); fix the budget, retrying does not help until then",
+			"fix the budget",
 		},
 		"a budget that could never be synced": {
 			budgets{pdb(unseen, conditionIs("False", "SyncFailed", "no scale"))}, pods{healthy},
-			"Budget shop/b could never be synced (no scale); mend the budget, retrying does not help until then",
-			"mend the budget",
+			"Budget shop/b could never be synced (no scale); fix the budget, retrying does not help until then",
+			"fix the budget",
 		},
 		"a budget that is being processed": {
 			budgets{pdb(unseen)}, pods{healthy},

@@ -31,7 +31,7 @@ func Never(pdb *policyv1.PodDisruptionBudget, pods Pods) string {
 	s := &pdb.Status
 	switch {
 	case failedSync(pdb) != nil:
-		return fmt.Sprintf("it failed to sync (%s); mend the budget", failedSync(pdb).Message)
+		return fmt.Sprintf("it failed to sync (%s); fix the budget", failedSync(pdb).Message)
 	case s.ObservedGeneration < pdb.Generation:
 		return ""
 	case s.ExpectedPods == 0 && pods.Existing > 0:

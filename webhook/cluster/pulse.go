@@ -24,7 +24,7 @@ const (
 	quiet = 75 * time.Second
 	// oldAfter is how old a cache may be. A healthy one is quiet and a request old at most.
 	oldAfter = 2 * time.Minute
-	// steady is how long a watch must stand without an event until it counts as mended: one that is too old ends
+	// steady is how long a watch must stand without an event until it counts as fixed: one that is too old ends
 	// just after it began.
 	steady = time.Second
 	// relapse is the time after which a failure is a new one.
@@ -49,8 +49,8 @@ type pulse struct {
 	// failing is since when lists or watches fail; err is the last failure.
 	failing failing
 	err     error
-	// opened is when a watch was opened after the failure, and mended when it was last known to work again.
-	opened, mended time.Time
+	// opened is when a watch was opened after the failure, and fixed when it was last known to work again.
+	opened, fixed time.Time
 	// before is how it was failing until then.
 	before failing
 }
@@ -92,12 +92,12 @@ func (p *pulse) told() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.heard = p.now()
-	p.mend()
+	p.fix()
 }
 
-func (p *pulse) mend() {
+func (p *pulse) fix() {
 	if !p.failing.since.IsZero() {
-		p.before, p.failing, p.mended = p.failing, failing{}, p.now()
+		p.before, p.failing, p.fixed = p.failing, failing{}, p.now()
 	}
 }
 
@@ -109,7 +109,7 @@ func (p *pulse) failed(err error) {
 	now := p.now()
 	if p.failing.since.IsZero() {
 		p.failing = failing{since: now}
-		if !p.mended.IsZero() && now.Sub(p.mended) < relapse {
+		if !p.fixed.IsZero() && now.Sub(p.fixed) < relapse {
 			p.failing = p.before
 		}
 	}
@@ -122,10 +122,10 @@ func (p *pulse) failed(err error) {
 	p.err, p.opened = err, time.Time{}
 }
 
-// steadied lets a watch that stands for long enough count as mended.
+// steadied lets a watch that stands for long enough count as fixed.
 func (p *pulse) steadied() {
 	if !p.failing.since.IsZero() && !p.opened.IsZero() && p.now().Sub(p.opened) >= steady {
-		p.mend()
+		p.fix()
 	}
 }
 
@@ -160,7 +160,7 @@ func (h *Health) trouble() string {
 	return ""
 }
 
-// refused reports whether the API server answers, and refuses. One that is out of reach is no reason to be not
+// refused reports whether the API server answers, and refuses. One that is out of reach is not a reason to be not
 // ready: it asks nothing, either, and all replicas would be away when it is back.
 func (h *Health) refused() bool { return h.Refused > refusedAfter }
 

@@ -64,16 +64,16 @@ func TestHowAWatchIs(t *testing.T) {
 			}
 		}, "answers 410 Expired", false}, // it is listed anew each time
 		"one watch was too old": {func(p *pulse, pass func(time.Duration)) { p.failed(errExpired); p.listed(); p.watching(); pass(steady) }, "", false},
-		"it has just begun to mend": {func(p *pulse, pass func(time.Duration)) {
+		"it has just begun to fix": {func(p *pulse, pass func(time.Duration)) {
 			p.listed()
 			p.failed(errForbidden)
 			p.watching()
 			pass(steady / 2)
 		}, "answers 403", false},
-		"it was mended by an event": {func(p *pulse, pass func(time.Duration)) { p.listed(); p.failed(errForbidden); p.watching(); p.told() }, "", false},
-		"the API server is away":    {func(p *pulse, pass func(time.Duration)) { p.listed(); p.failed(errRefused); pass(time.Hour) }, "out of reach", false},
-		"it fails again and again":  {func(p *pulse, pass func(time.Duration)) { flap(p, pass, errForbidden, time.Second) }, "answers 403", true},
-		"it fails now and then":     {func(p *pulse, pass func(time.Duration)) { flap(p, pass, errForbidden, relapse+time.Second) }, "answers 403", false},
+		"it was fixed by an event": {func(p *pulse, pass func(time.Duration)) { p.listed(); p.failed(errForbidden); p.watching(); p.told() }, "", false},
+		"the API server is away":   {func(p *pulse, pass func(time.Duration)) { p.listed(); p.failed(errRefused); pass(time.Hour) }, "out of reach", false},
+		"it fails again and again": {func(p *pulse, pass func(time.Duration)) { flap(p, pass, errForbidden, time.Second) }, "answers 403", true},
+		"it fails now and then":    {func(p *pulse, pass func(time.Duration)) { flap(p, pass, errForbidden, relapse+time.Second) }, "answers 403", false},
 		"the API server was away, and knows no more where we were": {func(p *pulse, pass func(time.Duration)) {
 			p.listed()
 			p.failed(errRefused)
@@ -108,7 +108,7 @@ func TestHowAWatchIs(t *testing.T) {
 	}
 }
 
-// flap lets a watch fail and be mended, for a time between.
+// flap lets a watch fail and be fixed, for a time between.
 func flap(p *pulse, pass func(time.Duration), err error, between time.Duration) {
 	for range 20 {
 		p.failed(err)
@@ -134,7 +134,7 @@ func TestAQuietWatchIsBegunAnew(t *testing.T) {
 		t.Fatal("the watch goes on")
 	}
 	if h, _ := p.health(); h.Failing > 0 {
-		t.Errorf("silence is no failure: %+v", h)
+		t.Errorf("silence is not a failure: %+v", h)
 	}
 }
 

@@ -74,11 +74,11 @@ func TestReadSnapshot(t *testing.T) {
 func TestReadSnapshotTellsWhatIsWrong(t *testing.T) {
 	const none = ": no object that a decision reads; make one with: kubectl get pods,pdb,nodes,deploy,rs,sts,ds,ns -A -o yaml"
 	for name, tt := range map[string]struct{ text, want string }{
-		"an empty file":                {"", none},
-		"nothing that is read":         {routeYAML, none},
-		"a broken document":            {podYAML + "---\n" + budgetYAML + "---\nspec: [\n", ": document 3: "},
-		"a document that is no object": {podYAML + "---\na: b\n", ": document 2: Object 'Kind' is missing in"},
-		"a value of the wrong type":    {"apiVersion: v1\nkind: List\nitems:\n" + item(podYAML) + item(strings.Replace(budgetYAML, "{app: web}", "[app]", 1)), ": document 1: items[1]: "},
+		"an empty file":                    {"", none},
+		"nothing that is read":             {routeYAML, none},
+		"a broken document":                {podYAML + "---\n" + budgetYAML + "---\nspec: [\n", ": document 3: "},
+		"a document that is not an object": {podYAML + "---\na: b\n", ": document 2: Object 'Kind' is missing in"},
+		"a value of the wrong type":        {"apiVersion: v1\nkind: List\nitems:\n" + item(podYAML) + item(strings.Replace(budgetYAML, "{app: web}", "[app]", 1)), ": document 1: items[1]: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			name := file(t, tt.text)

@@ -86,7 +86,7 @@ func (c *checker) Handle(ctx context.Context, r admission.Request) admission.Res
 	return c.judge(ctx, unitOf(&o))
 }
 
-// sameSpec reports whether an update leaves the spec as it is: a label on a broken policy is no reason to
+// sameSpec reports whether an update leaves the spec as it is: a label on a broken policy is not a reason to
 // refuse it.
 func sameSpec(o *unstructured.Unstructured, oldRaw []byte) bool {
 	var old unstructured.Unstructured

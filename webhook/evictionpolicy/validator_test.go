@@ -89,16 +89,16 @@ func TestWhatTheValidatorAnswers(t *testing.T) {
 		message string
 		warns   []string
 	}{
-		"a good one":                       {object: good, allowed: true, code: 200, warns: []string{"spec.match: selects nothing"}},
-		"a broken one":                     {object: bad, code: 422, message: `EvictionPolicy "x" is invalid: spec.rego:2:15: there is no function nope`},
-		"an update to a broken one":        {object: bad, change: updateOf(t, good), code: 422, message: `EvictionPolicy "x" is invalid: spec.rego:2:15: `},
-		"a label on a broken one":          {object: labelled, change: updateOf(t, bad), allowed: true, code: 200},
-		"a broken one on its way out":      {object: leaving, change: updateOf(t, good), allowed: true, code: 200},
-		"the cure of a broken one":         {object: good, change: updateOf(t, bad), allowed: true, code: 200, warns: []string{"spec.match: selects nothing"}},
-		"an operation nobody registered":   {object: bad, change: func(r *admissionv1.AdmissionRequest) { r.Operation = admissionv1.Delete }, allowed: true, code: 200},
-		"another kind":                     {object: bad, change: func(r *admissionv1.AdmissionRequest) { r.Kind.Kind = "Pod" }, code: 400, message: `expected an EvictionPolicy of group evictgate.dev, got kind "Pod" of group "evictgate.dev"`},
-		"a request without an object":      {object: bad, change: func(r *admissionv1.AdmissionRequest) { r.Object.Raw = nil }, code: 400, message: "request.object is not an EvictionPolicy"},
-		"an object whose old is no object": {object: bad, change: func(r *admissionv1.AdmissionRequest) { r.OldObject.Raw = []byte("7") }, code: 422, message: `EvictionPolicy "x" is invalid`},
+		"a good one":                           {object: good, allowed: true, code: 200, warns: []string{"spec.match: selects nothing"}},
+		"a broken one":                         {object: bad, code: 422, message: `EvictionPolicy "x" is invalid: spec.rego:2:15: there is no function nope`},
+		"an update to a broken one":            {object: bad, change: updateOf(t, good), code: 422, message: `EvictionPolicy "x" is invalid: spec.rego:2:15: `},
+		"a label on a broken one":              {object: labelled, change: updateOf(t, bad), allowed: true, code: 200},
+		"a broken one on its way out":          {object: leaving, change: updateOf(t, good), allowed: true, code: 200},
+		"the cure of a broken one":             {object: good, change: updateOf(t, bad), allowed: true, code: 200, warns: []string{"spec.match: selects nothing"}},
+		"an operation nobody registered":       {object: bad, change: func(r *admissionv1.AdmissionRequest) { r.Operation = admissionv1.Delete }, allowed: true, code: 200},
+		"another kind":                         {object: bad, change: func(r *admissionv1.AdmissionRequest) { r.Kind.Kind = "Pod" }, code: 400, message: `expected an EvictionPolicy of group evictgate.dev, got kind "Pod" of group "evictgate.dev"`},
+		"a request without an object":          {object: bad, change: func(r *admissionv1.AdmissionRequest) { r.Object.Raw = nil }, code: 400, message: "request.object is not an EvictionPolicy"},
+		"an object whose old is not an object": {object: bad, change: func(r *admissionv1.AdmissionRequest) { r.OldObject.Raw = []byte("7") }, code: 422, message: `EvictionPolicy "x" is invalid`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			change := c.change

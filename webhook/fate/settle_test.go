@@ -127,7 +127,7 @@ func TestSettlingBeginsOnceTheClusterIsKnown(t *testing.T) {
 		Unsettled: func(context.Context) iter.Seq2[record.Episode, error] {
 			asked <- struct{}{}
 			return func(yield func(record.Episode, error) bool) {
-				yield(record.Episode{}, errors.New("the store is away")) // which is no reason to end
+				yield(record.Episode{}, errors.New("the store is away")) // which is not a reason to end
 			}
 		},
 	}

@@ -101,7 +101,7 @@ func word(reason string) string {
 }
 
 // see adds what is seen to what was, and reports whether that is news. The removal of a pod that had
-// finished before is no disruption, unless it was evicted.
+// finished before is not a disruption, unless it was evicted.
 func (f *followed) see(s record.Sighting) (record.Sighting, bool) {
 	old := f.seen
 	if !old.Finished.IsZero() && old.Terminating.IsZero() && !s.EvictedByAPI {

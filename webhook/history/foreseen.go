@@ -30,7 +30,7 @@ func otherVersion(in *policies.Input) bool {
 		return true
 	}
 	order, err := resourceversion.CompareResourceVersion(wanted, in.Pod.ResourceVersion)
-	if err != nil { // what is no version is not the pod's, as long as the pod's own is one
+	if err != nil { // what is not a version is not the pod's, as long as the pod's own is one
 		_, err = resourceversion.CompareResourceVersion(in.Pod.ResourceVersion, in.Pod.ResourceVersion)
 		return err == nil
 	}

@@ -39,7 +39,7 @@ type Options struct {
 	HTTP2 bool
 	// Connections is how many are held at once.
 	Connections int
-	// Arrive and Answer bound how long a request may take to arrive, and until it is answered; 0 is no bound, and
+	// Arrive and Answer bound how long a request may take to arrive, and until it is answered; 0 means no bound, and
 	// the handler's task.
 	Arrive, Answer time.Duration
 	// Grace is how long requests in flight are waited for at the end.

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Limits are what a process may use, in bytes; 0 is no limit.
+// Limits are what a process may use, in bytes; 0 means no limit.
 type Limits struct {
 	// Own is what this process may have of its control group's memory: beyond the whole, the kernel ends the group.
 	Own int64

@@ -99,7 +99,7 @@ func (e *Elements) Rest() error {
 	return fmt.Errorf("something follows the array: byte %d", e.at-1)
 }
 
-// skip is the next byte that is no white space.
+// skip is the next byte that is not white space.
 func (e *Elements) skip() (byte, error) {
 	for {
 		c, err := e.r.ReadByte()

@@ -21,7 +21,7 @@ const (
 	RefusedByBudget Fate = "refused_by_budget"
 	// RefusedElsewhere: we admitted, and another webhook or the API server refused.
 	RefusedElsewhere Fate = "refused_elsewhere"
-	// Deleted around us: by a DELETE of the pod or a disruption that is no eviction.
+	// Deleted around us: by a DELETE of the pod or a disruption that is not an eviction.
 	Deleted Fate = "deleted"
 	// Gone, finished or removed, and nobody saw by whom.
 	Gone Fate = "gone"

@@ -129,7 +129,7 @@ func (s step) descend(schema map[string]any) (map[string]any, error) {
 	case s.each && isList:
 		return items, nil
 	case s.each:
-		return nil, errors.New("is no list")
+		return nil, errors.New("is not a list")
 	case isList:
 		return nil, errors.New("is a list; write [] after it")
 	case known:

@@ -30,7 +30,7 @@ func TestAMaskThatCannotBeIsRefusedWithASentence(t *testing.T) {
 		"input.pod[0]":                      `mask input.pod[0]: [0]: expected .name, ["key"] or []`,
 		"input.pod.metdata":                 `mask input.pod.metdata: input["pod"] has no field metdata`,
 		"input.pod.spec.containers.env":     `mask input.pod.spec.containers.env: input["pod"]["spec"]["containers"] is a list; write [] after it`,
-		"input.pod[]":                       `mask input.pod[]: input["pod"] is no list`,
+		"input.pod[]":                       `mask input.pod[]: input["pod"] is not a list`,
 		"input.request.user.username.first": `mask input.request.user.username.first: input["request"]["user"]["username"] holds no keys, so none that is "first"`,
 		"request.name":                      "mask request.name: it says which decision the record is of, and cannot be taken out",
 		"input.pod.metadata.uid":            "mask input.pod.metadata.uid: it says which decision the record is of, and cannot be taken out",

@@ -34,7 +34,7 @@ type Options struct {
 // tracesPath is where a collector takes spans, unless the endpoint names another path.
 const tracesPath = "/v1/traces"
 
-// New starts to send spans. An endpoint that is away is no error: spans are dropped, and the log says so
+// New starts to send spans. An endpoint that is away is not an error: spans are dropped, and the log says so
 // once a minute at most.
 func New(ctx context.Context, o Options) (*Tracer, error) {
 	if o.Sample < 0 || o.Sample > 1 {

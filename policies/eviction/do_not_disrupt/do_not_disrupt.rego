@@ -9,7 +9,7 @@
 #   - `descheduler.alpha.kubernetes.io/prefer-no-eviction`, whatever its value, as the descheduler
 #     reads it.
 #
-#   A value that is none of these is told as a warning and holds nothing.
+#   Any other value holds nothing, and a warning says so.
 # related_resources:
 #   - description: Karpenter's well-known annotations
 #     ref: https://karpenter.sh/preview/reference/annotations/

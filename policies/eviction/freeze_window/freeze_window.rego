@@ -75,7 +75,7 @@ invalid_parameters contains $"freeze window {_name(window, i)} begins at {from},
 	not _instant(from)
 }
 
-invalid_parameters contains $"freeze window {_name(window, i)} lasts until {until}, which is no instant such as 2027-01-02T08:00:00+01:00" if {
+invalid_parameters contains $"freeze window {_name(window, i)} lasts until {until}, which is not an instant such as 2027-01-02T08:00:00+01:00" if {
 	some i, window in input.parameters.windows
 	until := window.until
 	not _instant(until)

@@ -2,7 +2,7 @@
 # title: Find budgets that can never allow an eviction
 # description: |
 #   Tells that the pod's PodDisruptionBudgets block every eviction, however healthy the workload is, so
-#   that somebody mends them before a node drain hangs: `maxUnavailable` of 0, `minAvailable` of all
+#   that somebody fixes them before a node drain hangs: `maxUnavailable` of 0, `minAvailable` of all
 #   pods or more, a percentage that rounds up to all pods, an empty selector, which makes the budget
 #   hold every pod of the namespace, and two budgets on one pod, which the API server does not support.
 # related_resources:

@@ -5,7 +5,7 @@
 #   for the cause; people pass. Bound with `active: false` it is a switch that is ready to be thrown. A
 #   namespace can be frozen by itself, by the annotation `evictgate.dev/freeze` whose value says why;
 #   `false` asks for nothing. People are told from automation by the kind of evictor, which is `user`
-#   for everything that is no known client, service account or node: where automation has a user of its
+#   for everything that is not a known client, service account or node: where automation has a user of its
 #   own, leave `user` out and name the people by group.
 # related_resources:
 #   - description: One switch that stops disruption, as asked of Karpenter

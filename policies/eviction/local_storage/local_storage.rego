@@ -3,7 +3,7 @@
 # description: |
 #   Denies the eviction of a pod that keeps data on its node: an emptyDir that may hold much, which is
 #   deleted with the pod; a hostPath, which the next node does not have; and a claim whose volume can be
-#   used on one node only, so that the next pod would wait for that node. An emptyDir in memory is no such
+#   used on one node only, so that the next pod would wait for that node. An emptyDir in memory is not such a
 #   data. Volumes that the pod's annotation cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes
 #   lists (names with commas and nothing else between them, as the cluster autoscaler reads it) are left
 #   out, and so are all those of a pod with cluster-autoscaler.kubernetes.io/safe-to-evict=true. Pods of
@@ -100,7 +100,7 @@ _in_memory(dir) if dir.medium == "Memory"
 
 _in_memory(dir) if startswith(dir.medium, "HugePages")
 
-# A size limit in bytes; for the kubelet, 0 is no limit.
+# A size limit in bytes; for the kubelet, 0 means no limit.
 _bytes(dir) := bytes if {
 	regex.match(`^[0-9]{1,18}(\.[0-9]{1,9})?([eE][0-9]{1,2}|[mkMGTPE]|[KMGTPE]i)?$`, dir.sizeLimit)
 	bytes := units.parse(dir.sizeLimit)

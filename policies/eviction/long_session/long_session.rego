@@ -5,7 +5,7 @@
 #   resumed, such as a terminal that somebody uses or a CI job. The value is true, or a duration such as 4h
 #   or 1h30m that counts from the pod's start; false, or no annotation, means that there is no session. No
 #   session is protected longer than a maximum after the pod's start, so that none keeps a node for ever.
-#   A value that is none of these is told as a warning, and protects nothing.
+#   Any other value protects nothing, and a warning says so.
 # related_resources:
 #   - description: Long jobs that must finish on nodes that should be removed
 #     ref: https://github.com/aws/karpenter-provider-aws/issues/7299

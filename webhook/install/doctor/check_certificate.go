@@ -55,7 +55,7 @@ func (f *Facts) selfSigned() bool {
 	return ok
 }
 
-// certificatesIn parses PEM; what is no certificate is an error.
+// certificatesIn parses PEM; what is not a certificate is an error.
 func certificatesIn(raw []byte) (list []*x509.Certificate, err error) {
 	for {
 		var block *pem.Block
@@ -105,7 +105,7 @@ func checkBundle(f *Facts, hook *admissionregistrationv1.ValidatingWebhook, l *f
 const foreign = 30 * 24 * time.Hour
 
 // overdue: we renew at two thirds of a certificate's life, and so does cert-manager unless it is told otherwise. When
-// others do is not known; a CA of ten years is no worry in its ninth.
+// others do is not known; a CA of ten years is not a worry in its ninth.
 func overdue(born, until, now time.Time, own bool) bool {
 	late := until.Sub(born) / 6
 	if !own {

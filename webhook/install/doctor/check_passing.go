@@ -165,7 +165,7 @@ func notCalled(f *Facts, p Probe, l *findings) {
 
 // leftOut is what else keeps an eviction from being decided, or from being told who did.
 func leftOut(hook *admissionregistrationv1.ValidatingWebhook) string {
-	text := "what answers is no replica, or one of a version that does not know annotation " + webhook.ExplainAnnotation
+	text := "what answers is not a replica, or one of a version that does not know annotation " + webhook.ExplainAnnotation
 	if len(hook.MatchConditions) > 0 {
 		return "a matchCondition leaves them out (" + conditionsOf(hook) + "), or " + text
 	}

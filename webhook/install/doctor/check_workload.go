@@ -245,7 +245,7 @@ func checkBudget(f *Facts, l *findings) {
 		if pdb.Status.DisruptionsAllowed == 0 && pdb.Status.ExpectedPods > 0 {
 			l.warn(check, "PodDisruptionBudget %s/%s allows no disruption now (%d of %d pods healthy, %d needed): nodes of the gate cannot be drained", pdb.Namespace, pdb.Name,
 				pdb.Status.CurrentHealthy, pdb.Status.ExpectedPods, pdb.Status.DesiredHealthy).
-				cure("mend the pods that are not ready; if all are, let the budget allow one: maxUnavailable 1").run("kubectl -n %s get pods,poddisruptionbudgets", pdb.Namespace)
+				cure("fix the pods that are not ready; if all are, let the budget allow one: maxUnavailable 1").run("kubectl -n %s get pods,poddisruptionbudgets", pdb.Namespace)
 		} else {
 			l.ok(check, "PodDisruptionBudget %s/%s allows %d %s", pdb.Namespace, pdb.Name, pdb.Status.DisruptionsAllowed, plural("disruption", int(pdb.Status.DisruptionsAllowed)))
 		}

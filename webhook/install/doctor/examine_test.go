@@ -205,7 +205,7 @@ func TestNothingIsWrong(t *testing.T) {
 	}
 }
 
-// What has ended is no replica that should answer.
+// What has ended is not a replica that should answer.
 func TestPodsThatHaveEndedAreNotMissed(t *testing.T) {
 	for _, phase := range []corev1.PodPhase{corev1.PodFailed, corev1.PodSucceeded} {
 		f := whole(t)
@@ -274,10 +274,10 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 			addGate(f, "gate", "gates")
 			f.Configuration = Fact[*admissionregistrationv1.ValidatingWebhookConfiguration]{Err: notFound("v")}
 		}, "configuration", Problem, "evictgate does not exist; webhook evictions.evictgate.dev is in gate"},
-		"an unready endpoint":       {func(f *Facts) { f.Slices.Value[0].Endpoints[0].Conditions.Ready = new(false) }, "service", Warning, "has 2 ready endpoints for 3 ready pods"},
-		"a caBundle that is no PEM": {func(f *Facts) { hook(f).ClientConfig.CABundle = []byte("x") }, "certificate.caBundle", Problem, "cannot be read: it holds something else"},
-		"a caBundle that has ended": {func(f *Facts) { hook(f).ClientConfig.CABundle = expired }, "certificate.caBundle", Problem, "the last ended at 2026-11-02T11:00:00Z"},
-		"a caBundle that ends soon": {func(f *Facts) { hook(f).ClientConfig.CABundle = ending }, "certificate.caBundle", Warning, "nothing has renewed it"},
+		"an unready endpoint":        {func(f *Facts) { f.Slices.Value[0].Endpoints[0].Conditions.Ready = new(false) }, "service", Warning, "has 2 ready endpoints for 3 ready pods"},
+		"a caBundle that is not PEM": {func(f *Facts) { hook(f).ClientConfig.CABundle = []byte("x") }, "certificate.caBundle", Problem, "cannot be read: it holds something else"},
+		"a caBundle that has ended":  {func(f *Facts) { hook(f).ClientConfig.CABundle = expired }, "certificate.caBundle", Problem, "the last ended at 2026-11-02T11:00:00Z"},
+		"a caBundle that ends soon":  {func(f *Facts) { hook(f).ClientConfig.CABundle = ending }, "certificate.caBundle", Warning, "nothing has renewed it"},
 		"a caBundle of a company's root, in its last years": {func(f *Facts) {
 			f.Configuration.Value.Annotations = nil
 			hook(f).ClientConfig.CABundle = root(31 * 24 * time.Hour)
@@ -355,7 +355,7 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 		"nobody explains": {func(f *Facts) {
 			hook(f).MatchConditions = nil
 			f.Probes.Value = []Probe{failed(404, `pods "evictgate-doctor" not found`)}
-		}, "gate", Problem, "evictions in namespace default pass undecided: what answers is no replica"},
+		}, "gate", Problem, "evictions in namespace default pass undecided: what answers is not a replica"},
 		"a condition may leave them out": {func(f *Facts) { f.Probes.Value = []Probe{failed(404, `pods "evictgate-doctor" not found`)} },
 			"gate", Problem, "pass undecided: a matchCondition leaves them out (not-evictgate: request.namespace != 'evictgate'), or what answers"},
 		"with Ignore, a condition may leave them out": {func(f *Facts) {

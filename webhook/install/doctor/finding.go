@@ -34,7 +34,7 @@ type Finding struct {
 	Command string `json:"command,omitempty"`
 }
 
-// Bad reports whether something is to be mended.
+// Bad reports whether something is to be fixed.
 func (f Finding) Bad() bool { return f.Status == Warning || f.Status == Problem }
 
 // Count is how many findings have a status.
@@ -48,7 +48,7 @@ func Count(findings []Finding, status Status) int {
 	return n
 }
 
-// Bad reports whether something is to be mended.
+// Bad reports whether something is to be fixed.
 func Bad(findings []Finding) bool { return slices.ContainsFunc(findings, Finding.Bad) }
 
 // findings collects what checks find.

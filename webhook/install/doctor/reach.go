@@ -11,7 +11,7 @@ type Reach struct{ Kubeconfig, Context string }
 // programs is where a command calls a program that has to know the cluster.
 var programs = regexp.MustCompile(`(^|[;|] )(kubectl|helm) `)
 
-// Aim gives every command the flags, so that it mends the cluster that was looked at.
+// Aim gives every command the flags, so that it fixes the cluster that was looked at.
 func (r Reach) Aim(list []Finding) {
 	kubeconfig := flag("--kubeconfig", r.Kubeconfig)
 	for i := range list {

@@ -57,13 +57,13 @@ func TestWhatTheUserLeftOpenIsSettled(t *testing.T) {
 		change           func(*Facts)
 		namespace, probe string
 	}{
-		"what the configuration says":       {func(f *Facts) { hook(f).ClientConfig.Service.Namespace = "gates" }, "gates", "default"},
-		"what the user says":                {func(f *Facts) { f.Namespace, f.ProbeNamespace = "mine", "kube-system" }, "mine", "kube-system"},
-		"no configuration":                  {func(f *Facts) { f.Configuration.Value = nil }, "evictgate", "default"},
-		"a gate outside the cluster":        {func(f *Facts) { hook(f).ClientConfig.Service = nil }, "evictgate", "default"},
-		"default is exempt":                 {func(f *Facts) { hook(f).NamespaceSelector = notIn("default") }, "evictgate", "kube-system"},
-		"all are exempt":                    {func(f *Facts) { hook(f).NamespaceSelector = notIn("default", "evictgate", "kube-system") }, "evictgate", "default"},
-		"the gate's own is no place to try": {func(f *Facts) { hook(f).NamespaceSelector = notIn("default", "kube-system") }, "evictgate", "default"},
+		"what the configuration says":          {func(f *Facts) { hook(f).ClientConfig.Service.Namespace = "gates" }, "gates", "default"},
+		"what the user says":                   {func(f *Facts) { f.Namespace, f.ProbeNamespace = "mine", "kube-system" }, "mine", "kube-system"},
+		"no configuration":                     {func(f *Facts) { f.Configuration.Value = nil }, "evictgate", "default"},
+		"a gate outside the cluster":           {func(f *Facts) { hook(f).ClientConfig.Service = nil }, "evictgate", "default"},
+		"default is exempt":                    {func(f *Facts) { hook(f).NamespaceSelector = notIn("default") }, "evictgate", "kube-system"},
+		"all are exempt":                       {func(f *Facts) { hook(f).NamespaceSelector = notIn("default", "evictgate", "kube-system") }, "evictgate", "default"},
+		"the gate's own is not a place to try": {func(f *Facts) { hook(f).NamespaceSelector = notIn("default", "kube-system") }, "evictgate", "default"},
 		"a namespace that is on its way out": {func(f *Facts) {
 			hook(f).NamespaceSelector = notIn("default")
 			f.Namespaces.Value[2].DeletionTimestamp = new(metav1.Now())

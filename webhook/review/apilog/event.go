@@ -246,7 +246,7 @@ func (e *event) deleteOptions() deleteOptions {
 		Inner *deleteOptions `json:"deleteOptions"`
 	}
 	if len(e.RequestObject) > 0 {
-		_ = json.Unmarshal(e.RequestObject, &o) // a body that is no object has no options
+		_ = json.Unmarshal(e.RequestObject, &o) // a body that is not an object has no options
 	}
 	switch {
 	case e.ObjectRef.Subresource == "":
@@ -271,7 +271,7 @@ func (e *event) podUID(o deleteOptions) string {
 		} `json:"details"`
 	}
 	if len(e.ResponseObject) > 0 {
-		_ = json.Unmarshal(e.ResponseObject, &response) // a response that is no object names no pod
+		_ = json.Unmarshal(e.ResponseObject, &response) // a response that is not an object names no pod
 	}
 	switch {
 	case response.Kind == "Pod" && response.Metadata.UID != "":

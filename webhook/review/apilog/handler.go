@@ -161,7 +161,7 @@ func (h *Handler) store(ctx context.Context, answers []record.Answer) error {
 	return nil
 }
 
-// errNoList is the answer to what is no list of audit events.
+// errNoList is the answer to what is not a list of audit events.
 var errNoList = errors.New("expected an EventList of audit.k8s.io/v1")
 
 // enterItems reads up to the first item of an EventList; nil when the list has none.

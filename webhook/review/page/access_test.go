@@ -171,7 +171,7 @@ func TestServerStops(t *testing.T) {
 	}
 	taken := page.Server{Listen: certificate.Listener.Addr().String(), Log: discard()}
 	if err := taken.Start(t.Context()); err == nil {
-		t.Error("an address that is taken is no error")
+		t.Error("an address that is taken is not an error")
 	}
 }
 

@@ -441,7 +441,7 @@ func explain(err error) problem {
 	var missing notFound
 	switch {
 	case errors.As(err, &bad):
-		return problem{Status: http.StatusBadRequest, What: sentence(bad.Error()), Next: "Mend the address, or start over from a page above."}
+		return problem{Status: http.StatusBadRequest, What: sentence(bad.Error()), Next: "Fix the address, or start over from a page above."}
 	case errors.As(err, &missing):
 		return problem{Status: http.StatusNotFound, What: missing.text, Next: "Records that are older than what is kept are removed; a record that was made a moment ago may take a second to arrive."}
 	case errors.Is(err, record.ErrBusy):

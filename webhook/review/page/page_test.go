@@ -51,7 +51,7 @@ func refused(id string, ago time.Duration) record.Record {
 		Warnings:   []string{"pod web-2: CrashLoopBackOff"},
 		Failures:   []policies.Failure{},
 		Disruption: &policies.Disruption{
-			Code: 429, Detail: "Budget shop/web needs 2", Budgets: []string{"web"}, Cures: []string{"mend web-2"},
+			Code: 429, Detail: "Budget shop/web needs 2", Budgets: []string{"web"}, Cures: []string{"fix web-2"},
 			Blockers: []policies.Blocker{{Name: "web-2", Why: "CrashLoopBackOff", Since: &since}},
 		},
 		Revision: "rev-1",
@@ -108,12 +108,12 @@ func TestPages(t *testing.T) {
 	}})
 	for target, want := range map[string][]string{
 		"/":                             {"<h1>Overview</h1>", "No pod is stuck", "1 pod</a> refused", "2 decisions, 2 refused", "shop/web"},
-		"/stuck":                        {"1 pod is refused still that nobody has tried"},
-		"/stuck?tried=all":              {"web-1", "mend web-2", "2 h", "1 pod"},
+		"/stuck":                        {"1 other pod is still refused, but nobody has tried to evict it since"},
+		"/stuck?tried=all":              {"web-1", "fix web-2", "2 h", "1 pod"},
 		"/decisions":                    {"2 decisions on this page", "/decisions/one", "Deployment/web on node-a"},
 		"/decisions?since=90m":          {"1 decision on this page", "since=90m"},
 		"/decisions?outcome=admitted":   {"No decision fits these filters"},
-		"/decisions/one":                {"Needed</th>", "CrashLoopBackOff", "mend web-2", "hours", "[22,6]", "rev-1", "120µs", "minAvailable 2", "blocked"},
+		"/decisions/one":                {"Needed</th>", "CrashLoopBackOff", "fix web-2", "hours", "[22,6]", "rev-1", "120µs", "minAvailable 2", "blocked"},
 		"/episodes":                     {"uid-1", "blocked"},
 		"/episodes/uid-1":               {", 2 times</span>", "nothing has been seen of the pod&#39;s end", "/decisions?episode=uid-1"},
 		"/policies":                     {"night-freeze", "does not serve", "rev-2", "Does nothing yet"},

@@ -52,7 +52,7 @@ func pieces(text string) []piece {
 }
 
 // hidden reports whether a rune is invisible or moves others: control characters but line ends and tabs,
-// format characters such as the bidirectional overrides, and bytes that are no UTF-8.
+// format characters such as the bidirectional overrides, and bytes that are not UTF-8.
 func hidden(r rune, size int) bool {
 	switch {
 	case r == '\n', r == '\t':

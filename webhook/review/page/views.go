@@ -198,7 +198,7 @@ func (q query) first(path string) string {
 // pageError says that a page's mark is wrong where the store may have failed for that.
 func pageError(q query, err error) error {
 	if q.page.After != "" && errors.Is(err, store.ErrPage) {
-		return badRequest{errors.New("after is no mark of a page; start from the first page")}
+		return badRequest{errors.New("after is not a mark of a page; start from the first page")}
 	}
 	return err
 }
@@ -269,7 +269,7 @@ func pairsOf(m map[string]string) []pair {
 	return out
 }
 
-// details lists what a violation says, by name; what is no text stands as JSON.
+// details lists what a violation says, by name; what is not text stands as JSON.
 func details(detail map[string]any) []pair {
 	texts := map[string]string{}
 	for name, value := range detail {

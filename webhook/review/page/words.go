@@ -48,7 +48,7 @@ func fateLabel(f record.Fate) label {
 	case record.RefusedElsewhere:
 		return label{"bad", "cross", "refused elsewhere", "Evictgate admitted; another webhook or the API server refused."}
 	case record.Deleted:
-		return label{"odd", "around", "deleted", "The pod was deleted around Evictgate: by a DELETE, or a disruption that is no eviction."}
+		return label{"odd", "around", "deleted", "The pod was deleted around Evictgate: by a DELETE, or a disruption that is not an eviction."}
 	case record.Gone:
 		return label{"plain", "dot", "gone", "The pod finished or was removed, and nobody saw by whom."}
 	case record.EvictedUnseen:

@@ -12,7 +12,7 @@ import (
 
 // Line makes a text one line that a terminal and a spreadsheet show as it is: white space becomes a space; what controls
 // the terminal, turns the writing direction or is not seen becomes its escape, such as \x1b or \u202e; so do bytes that
-// are no UTF-8.
+// are not UTF-8.
 func Line(text string) string {
 	if isPlain(text) {
 		return text

@@ -33,7 +33,7 @@ type reading struct {
 	whole bool
 }
 
-// read reads the events. Those that are no records are skipped, and what is not as it must be is an error that
+// read reads the events. Those that are not records are skipped, and what is not as it must be is an error that
 // names the event and the byte.
 func (r *reading) read(body io.Reader) error {
 	r.answer.Skipped, r.whole = []Skipped{}, true
@@ -120,7 +120,7 @@ func (a *Answer) skip(index int, why string) {
 	}
 }
 
-// wrongAt is where in an event it is no JSON, or the last byte of the value that has another type than it should;
+// wrongAt is where in an event it is not JSON, or the last byte of the value that has another type than it should;
 // 0 when it is not known.
 func wrongAt(err error) int64 {
 	var syntax *json.SyntaxError
@@ -161,7 +161,7 @@ func foreign(event []byte) (why string, err error) {
 		return "", err
 	}
 	if version.RecordVersion == nil {
-		return "it has no record_version, so it is no record of Evictgate", nil
+		return "it has no record_version, so it is not a record of Evictgate", nil
 	}
 	if own := fmt.Sprint(record.Version); string(version.RecordVersion) != own {
 		return fmt.Sprintf("its record_version is %.20s; this Evictgate reads %s", version.RecordVersion, own), nil

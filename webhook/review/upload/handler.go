@@ -64,7 +64,7 @@ type Answer struct {
 	// New were stored, Known were there already.
 	New   int `json:"new"`
 	Known int `json:"known"`
-	// Skipped lists events that are no records of Evictgate, at most 100; SkippedCount counts all.
+	// Skipped lists events that are not records of Evictgate, at most 100; SkippedCount counts all.
 	Skipped      []Skipped `json:"skipped"`
 	SkippedCount int       `json:"skipped_count"`
 }

@@ -424,7 +424,7 @@ func TestOtherEventsAreSkippedAndCounted(t *testing.T) {
 	opa := `{"decision_id":"x","labels":{},"timestamp":"2026-11-23T12:00:00Z","path":"system/main"}`
 	newer := `{"record_version":2,"decision_id":"y"}`
 	code, got := upload(h, "/logs", []byte("["+opa+","+string(own)+", "+newer+" ]"))
-	want := `{"new":1,"known":0,"skipped":[{"index":0,"why":"it has no record_version, so it is no record of Evictgate"},{"index":2,"why":"its record_version is 2; this Evictgate reads 1"}],"skipped_count":2}`
+	want := `{"new":1,"known":0,"skipped":[{"index":0,"why":"it has no record_version, so it is not a record of Evictgate"},{"index":2,"why":"its record_version is 2; this Evictgate reads 1"}],"skipped_count":2}`
 	if code != 200 || got != want {
 		t.Errorf("%d %s", code, got)
 	}
