@@ -33,56 +33,56 @@ IMAGE_BIN := $(if $(NATIVE),bin,bin/linux-$(ARCH))
 .PHONY: image
 image: notices ## build the image $(IMAGE) for ARCH (amd64, arm64, …) with buildah, podman or docker, and bin/image, an OCI layout of it
 	@$(MAKE) --no-print-directory sbom BIN=$(IMAGE_BIN) TARGET='$(if $(NATIVE),,GOOS=linux GOARCH=$(ARCH))'
-	@VERSION='$(VERSION)' REVISION='$(REVISION)' SOURCE_DATE_EPOCH='$(SOURCE_DATE_EPOCH)' IMAGE='$(IMAGE)' ARCH='$(ARCH)' BIN='$(IMAGE_BIN)' test/image/build.sh
+	@VERSION='$(VERSION)' REVISION='$(REVISION)' SOURCE_DATE_EPOCH='$(SOURCE_DATE_EPOCH)' IMAGE='$(IMAGE)' ARCH='$(ARCH)' BIN='$(IMAGE_BIN)' test/suites/image/build.sh
 
 .PHONY: sbom
 sbom: build ## write what bin/evictgate is made of to bin/evictgate.spdx.json (SPDX 2.3)
-	cd test/release && $(GO) run . sbom ../../$(BIN)/evictgate >../../$(BIN)/sbom.new && mv ../../$(BIN)/sbom.new ../../$(BIN)/evictgate.spdx.json
+	cd test/tools/release && $(GO) run . sbom ../../../$(BIN)/evictgate >../../../$(BIN)/sbom.new && mv ../../../$(BIN)/sbom.new ../../../$(BIN)/evictgate.spdx.json
 
 .PHONY: notices
 notices: ## write the licences of all that is linked to bin/THIRD-PARTY-NOTICES
 	@mkdir -p bin
-	cd test/release && $(GO) run . notices >../../bin/notices.new && mv ../../bin/notices.new ../../bin/THIRD-PARTY-NOTICES
+	cd test/tools/release && $(GO) run . notices >../../../bin/notices.new && mv ../../../bin/notices.new ../../../bin/THIRD-PARTY-NOTICES
 
 .PHONY: vuln
 vuln: ## look for known vulnerabilities in the code that is called; says so when the database cannot be read
-	@test/vuln.sh
+	@test/tools/vuln.sh
 
 .PHONY: run
 run: build ## serve the library over a sample cluster and show its answers; no Kubernetes needed
-	$(GO) run ./test/tour $(TOUR_FLAGS)
+	$(GO) run ./test/tools/tour $(TOUR_FLAGS)
 
 .PHONY: demo
 demo: build controlplane ## a real control plane, a budget, a policy, and a kubectl drain that is told why
-	$(GO) run ./test/demo
+	$(GO) run ./test/tools/demo
 
 .PHONY: controlplane
 controlplane: ## build etcd, Kubernetes 1.37 and kwok into bin/ (5 to 15 minutes once, then cached)
-	@test/controlplane/build.sh
+	@test/programs/controlplane/build.sh
 
 .PHONY: opa
 opa: ## build the opa program, which tests hold the shipped schema to, into bin/ (up to 4 minutes once, then cached)
-	@test/program.sh opa
+	@test/programs/program.sh opa
 
 .PHONY: descheduler
 descheduler: ## build the descheduler, a client of the tests, into bin/ (up to 4 minutes once, then cached)
-	@test/program.sh descheduler
+	@test/programs/program.sh descheduler
 
 .PHONY: promtool
 promtool: ## build promtool, which tests the alert rules, into bin/ (up to 4 minutes once, then cached)
-	@test/program.sh promtool
+	@test/programs/program.sh promtool
 
 .PHONY: helm
 helm: ## build helm, which tests the chart, into bin/ (up to 4 minutes once, then cached)
-	@test/program.sh helm
+	@test/programs/program.sh helm
 
 .PHONY: certmanager
 certmanager: ## build cert-manager's controllers, which tests have issue certificates, into bin/ (up to 4 minutes once)
-	@test/certmanager/build.sh
+	@test/programs/certmanager/build.sh
 
 .PHONY: programs
 programs: ## install PostgreSQL, Chromium, buildah, iproute2 and OpenSSL, which tests start, or say what is skipped without them
-	@test/install.sh
+	@test/tools/install.sh
 
 # The tests that need Go alone. Those among them that want another program are skipped without it, in continuous
 # integration as well: test-all runs them there.
@@ -104,9 +104,9 @@ SEQUENTIAL := /policies/(check|suite|internal/.*|v1alpha1)$$
 # These count evictions that get no decision: nothing beside them may take the processors away. Those of APART wait most
 # of the time, and do each other no harm. ATTACKS are shortened here and judge no latency, but for FLOODS; make attack does
 # it for all.
-ALONE := /test/(faults|install)$$
-ATTACKS := /test/attack$$
-APART := /test/(certificates|registration)$$
+ALONE := /test/suites/(faults|install)$$
+ATTACKS := /test/suites/attack$$
+APART := /test/suites/(certificates|registration)$$
 FLOODS := TestAttack/(H4_(reviews|hang_up)|H5_(large_reviews|many_annotations|unread_stdout)|L13_(slow|idle|large|overview))
 
 # Tests that repeat one thing, as often as it was promised.
@@ -122,50 +122,50 @@ SKIPPED = test ! -e $(EVICTGATE_SKIPPED) || { echo "skipped:"; cat $(EVICTGATE_S
 .PHONY: test-all
 test-all: build controlplane descheduler opa promtool helm certmanager programs ## run all tests, those on a real control plane included: what continuous integration runs
 	$(if $(RACE),,@echo "no C compiler found: the tests run without the race detector; install gcc to have it")
-	$(if $(shell test/image/build.sh which),@$(MAKE) --no-print-directory image,@echo "no image builder: the tests of the image and of the installation are skipped")
+	$(if $(shell test/suites/image/build.sh which),@$(MAKE) --no-print-directory image,@echo "no image builder: the tests of the image and of the installation are skipped")
 	@rm -f $(EVICTGATE_SKIPPED)
 	$(FRESH) $(shell $(GO) list ./cmd/... ./test/... | grep -vE '$(ALONE)|$(APART)|$(ATTACKS)')
 	$(FRESH) -p 2 $(shell $(GO) list ./test/... | grep -E '$(APART)')
 	$(FRESH) -p 1 $(shell $(GO) list ./test/... | grep -E '$(ALONE)')
 	$(FRESH) $(shell $(GO) list ./test/... | grep -E '$(ATTACKS)') -quick -skip '$(FLOODS)'
 	$(FRESH) $(shell $(GO) list ./test/... | grep -E '$(ATTACKS)') -run '$(FLOODS)'
-	cd test/opa && $(FRESH) ./...
-	cd test/release && $(FRESH) ./...
-	cd test/monitoring && $(FRESH) ./...
+	cd test/programs/opa && $(FRESH) ./...
+	cd test/tools/release && $(FRESH) ./...
+	cd test/suites/monitoring && $(FRESH) ./...
 	$(or $(RACE),$(GO) test) -timeout 20m $(shell $(GO) list ./policies/... ./webhook/... ./certs/... | grep -vE '$(SEQUENTIAL)')
 	EVICTGATE_TESTS=whole $(GO) test -timeout 20m -run '$(LARGE)' ./policies ./webhook ./webhook/review/replay
-	cd test/browser && $(FRESH) ./...
+	cd test/suites/browser && $(FRESH) ./...
 	@$(SKIPPED)
 
 .PHONY: screenshot
 screenshot: ## draw docs/images/review.png with Chromium
-	cd test/browser && $(GO) test . -count=1 -run TestReadme -picture ../../docs/images/review.png
+	cd test/suites/browser && $(GO) test . -count=1 -run TestReadme -picture ../../../docs/images/review.png
 
 .PHONY: conformance
 conformance: controlplane ## compare 100,000 predicted answers with a real API server's (about 20 minutes)
-	$(GO) test ./test/conformance -v -run TestPredict -cases 100000 -timeout 80m
+	$(GO) test ./test/suites/conformance -v -run TestPredict -cases 100000 -timeout 80m
 
 .PHONY: faults
 faults: controlplane programs ## restart, kill and stop parts of an installation while pods are evicted, and write docs/faults.md and the table of docs/operate.md (6 minutes)
-	$(GO) test ./test/faults -count=1 -v -timeout 20m -run TestFaults -update
+	$(GO) test ./test/suites/faults -count=1 -v -timeout 20m -run TestFaults -update
 	$(GO) test ./test -run TestTheFailureTable -update
 
 .PHONY: attack
 attack: controlplane ## attack the program as somebody without rights, and write docs/security-figures.md (20 minutes)
-	$(GO) test ./test/attack -count=1 -v -timeout 40m -update
+	$(GO) test ./test/suites/attack -count=1 -v -timeout 40m -update
 
 .PHONY: fuzz
 fuzz: ## fuzz every parser for FUZZTIME (60s), one after the other; what is found is kept in testdata/fuzz
-	@test/fuzz.sh
+	@test/tools/fuzz.sh
 
 .PHONY: bench
 bench: build ## measure against a no-op webhook, as ratios in one run, beside the bars
-	$(GO) run ./test/bench
+	$(GO) run ./test/tools/bench
 
 BENCH_RECORDS ?= 1000000
 .PHONY: bench-store
 bench-store: ## fill a store of BENCH_RECORDS records, and measure what the review asks of it
-	$(GO) run ./test/storebench -records $(BENCH_RECORDS) $(BENCH_STORE_FLAGS)
+	$(GO) run ./test/tools/storebench -records $(BENCH_RECORDS) $(BENCH_STORE_FLAGS)
 
 CONTROLLER_GEN := sigs.k8s.io/controller-tools/cmd/controller-gen@v0.23.0
 
@@ -181,7 +181,7 @@ generate: ## regenerate what is derived from the code
 
 .PHONY: verify
 verify: ## formatting, vet, lint, licences, generated files and go.mod are as they should be
-	test/verify.sh
+	test/tools/verify.sh
 
 .PHONY: clean
 clean: ## remove what was built

@@ -30,7 +30,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/evictgate/evictgate/certs"
-	"github.com/evictgate/evictgate/test/kube"
+	"github.com/evictgate/evictgate/test/harness/kube"
 )
 
 const (

@@ -16,7 +16,7 @@ import (
 
 	"github.com/evictgate/evictgate/policies/internal/limits"
 	"github.com/evictgate/evictgate/policies/internal/rego"
-	"github.com/evictgate/evictgate/test/scale"
+	"github.com/evictgate/evictgate/test/harness/scale"
 )
 
 // doubled are rules s0 to sN, texts of which each is twice as long as the one before: the first has 40 letters.

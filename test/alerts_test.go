@@ -9,12 +9,12 @@ import (
 
 	"sigs.k8s.io/yaml"
 
-	"github.com/evictgate/evictgate/test/kube"
+	"github.com/evictgate/evictgate/test/harness/kube"
 )
 
 const (
 	alertRules = "../config/alerts/evictgate.yaml"
-	alertTests = "alerts/evictgate_test.yaml"
+	alertTests = "suites/alerts/evictgate_test.yaml"
 )
 
 // promtool runs the real promtool.
@@ -23,7 +23,7 @@ func promtool(t *testing.T, args ...string) {
 	kube.Need(t, "promtool")
 	program, _ := kube.Program("promtool")
 	track(t, "../config/alerts")
-	track(t, "alerts")
+	track(t, "suites/alerts")
 	if out, err := exec.Command(program, args...).CombinedOutput(); err != nil {
 		t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, out)
 	}

@@ -31,7 +31,7 @@ var labelValues = map[string]string{
 	"evictgate_counted_evictions_total":    "See [`input.history`](policies.md#what-a-policy-sees).",
 }
 
-// TestTheMetricsPage holds docs/metrics.md to the code. test/monitoring holds it to what a running Evictgate has.
+// TestTheMetricsPage holds docs/metrics.md to the code. test/suites/monitoring holds it to what a running Evictgate has.
 func TestTheMetricsPage(t *testing.T) {
 	all := map[string]metric{}
 	for _, dir := range packagesBelow(t, "../cmd", "../webhook", "../certs", "../policies") {

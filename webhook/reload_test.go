@@ -17,7 +17,7 @@ import (
 
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/policies/source"
-	"github.com/evictgate/evictgate/test/scale"
+	"github.com/evictgate/evictgate/test/harness/scale"
 	"github.com/evictgate/evictgate/webhook/hooks"
 	"github.com/evictgate/evictgate/webhook/record"
 )

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/evictgate/evictgate/test/kube"
+	"github.com/evictgate/evictgate/test/harness/kube"
 	"github.com/evictgate/evictgate/webhook/hooks"
 )
 

@@ -21,7 +21,7 @@ import (
 
 	"github.com/evictgate/evictgate/certs"
 	"github.com/evictgate/evictgate/policies"
-	"github.com/evictgate/evictgate/test/otlp"
+	"github.com/evictgate/evictgate/test/harness/otlp"
 	"github.com/evictgate/evictgate/webhook/hooks"
 	"github.com/evictgate/evictgate/webhook/tracing"
 )

@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/evictgate/evictgate/test/kube"
+	"github.com/evictgate/evictgate/test/harness/kube"
 )
 
 // running is this program as a process of its own, serving over the sample.

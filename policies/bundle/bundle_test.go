@@ -28,7 +28,7 @@ import (
 
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/policies/source"
-	"github.com/evictgate/evictgate/test/kube"
+	"github.com/evictgate/evictgate/test/harness/kube"
 )
 
 const poll = 20 * time.Millisecond

@@ -13,7 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/evictgate/evictgate/test/otlp"
+	"github.com/evictgate/evictgate/test/harness/otlp"
 )
 
 const (

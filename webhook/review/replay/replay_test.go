@@ -34,7 +34,7 @@ import (
 
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/policies/source"
-	"github.com/evictgate/evictgate/test/scale"
+	"github.com/evictgate/evictgate/test/harness/scale"
 	"github.com/evictgate/evictgate/webhook"
 	"github.com/evictgate/evictgate/webhook/cluster"
 	"github.com/evictgate/evictgate/webhook/history"

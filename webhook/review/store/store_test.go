@@ -18,7 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/evictgate/evictgate/policies"
-	postgresql "github.com/evictgate/evictgate/test/postgres"
+	postgresql "github.com/evictgate/evictgate/test/harness/postgres"
 	"github.com/evictgate/evictgate/webhook/record"
 )
 

@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/evictgate/evictgate/test/kube"
+	"github.com/evictgate/evictgate/test/harness/kube"
 )
 
 // logText collects the log of a program.
