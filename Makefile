@@ -10,6 +10,8 @@ export CGO_ENABLED ?= 0
 GO ?= go
 # For the program, the tests and the checks alike, so that all share what is compiled; and no build holds a path.
 export GOFLAGS := $(strip $(shell $(GO) env GOFLAGS 2>/dev/null) -trimpath)
+# Without debug information tests link in half the time, and there are forty programs of them.
+GO_TEST := $(GO) test -ldflags '-s -w'
 
 .PHONY: help
 help: ## list the targets
@@ -89,14 +91,14 @@ programs: ## install PostgreSQL, Chromium, buildah, iproute2 and OpenSSL, which 
 QUICK := ./policies/... ./webhook/... ./certs/... ./cmd/... ./test
 
 .PHONY: test
-test: build ## run the quick tests: what needs Go alone, no control plane, no root and no other programs
-	@rm -f $(EVICTGATE_SKIPPED)
-	CI= $(GO) test -timeout 20m $(QUICK)
+test: ## run the quick tests: what needs Go alone, no control plane, no root and no other programs
+	@mkdir -p $(dir $(EVICTGATE_SKIPPED)) && rm -f $(EVICTGATE_SKIPPED)
+	CI= $(GO_TEST) -timeout 20m $(QUICK)
 	@echo "left out, and run by make test-all: the race detector, a real control plane, the image, installations, attacks, the browser"
 	@$(SKIPPED)
 
 # The race detector needs a C compiler; without one these tests run without it.
-RACE := $(if $(shell command -v $${CC:-gcc} 2>/dev/null),CGO_ENABLED=1 $(GO) test -race)
+RACE := $(if $(shell command -v $${CC:-gcc} 2>/dev/null),CGO_ENABLED=1 $(GO_TEST) -race)
 
 # Nothing runs at once in these; make test has them.
 SEQUENTIAL := /policies/(check|suite|internal/.*|v1alpha1)$$
@@ -113,7 +115,7 @@ FLOODS := TestAttack/(H4_(reviews|hang_up)|H5_(large_reviews|many_annotations|un
 LARGE := TestAWeekOfDecisions|TestReloadsUnderLoad|TestLargePoliciesLoad
 
 # Where tests start programs, go test does not know what their results come from: an earlier one is not taken again.
-FRESH := $(GO) test -count=1 -timeout 20m
+FRESH := $(GO_TEST) -count=1 -timeout 20m
 
 # Tests write here what they skip, which go test does not print.
 export EVICTGATE_SKIPPED := $(CURDIR)/bin/skipped
@@ -132,8 +134,8 @@ test-all: build controlplane descheduler opa promtool helm certmanager programs 
 	cd test/programs/opa && $(FRESH) ./...
 	cd test/tools/release && $(FRESH) ./...
 	cd test/suites/monitoring && $(FRESH) ./...
-	$(or $(RACE),$(GO) test) -timeout 20m $(shell $(GO) list ./policies/... ./webhook/... ./certs/... | grep -vE '$(SEQUENTIAL)')
-	EVICTGATE_TESTS=whole $(GO) test -timeout 20m -run '$(LARGE)' ./policies ./webhook ./webhook/review/replay
+	$(or $(RACE),$(GO_TEST)) -timeout 20m $(shell $(GO) list ./policies/... ./webhook/... ./certs/... | grep -vE '$(SEQUENTIAL)')
+	EVICTGATE_TESTS=whole $(GO_TEST) -timeout 20m -run '$(LARGE)' ./policies ./webhook ./webhook/review/replay
 	cd test/suites/browser && $(FRESH) ./...
 	@$(SKIPPED)
 
