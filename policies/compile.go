@@ -172,14 +172,11 @@ func (s *Set) neighbours() NeighbourLabels {
 	return n
 }
 
-// historyScopes are the lists of the history.
-var historyScopes = []string{"owner", "node", "namespace", "zone", "cluster"}
-
 // depths says how far the bound policies look back in each list of the history, as far as their METADATA
 // bounds it.
 func (s *Set) depths() map[string]int {
 	depths := map[string]int{}
-	for _, scope := range historyScopes {
+	for _, scope := range HistoryLists() {
 		deepest, known := 0, true
 		for _, p := range s.bound {
 			if p.needs.Reads("history", scope) {

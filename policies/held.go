@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/evictgate/evictgate/policies/internal/rego"
@@ -82,7 +81,7 @@ func (n *Needs) leaves(prefix []string, paths *[][]string) {
 // gathered only as far as policies say that they look at them.
 func (s *Set) listGaps(p *boundPolicy, held Holdings) []string {
 	var refs []string
-	for _, list := range historyScopes {
+	for _, list := range HistoryLists() {
 		if p.needs.Reads("history", list) && held.Holds("history", list) && !held.HoldsHistory(list, s.needs.HistoryDepth(list, math.MaxInt)) {
 			refs = append(refs, refText([]string{"history", list}))
 		}
@@ -99,7 +98,8 @@ func (n *Needs) Trim(in *Input) *Input {
 	trimmed := *in
 	if in.History != nil {
 		h := *in.History
-		for list, times := range h.lists() {
+		for _, list := range HistoryLists() {
+			times := h.List(list)
 			*times = (*times)[:n.HistoryDepth(list, len(*times))]
 		}
 		trimmed.History = &h
@@ -115,19 +115,6 @@ func (n *Needs) Trim(in *Input) *Input {
 // share reports whether two pods share the value of one of the labels.
 func (n NeighbourLabels) share(a, b map[string]string) bool {
 	return slices.ContainsFunc(n.Labels, func(label string) bool { return a[label] != "" && a[label] == b[label] })
-}
-
-// lists are the lists of the history by their names.
-func (h *History) lists() map[string]*[]metav1.Time {
-	return map[string]*[]metav1.Time{"owner": &h.Owner, "node": &h.Node, "namespace": &h.Namespace, "zone": &h.Zone, "cluster": &h.Cluster}
-}
-
-// Past is a list of the history by its name: owner, node, namespace, zone or cluster.
-func (h *History) Past(list string) []metav1.Time {
-	if times := h.lists()[list]; times != nil {
-		return *times
-	}
-	return nil
 }
 
 // truth is that of a statement about which not all is known.

@@ -3,6 +3,8 @@ package policies
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -230,6 +232,23 @@ type History struct {
 	// the binding.
 	Holds map[string]metav1.Time `json:"holds"`
 }
+
+// historyLists are the lists of a History by their names in the input.
+var historyLists = map[string]func(*History) *[]metav1.Time{
+	"owner":     func(h *History) *[]metav1.Time { return &h.Owner },
+	"node":      func(h *History) *[]metav1.Time { return &h.Node },
+	"namespace": func(h *History) *[]metav1.Time { return &h.Namespace },
+	"zone":      func(h *History) *[]metav1.Time { return &h.Zone },
+	"cluster":   func(h *History) *[]metav1.Time { return &h.Cluster },
+}
+
+var historyListNames = slices.Sorted(maps.Keys(historyLists))
+
+// HistoryLists are the names of the lists of a History, sorted. Callers do not change them.
+func HistoryLists() []string { return historyListNames }
+
+// List is the list of a name that HistoryLists has.
+func (h *History) List(name string) *[]metav1.Time { return historyLists[name](h) }
 
 // PodReady reports whether the pod's Ready condition is true; a pod without one is not ready, as
 // for the API server (k8s.io/kubernetes/pkg/api/v1/pod.IsPodReady).

@@ -2,6 +2,7 @@ package policies
 
 import (
 	"encoding/json"
+	"maps"
 	"reflect"
 	"testing"
 	"time"
@@ -141,4 +142,22 @@ func parsed(t interface{ Fatalf(string, ...any) }, raw []byte) (value any) {
 		t.Fatalf("%v in %s", err, raw)
 	}
 	return value
+}
+
+// Who adds a list to the history adds it to its names, too.
+func TestHistoryListsAreThoseOfTheInput(t *testing.T) {
+	var h History
+	want := map[string]*[]metav1.Time{}
+	for i, v := 0, reflect.ValueOf(&h).Elem(); i < v.NumField(); i++ {
+		if times, ok := v.Field(i).Addr().Interface().(*[]metav1.Time); ok {
+			want[v.Type().Field(i).Tag.Get("json")] = times
+		}
+	}
+	got := map[string]*[]metav1.Time{}
+	for _, name := range HistoryLists() {
+		got[name] = h.List(name)
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("lists %v, expected %v", got, want)
+	}
 }

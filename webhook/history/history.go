@@ -104,12 +104,9 @@ func (l *Ledger) read(in *policies.Input, needs *policies.Needs) *policies.Histo
 // of lists what the policies read.
 func (l *Ledger) of(in *policies.Input, needs *policies.Needs) *policies.History {
 	h := &policies.History{Holds: map[string]metav1.Time{}}
-	lists := map[string]*[]metav1.Time{
-		"owner": &h.Owner, "node": &h.Node, "namespace": &h.Namespace, "zone": &h.Zone, "cluster": &h.Cluster,
-	}
 	for _, k := range keys(in) {
 		if needs.Reads("history", k.scope) {
-			*lists[k.scope] = l.list(k, in, needs.HistoryDepth(k.scope, maxListed))
+			*h.List(k.scope) = l.list(k, in, needs.HistoryDepth(k.scope, maxListed))
 		}
 	}
 	if held, ok := l.held[in.Pod.UID]; ok && in.Now.Sub(held.last) < holdForgotten {

@@ -27,9 +27,6 @@ type Basis struct {
 	Confirmed []string `json:"confirmed,omitempty"`
 }
 
-// historyLists are those of policies.History.
-var historyLists = []string{"owner", "node", "namespace", "zone", "cluster"}
-
 // newBasis is nil for a reading that was not evaluated; needs is what was gathered.
 func newBasis(in *policies.Input, reading *policies.Reading, needs *policies.Needs) *Basis {
 	o := reading.Options()
@@ -40,7 +37,7 @@ func newBasis(in *policies.Input, reading *policies.Reading, needs *policies.Nee
 	if in.Pod != nil {
 		b.Phase, b.Terminating = string(in.Pod.Status.Phase), in.Pod.DeletionTimestamp != nil
 	}
-	for _, list := range historyLists {
+	for _, list := range policies.HistoryLists() {
 		depth := needs.HistoryDepth(list, math.MaxInt)
 		if needs.Reads("history", list) && depth < math.MaxInt {
 			if b.HistoryDepth == nil {

@@ -64,7 +64,7 @@ func (h *held) HoldsHistory(list string, depth int) bool {
 		return false
 	}
 	recorded, bounded := h.record.Basis.HistoryDepth[list]
-	return !bounded || depth <= recorded || len(h.in.History.Past(list)) < recorded
+	return !bounded || depth <= recorded || len(*h.in.History.List(list)) < recorded
 }
 
 // HoldsNeighbours is part of policies.Holdings.
