@@ -86,7 +86,7 @@ programs: ## install PostgreSQL, Chromium, buildah, iproute2 and OpenSSL, which 
 
 # The tests that need Go alone. Those among them that want another program are skipped without it, in continuous
 # integration as well: test-all runs them there.
-QUICK := ./policies/... ./webhook/... ./certs/... ./cmd/... ./test
+QUICK := ./policies/... ./webhook/... ./certs/... ./output/... ./cmd/... ./test
 
 .PHONY: test
 test: build ## run the quick tests: what needs Go alone, no control plane, no root and no other programs
@@ -132,7 +132,7 @@ test-all: build controlplane descheduler opa promtool helm certmanager programs 
 	cd test/opa && $(FRESH) ./...
 	cd test/release && $(FRESH) ./...
 	cd test/monitoring && $(FRESH) ./...
-	$(or $(RACE),$(GO) test) -timeout 20m $(shell $(GO) list ./policies/... ./webhook/... ./certs/... | grep -vE '$(SEQUENTIAL)')
+	$(or $(RACE),$(GO) test) -timeout 20m $(shell $(GO) list ./policies/... ./webhook/... ./certs/... ./output/... | grep -vE '$(SEQUENTIAL)')
 	EVICTGATE_TESTS=whole $(GO) test -timeout 20m -run '$(LARGE)' ./policies ./webhook ./webhook/review/replay
 	cd test/browser && $(FRESH) ./...
 	@$(SKIPPED)

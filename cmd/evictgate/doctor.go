@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/evictgate/evictgate/output"
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/policies/confined"
 	"github.com/evictgate/evictgate/policies/source"
@@ -36,7 +37,7 @@ type doctorFlags struct {
 	rbac       bool
 }
 
-func newDoctor(p printer) *cobra.Command {
+func newDoctor(p output.Printer) *cobra.Command {
 	var f doctorFlags
 	cmd := &cobra.Command{
 		Use:   "doctor",
@@ -58,13 +59,13 @@ another name than doctor's.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if f.rbac {
 				cluster, namespaced := doctor.Roles(f.target.Namespace)
-				return p.doctorRoles(cluster, namespaced)
+				return doctor.PrintRoles(p, cluster, namespaced)
 			}
 			report, err := f.examine(cmd.Context())
 			if err != nil {
 				return err
 			}
-			if err := p.doctor(f.format, report); err != nil {
+			if err := report.Print(p, f.format); err != nil {
 				return err
 			}
 			if doctor.Bad(report.Findings) {
@@ -86,19 +87,8 @@ another name than doctor's.`,
 	return cmd
 }
 
-// doctorReport is what doctor prints.
-type doctorReport struct {
-	Namespace     string           `json:"namespace"`
-	Configuration string           `json:"webhook_configuration"`
-	At            time.Time        `json:"at"`
-	Problems      int              `json:"problems"`
-	Warnings      int              `json:"warnings"`
-	NotChecked    int              `json:"not_checked"`
-	Findings      []doctor.Finding `json:"findings"`
-}
-
-func (f *doctorFlags) examine(ctx context.Context) (doctorReport, error) {
-	var report doctorReport
+func (f *doctorFlags) examine(ctx context.Context) (doctor.Report, error) {
+	var report doctor.Report
 	if err := oneOf("output", f.format, "table", "json", "yaml"); err != nil {
 		return report, err
 	}
@@ -128,7 +118,7 @@ func (f *doctorFlags) examine(ctx context.Context) (doctorReport, error) {
 	}
 	found := doctor.Examine(facts)
 	doctor.Reach{Kubeconfig: f.kubeconfig, Context: f.context}.Aim(found)
-	return doctorReport{
+	return doctor.Report{
 		Namespace: facts.Namespace, Configuration: f.target.Configuration, At: facts.Now.UTC().Truncate(time.Second), Findings: found,
 		Problems: doctor.Count(found, doctor.Problem), Warnings: doctor.Count(found, doctor.Warning), NotChecked: doctor.Count(found, doctor.NotChecked),
 	}, nil
@@ -200,7 +190,7 @@ func servedBy(d *appsv1.Deployment) (*serveFlags, error) {
 			continue
 		}
 		served := new(serveFlags)
-		cmd := newServeWith(served, printer{out: io.Discard, err: io.Discard})
+		cmd := newServeWith(served, output.Printer{Out: io.Discard, Err: io.Discard})
 		cmd.FParseErrWhitelist.UnknownFlags = true
 		if err := cmd.ParseFlags(expanded(c, d.Namespace)[1:]); err != nil {
 			return nil, fmt.Errorf("arguments of Deployment %s: %w", d.Name, err)

@@ -11,6 +11,7 @@ import (
 	"github.com/rogpeppe/go-internal/diff"
 	"github.com/spf13/cobra"
 
+	"github.com/evictgate/evictgate/output"
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/policies/confined"
 	"github.com/evictgate/evictgate/policies/suite"
@@ -21,7 +22,7 @@ type fmtFlags struct {
 	write, diff, list bool
 }
 
-func newPolicyFmt(p printer) *cobra.Command {
+func newPolicyFmt(p output.Printer) *cobra.Command {
 	var f fmtFlags
 	cmd := &cobra.Command{
 		Use:   "fmt PATH...",
@@ -62,7 +63,7 @@ type regoFile struct {
 
 // format reads and formats everything before it writes anything, so that a file that cannot be parsed
 // leaves the others as they are.
-func (f fmtFlags) format(p printer, paths []string) (differ bool, err error) {
+func (f fmtFlags) format(p output.Printer, paths []string) (differ bool, err error) {
 	sources, err := readSources(paths)
 	if err != nil {
 		return false, err
@@ -92,17 +93,17 @@ func (f fmtFlags) format(p printer, paths []string) (differ bool, err error) {
 	return differ, nil
 }
 
-func (f fmtFlags) show(p printer, s regoFile) error {
+func (f fmtFlags) show(p output.Printer, s regoFile) error {
 	changed := !bytes.Equal(s.old, s.want)
 	if !f.write && !f.list && !f.diff {
-		p.printf("%s", s.want)
+		p.Printf("%s", s.want)
 		return nil
 	}
 	if changed && f.list {
-		p.printf("%s\n", s.file)
+		p.Printf("%s\n", s.file)
 	}
 	if changed && f.diff {
-		p.printf("%s", diff.Diff(s.file, s.old, s.file+" (formatted)", s.want))
+		p.Printf("%s", diff.Diff(s.file, s.old, s.file+" (formatted)", s.want))
 	}
 	switch {
 	case !changed || !f.write:

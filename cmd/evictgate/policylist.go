@@ -6,13 +6,15 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/evictgate/evictgate/output"
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/policies/confined"
+	"github.com/evictgate/evictgate/policies/report"
 	"github.com/evictgate/evictgate/policies/source"
 	"github.com/evictgate/evictgate/policies/suite"
 )
 
-func newPolicyList(p printer) *cobra.Command {
+func newPolicyList(p output.Printer) *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
 		Use:   "list [PATH...]",
@@ -27,7 +29,7 @@ func newPolicyList(p printer) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return p.policies(format, list)
+			return report.Policies(p, format, list)
 		},
 	}
 	cmd.Flags().StringVarP(&format, "output", "o", "table", "table, wide, json or yaml; the last three tell the parameters")
@@ -35,7 +37,7 @@ func newPolicyList(p printer) *cobra.Command {
 	return cmd
 }
 
-func newPolicyShow(p printer) *cobra.Command {
+func newPolicyShow(p output.Printer) *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
 		Use:   "show ID [PATH...]",
@@ -51,7 +53,7 @@ func newPolicyShow(p printer) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return p.policy(format, whole)
+			return whole.Print(p, format)
 		},
 	}
 	cmd.Flags().StringVarP(&format, "output", "o", "text", "text, json or yaml")
@@ -83,19 +85,10 @@ func loadPaths(paths []string) (*policies.Set, error) {
 	return source.Load(paths...)
 }
 
-// wholePolicy is what policy show prints.
-type wholePolicy struct {
-	suite.Description
-	// Example is an EvictionPolicy, for a policy of the library; empty for others.
-	Example string `json:"example"`
-	// Messages are what its suite expects clients to be told.
-	Messages []string `json:"messages"`
-}
-
-func showPolicy(id string, paths []string) (wholePolicy, error) {
+func showPolicy(id string, paths []string) (report.Policy, error) {
 	list, err := describe(paths)
 	if err != nil {
-		return wholePolicy{}, err
+		return report.Policy{}, err
 	}
 	var names []string
 	for _, d := range list {
@@ -104,11 +97,11 @@ func showPolicy(id string, paths []string) (wholePolicy, error) {
 		}
 		names = append(names, d.Name)
 	}
-	return wholePolicy{}, fmt.Errorf("there is no policy %s; there are %s", id, strings.Join(names, ", "))
+	return report.Policy{}, fmt.Errorf("there is no policy %s; there are %s", id, strings.Join(names, ", "))
 }
 
-func whole(d suite.Description) (wholePolicy, error) {
-	w := wholePolicy{Description: d}
+func whole(d suite.Description) (report.Policy, error) {
+	w := report.Policy{Description: d}
 	suite, err := d.Suite()
 	if err != nil {
 		return w, err

@@ -9,11 +9,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/evictgate/evictgate/output"
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/policies/suite"
 )
 
-func newPolicyNew(p printer) *cobra.Command {
+func newPolicyNew(p output.Printer) *cobra.Command {
 	var dir, effect string
 	cmd := &cobra.Command{
 		Use:   "new ID",
@@ -33,7 +34,7 @@ passes policy check, policy test and policy fmt as it is; change it from there. 
 			if err := writeNew(at, files); err != nil {
 				return err
 			}
-			p.begun(at, args[0], files)
+			begun(p, at, args[0], files)
 			return nil
 		},
 	}
@@ -65,12 +66,12 @@ func writeNew(dir string, files []policies.File) error {
 }
 
 // begun tells what was written, and what to do next.
-func (p printer) begun(dir, id string, files []policies.File) {
-	p.printf("made\n")
+func begun(p output.Printer, dir, id string, files []policies.File) {
+	p.Printf("made\n")
 	for _, f := range files {
-		p.printf("  %s\n", filepath.Join(dir, f.Name))
+		p.Printf("  %s\n", filepath.Join(dir, f.Name))
 	}
-	p.printf("next\n")
+	p.Printf("next\n")
 	for _, line := range []string{
 		"say in " + filepath.Join(dir, id+".rego") + " what it holds, and change its rule and its tests",
 		"evictgate policy test " + dir,
@@ -78,6 +79,6 @@ func (p printer) begun(dir, id string, files []policies.File) {
 		"evictgate policy eval --policies " + dir + " --snapshot cluster.yaml --explain NAMESPACE/POD",
 		"evictgate serve --policies " + dir,
 	} {
-		p.printf("  %s\n", line)
+		p.Printf("  %s\n", line)
 	}
 }

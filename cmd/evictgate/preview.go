@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/evictgate/evictgate/output"
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/webhook/cluster"
 	"github.com/evictgate/evictgate/webhook/preview"
@@ -23,7 +24,7 @@ type previewFlags struct {
 	format     string
 }
 
-func newPreview(p printer) *cobra.Command {
+func newPreview(p output.Printer) *cobra.Command {
 	var f previewFlags
 	cmd := &cobra.Command{
 		Use:   "preview node/NAME | pod/NAMESPACE/NAME | deployment/NAMESPACE/NAME | --all",
@@ -46,7 +47,7 @@ finish.`,
 			if err != nil {
 				return err
 			}
-			if err := p.preview(f.format, report); err != nil {
+			if err := report.Print(p, f.format); err != nil {
 				return err
 			}
 			if report.Refused() {
@@ -64,24 +65,8 @@ finish.`,
 	return cmd
 }
 
-// previewReport is what preview prints.
-type previewReport struct {
-	Target   string                     `json:"target"`
-	Revision string                     `json:"revision"`
-	At       time.Time                  `json:"at"`
-	Pods     []preview.Result           `json:"pods"`
-	Budgets  []preview.ImpossibleBudget `json:"impossible_budgets"`
-	// drained says that a drain was played.
-	drained bool
-}
-
-// Refused reports whether an eviction would be refused now.
-func (r previewReport) Refused() bool {
-	return slices.ContainsFunc(r.Pods, preview.Result.Refused)
-}
-
-func (f *previewFlags) run(ctx context.Context, args []string, p printer) (previewReport, error) {
-	var report previewReport
+func (f *previewFlags) run(ctx context.Context, args []string, p output.Printer) (preview.Report, error) {
+	var report preview.Report
 	if (len(args) == 1) == f.all {
 		return report, fmt.Errorf("give one of node/NAME, pod/NAMESPACE/NAME, deployment/NAMESPACE/NAME and --all")
 	}
@@ -103,7 +88,7 @@ func (f *previewFlags) run(ctx context.Context, args []string, p printer) (previ
 		report.Pods, err = preview.Ask(ctx, world.Store, world.Pods(), o)
 		return report, err
 	}
-	report.Target, report.drained = args[0], true
+	report.Target, report.Drained = args[0], true
 	pods, err := targetPods(world, args[0], &o)
 	if err != nil {
 		return report, err
@@ -112,7 +97,7 @@ func (f *previewFlags) run(ctx context.Context, args []string, p printer) (previ
 	return report, err
 }
 
-func (f *previewFlags) options(ctx context.Context, p printer) (preview.Options, error) {
+func (f *previewFlags) options(ctx context.Context, p output.Printer) (preview.Options, error) {
 	o := preview.Options{User: f.user, Groups: f.groups, ReadyAfter: f.readyAfter}
 	var err error
 	if o.Now, err = f.time(); err != nil {
@@ -129,7 +114,7 @@ func (f *previewFlags) options(ctx context.Context, p printer) (preview.Options,
 	o.Progress = func(decided int) {
 		if time.Since(last) > 2*time.Second {
 			last = time.Now()
-			_, _ = fmt.Fprintf(p.err, "preview: %d decisions\n", decided)
+			_, _ = fmt.Fprintf(p.Err, "preview: %d decisions\n", decided)
 		}
 	}
 	return o, err

@@ -13,6 +13,7 @@ import (
 	"k8s.io/component-helpers/auth/rbac/validation"
 	"sigs.k8s.io/yaml"
 
+	"github.com/evictgate/evictgate/output"
 	"github.com/evictgate/evictgate/policies"
 )
 
@@ -20,7 +21,7 @@ import (
 func serveFlagsOf(t *testing.T, args ...string) serveFlags {
 	t.Helper()
 	var f serveFlags
-	cmd := newServeWith(&f, printer{out: io.Discard, err: io.Discard})
+	cmd := newServeWith(&f, output.Printer{Out: io.Discard, Err: io.Discard})
 	if err := cmd.ParseFlags(args); err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,9 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/evictgate/evictgate/output"
 	"github.com/evictgate/evictgate/webhook/record"
+	"github.com/evictgate/evictgate/webhook/review/report"
 	"github.com/evictgate/evictgate/webhook/review/store"
 )
 
@@ -20,7 +22,7 @@ type listFlags struct {
 	all      bool
 }
 
-func newReviewList(p printer) *cobra.Command {
+func newReviewList(p output.Printer) *cobra.Command {
 	var f listFlags
 	cmd := &cobra.Command{
 		Use:   "list",
@@ -52,7 +54,7 @@ spreadsheet would take for a formula begins with an apostrophe.`,
 	return cmd
 }
 
-func (f *listFlags) run(ctx context.Context, flags *pflag.FlagSet, p printer) error {
+func (f *listFlags) run(ctx context.Context, flags *pflag.FlagSet, p output.Printer) error {
 	if err := f.validate(flags); err != nil {
 		return err
 	}
@@ -72,19 +74,19 @@ func (f *listFlags) run(ctx context.Context, flags *pflag.FlagSet, p printer) er
 		return err
 	}
 	defer func() { _ = from.Close() }()
-	list := listing{listFlags: f, filter: filter, clock: c}
+	list := report.Listing{Format: f.format, Filter: filter, After: f.page.After, Clock: c}
 	if f.episodes {
 		episodes, err := f.readEpisodes(ctx, from, filter)
 		if err != nil {
 			return err
 		}
-		return p.reviewEpisodes(list, episodes)
+		return list.Episodes(p, episodes)
 	}
 	rows, err := f.readRows(ctx, from, filter)
 	if err != nil {
 		return err
 	}
-	return p.reviewRows(list, rows)
+	return list.Decisions(p, rows)
 }
 
 func (f *listFlags) validate(flags *pflag.FlagSet) error {

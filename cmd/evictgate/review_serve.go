@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
 
+	"github.com/evictgate/evictgate/output"
 	"github.com/evictgate/evictgate/webhook/access"
 	"github.com/evictgate/evictgate/webhook/listen"
 	"github.com/evictgate/evictgate/webhook/record"
@@ -33,7 +34,7 @@ type reviewServeFlags struct {
 	logFormat       string
 }
 
-func newReviewServe(p printer) *cobra.Command {
+func newReviewServe(p output.Printer) *cobra.Command {
 	var f reviewServeFlags
 	cmd := &cobra.Command{
 		Use:   "serve",
@@ -55,7 +56,7 @@ and --store-max-size do not keep: over the store of a serve, give it the same on
 			if err := f.validate(); err != nil {
 				return err
 			}
-			log, err := p.logger(f.logFormat, false)
+			log, err := newLog(p, f.logFormat, false)
 			if err != nil {
 				return err
 			}

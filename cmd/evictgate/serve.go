@@ -25,6 +25,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/evictgate/evictgate/certs"
+	"github.com/evictgate/evictgate/output"
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/policies/confined"
 	"github.com/evictgate/evictgate/policies/source"
@@ -72,10 +73,10 @@ type serveFlags struct {
 	verbose   bool
 }
 
-func newServe(p printer) *cobra.Command { return newServeWith(new(serveFlags), p) }
+func newServe(p output.Printer) *cobra.Command { return newServeWith(new(serveFlags), p) }
 
 // newServeWith reads the flags into f.
-func newServeWith(f *serveFlags, p printer) *cobra.Command {
+func newServeWith(f *serveFlags, p output.Printer) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve the admission webhook",
@@ -161,8 +162,8 @@ func (f *serveFlags) validate() error {
 }
 
 // serve puts the server together from the flags and runs it.
-func serve(ctx context.Context, f serveFlags, p printer) error {
-	log, err := p.logger(f.logFormat, f.verbose)
+func serve(ctx context.Context, f serveFlags, p output.Printer) error {
+	log, err := newLog(p, f.logFormat, f.verbose)
 	if err != nil {
 		return err
 	}
@@ -210,7 +211,7 @@ func serve(ctx context.Context, f serveFlags, p printer) error {
 	ledger := history.New()
 	gatherer.Leaving = ledger.Leaving
 	f.records.keepForPage(f.page, log)
-	records, err := f.records.open(ctx, p.out, log)
+	records, err := f.records.open(ctx, p.Out, log)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/evictgate/evictgate/output"
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/policies/confined"
 	"github.com/evictgate/evictgate/policies/source"
@@ -57,12 +58,12 @@ func (f *lookFlags) world(ctx context.Context, needs *policies.Needs) (*cluster.
 
 // set compiles the policies as serve would take them. What serve would leave out is told on standard
 // error.
-func (f *lookFlags) set(ctx context.Context, p printer) (*policies.Set, error) {
+func (f *lookFlags) set(ctx context.Context, p output.Printer) (*policies.Set, error) {
 	if len(f.policies) == 0 {
 		return policies.Default()
 	}
 	sources := source.New()
-	sources.Screen = confined.New(confined.Limits{}, slog.New(slog.NewTextHandler(p.err, nil))).Screen
+	sources.Screen = confined.New(confined.Limits{}, slog.New(slog.NewTextHandler(p.Err, nil))).Screen
 	for _, name := range f.policies {
 		sources.Add(name, name != sourceCluster)
 		if name == source.Default {
@@ -82,7 +83,7 @@ func (f *lookFlags) set(ctx context.Context, p printer) (*policies.Set, error) {
 	case err != nil:
 		return nil, err
 	case len(left) > 0:
-		_, _ = fmt.Fprintf(p.err, "left out, as the server would:\n%s\n", left)
+		_, _ = fmt.Fprintf(p.Err, "left out, as the server would:\n%s\n", left)
 	}
 	return set, nil
 }

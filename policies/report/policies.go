@@ -1,4 +1,4 @@
-package main
+package report
 
 import (
 	"cmp"
@@ -6,14 +6,14 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/evictgate/evictgate/output"
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/policies/suite"
-	"github.com/evictgate/evictgate/webhook/review/render"
 )
 
-// policies prints a list of policies.
-func (p printer) policies(format string, list []suite.Description) error {
-	if done, err := p.structured(format, list); done {
+// Policies prints a list of policies.
+func Policies(p output.Printer, format string, list []suite.Description) error {
+	if done, err := p.Structured(format, list); done {
 		return err
 	}
 	header := []string{"NAME", "ENFORCEMENT", "DEFAULT", "EFFECTS", "TITLE"}
@@ -22,12 +22,12 @@ func (p printer) policies(format string, list []suite.Description) error {
 	}
 	rows := make([][]string, len(list))
 	for i, d := range list {
-		rows[i] = []string{d.Name, string(d.Enforcement), strconv.FormatBool(d.Default), effectsText(d.Effects), render.OrDash(d.Title)}
+		rows[i] = []string{d.Name, string(d.Enforcement), strconv.FormatBool(d.Default), effectsText(d.Effects), output.OrDash(d.Title)}
 		if format == "wide" {
-			rows[i] = []string{d.Name, d.Policy, string(d.Enforcement), strconv.FormatBool(d.Default), effectsText(d.Effects), render.OrDash(parameterNames(d.Parameters)), render.OrDash(d.Title), d.File}
+			rows[i] = []string{d.Name, d.Policy, string(d.Enforcement), strconv.FormatBool(d.Default), effectsText(d.Effects), output.OrDash(parameterNames(d.Parameters)), output.OrDash(d.Title), d.File}
 		}
 	}
-	return p.table(header, rows)
+	return p.Table(header, rows)
 }
 
 func effectsText(effects []policies.Effect) string {
@@ -48,28 +48,38 @@ func parameterNames(list []suite.Parameter) string {
 	return strings.Join(names, ",")
 }
 
-// policy prints one policy whole.
-func (p printer) policy(format string, w wholePolicy) error {
-	if done, err := p.structured(format, w); done {
+// Policy is one policy as a whole.
+type Policy struct {
+	suite.Description
+	// Example is an EvictionPolicy, for a policy of the library; empty for others.
+	Example string `json:"example"`
+	// Messages are what its suite expects clients to be told.
+	Messages []string `json:"messages"`
+}
+
+// Print prints it.
+func (w Policy) Print(to output.Printer, format string) error {
+	p := printer{to}
+	if done, err := p.Structured(format, w); done {
 		return err
 	}
-	p.printf("%s: %s\n", w.Name, cmp.Or(w.Title, "it has no title"))
+	p.Printf("%s: %s\n", w.Name, cmp.Or(w.Title, "it has no title"))
 	if w.Description.Description != "" {
-		p.printf("\n%s\n", w.Description.Description)
+		p.Printf("\n%s\n", w.Description.Description)
 	}
 	set := ""
 	if w.Default {
 		set = ", in the default set"
 	}
-	p.printf("\neffects      %s\nenforcement  %s%s\nfile         %s\n", effectsText(w.Effects), w.Enforcement, set, w.File)
+	p.Printf("\neffects      %s\nenforcement  %s%s\nfile         %s\n", effectsText(w.Effects), w.Enforcement, set, w.File)
 	if len(w.Parameters) > 0 {
-		p.printf("\nParameters\n")
+		p.Printf("\nParameters\n")
 		if err := p.parameters(w.Parameters); err != nil {
 			return err
 		}
 	}
 	if w.Example != "" {
-		p.printf("\nExample\n%s", indent(w.Example))
+		p.Printf("\nExample\n%s", indent(w.Example))
 	}
 	p.lines("Messages", w.Messages)
 	p.lines("Reads", w.Reads)
@@ -84,19 +94,19 @@ func (p printer) policy(format string, w wholePolicy) error {
 func (p printer) parameters(list []suite.Parameter) error {
 	rows := make([][]string, len(list))
 	for i, parameter := range list {
-		d := render.OrDash(parameter.DefaultText())
+		d := output.OrDash(parameter.DefaultText())
 		if parameter.Required {
 			d = "must be given"
 		}
 		rows[i] = []string{"  " + parameter.Name, parameter.Type, d, strings.Join(strings.Fields(parameter.Description), " ")}
 	}
-	return p.table([]string{"  NAME", "TYPE", "DEFAULT", "MEANING"}, rows)
+	return p.Table([]string{"  NAME", "TYPE", "DEFAULT", "MEANING"}, rows)
 }
 
 // lines prints a section, if there is anything in it.
 func (p printer) lines(title string, lines []string) {
 	if len(lines) > 0 {
-		p.printf("\n%s\n%s", title, indent(strings.Join(lines, "\n")))
+		p.Printf("\n%s\n%s", title, indent(strings.Join(lines, "\n")))
 	}
 }
 

@@ -1,4 +1,4 @@
-package main
+package report
 
 import (
 	"fmt"
@@ -6,68 +6,81 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/evictgate/evictgate/output"
 	"github.com/evictgate/evictgate/webhook/record"
+	"github.com/evictgate/evictgate/webhook/review"
 	"github.com/evictgate/evictgate/webhook/review/render"
 )
 
-// reviewStuck prints the pods that are stuck, each reason and its cures once below.
-func (p printer) reviewStuck(format string, r stuckReport) error {
-	if done, err := p.structured(format, r); done {
+// Stuck are the pods that are stuck, and how they are told.
+type Stuck struct {
+	review.StuckPods
+	Clock review.Clock
+	// Again are the flags by which a command looks at the same place.
+	Again string
+}
+
+func (r Stuck) clock() clock { return clock{r.Clock} }
+
+// Print prints the pods that are stuck, each reason and its cures once below.
+func (r Stuck) Print(to output.Printer, format string) error {
+	p := printer{to}
+	if done, err := p.Structured(format, r.StuckPods); done {
 		return err
 	}
 	switch {
 	case format == "csv":
-		return render.WriteCSV(p.out, render.Episodes.Lines(r.Stuck))
+		return output.WriteCSV(p.Out, render.Episodes.Lines(r.Stuck))
 	case len(r.Stuck) == 0:
 		p.nothingStuck(r)
 		return nil
 	case format == "wide":
-		p.cutTable(stuckWide(r))
+		p.CutTable(stuckWide(r))
 	default:
 		groups := stuckGroups(r.Stuck)
-		p.cutTable(stuckTable(r, groups))
-		p.printf("\nWhy, and what unblocks it:\n")
+		p.CutTable(stuckTable(r, groups))
+		p.Printf("\nWhy, and what unblocks it:\n")
 		shared := sharedCures(groups)
 		for i, g := range groups {
 			p.stuckGroup(i+1, g, shared)
 		}
 		if len(shared) > 0 {
-			p.printf("  If that does not help:\n")
+			p.Printf("  If that does not help:\n")
 		}
 		for _, cure := range shared {
-			p.point(6, "-", "%s", cure)
+			p.Point(6, "-", "%s", cure)
 		}
 	}
-	p.printf("\n")
-	p.say(0, "%s", stuckSummary(r))
+	p.Printf("\n")
+	p.Say(0, "%s", stuckSummary(r))
 	e := r.Stuck[0]
-	p.say(0, "The whole story of one: evictgate review show%s %s", r.again, shellQuote(e.Namespace+"/"+e.Pod))
+	p.Say(0, "The whole story of one: evictgate review show%s %s", r.Again, output.ShellQuote(e.Namespace+"/"+e.Pod))
 	return nil
 }
 
-func (p printer) nothingStuck(r stuckReport) {
+func (p printer) nothingStuck(r Stuck) {
 	switch {
 	case r.TriedSince.IsZero():
-		p.say(0, "Nothing is stuck, and no refused eviction was given up.")
-	case r.givenUp > 0:
-		p.say(0, "Nothing is stuck: no refused eviction was tried again within %s. %s; --all lists %s.", length(r.within), givenUpText(r.givenUp), plural1("it", "them", r.givenUp))
+		p.Say(0, "Nothing is stuck, and no refused eviction was given up.")
+	case r.GivenUp > 0:
+		p.Say(0, "Nothing is stuck: no refused eviction was tried again within %s. %s; --all lists %s.", length(r.Within), givenUpText(r.GivenUp), output.OneOrMany("it", "them", r.GivenUp))
 	default:
-		p.say(0, "Nothing is stuck: no refused eviction was tried again within %s.", length(r.within))
+		p.Say(0, "Nothing is stuck: no refused eviction was tried again within %s.", length(r.Within))
 	}
 }
 
 func givenUpText(n int) string {
-	return fmt.Sprintf("%d %s refused before, and nobody tries any more", n, plural1("pod was", "pods were", n))
+	return fmt.Sprintf("%d %s refused before, and nobody tries any more", n, output.OneOrMany("pod was", "pods were", n))
 }
 
-func stuckSummary(r stuckReport) string {
+func stuckSummary(r Stuck) string {
 	oldest := r.Stuck[0].FirstRefused
-	text := fmt.Sprintf("%d %s stuck, the oldest since %s.", len(r.Stuck), plural1("pod is", "pods are", len(r.Stuck)), r.clock.ago(oldest))
+	text := fmt.Sprintf("%d %s stuck, the oldest since %s.", len(r.Stuck), output.OneOrMany("pod is", "pods are", len(r.Stuck)), r.clock().ago(oldest))
 	if r.TriedSince.IsZero() {
-		text = fmt.Sprintf("%d %s stuck or given up, the oldest since %s.", len(r.Stuck), plural1("pod is", "pods are", len(r.Stuck)), r.clock.ago(oldest))
+		text = fmt.Sprintf("%d %s stuck or given up, the oldest since %s.", len(r.Stuck), output.OneOrMany("pod is", "pods are", len(r.Stuck)), r.clock().ago(oldest))
 	}
-	if r.givenUp > 0 {
-		text += fmt.Sprintf(" %s: --all lists %s, too.", givenUpText(r.givenUp), plural1("it", "them", r.givenUp))
+	if r.GivenUp > 0 {
+		text += fmt.Sprintf(" %s: --all lists %s, too.", givenUpText(r.GivenUp), output.OneOrMany("it", "them", r.GivenUp))
 	}
 	return text
 }
@@ -127,8 +140,8 @@ func (p printer) stuckGroup(n int, g stuckGroup, shared []string) {
 		}
 	}
 	mark := fmt.Sprintf("[%d]", n)
-	p.point(2, mark, "%d %s%s: %s", g.pods, plural("pod", g.pods), of, atMost(render.Reason(g.reason), maxNote))
-	p.numbered(2+len(mark)+1, without(g.cures, shared))
+	p.Point(2, mark, "%d %s%s: %s", g.pods, output.Plural("pod", g.pods), of, output.AtMost(render.Reason(g.reason), maxNote))
+	p.Numbered(2+len(mark)+1, without(g.cures, shared))
 }
 
 // without leaves out what is told elsewhere.
@@ -142,20 +155,13 @@ func without(list, others []string) []string {
 	return rest
 }
 
-// numbered prints what to try, one after the other.
-func (p printer) numbered(indent int, list []string) {
-	for i, text := range list {
-		p.point(indent, fmt.Sprintf("%d.", i+1), "%s", text)
-	}
-}
-
-func stuckTable(r stuckReport, groups []stuckGroup) [][]string {
+func stuckTable(r Stuck, groups []stuckGroup) [][]string {
 	table := [][]string{{"AGE", "POD", "NODE", "BLOCKER", "TRIES", "LAST", "EVICTORS", "WHY"}}
 	for _, e := range r.Stuck {
 		why := slices.IndexFunc(groups, func(g stuckGroup) bool { return g.holds(e) })
 		table = append(table, []string{
-			r.clock.age(e.FirstRefused), e.Namespace + "/" + e.Pod, render.OrDash(e.Node), shortBlocker(e), strconv.Itoa(e.Attempts),
-			r.clock.age(e.Last), render.EvictorNames(e.Evictors), fmt.Sprintf("[%d]", why+1),
+			r.clock().age(e.FirstRefused), e.Namespace + "/" + e.Pod, output.OrDash(e.Node), shortBlocker(e), strconv.Itoa(e.Attempts),
+			r.clock().age(e.Last), render.EvictorNames(e.Evictors), fmt.Sprintf("[%d]", why+1),
 		})
 	}
 	return table
@@ -169,10 +175,10 @@ func shortBlocker(e record.Episode) string {
 	case n > 1:
 		return fmt.Sprintf("%d policies", n)
 	}
-	return render.OrDash(render.BlockerOf(&e))
+	return output.OrDash(render.BlockerOf(&e))
 }
 
-func stuckWide(r stuckReport) [][]string {
+func stuckWide(r Stuck) [][]string {
 	table := [][]string{{"AGE", "SINCE", "POD", "UID", "WORKLOAD", "NODE", "BLOCKER", "TRIES", "LAST", "EVICTORS", "CURE", "WHY"}}
 	for _, e := range r.Stuck {
 		cure := ""
@@ -180,8 +186,8 @@ func stuckWide(r stuckReport) [][]string {
 			cure = e.Latest.Cures[0]
 		}
 		table = append(table, []string{
-			r.clock.age(e.FirstRefused), r.clock.at(e.FirstRefused), e.Namespace + "/" + e.Pod, render.OrDash(e.PodUID), render.OrDash(e.Workload), render.OrDash(e.Node),
-			render.OrDash(render.BlockerOf(&e)), strconv.Itoa(e.Attempts), r.clock.age(e.Last), render.EvictorNames(e.Evictors), render.OrDash(cure), render.OrDash(render.Reason(e.Latest.Message)),
+			r.clock().age(e.FirstRefused), r.clock().at(e.FirstRefused), e.Namespace + "/" + e.Pod, output.OrDash(e.PodUID), output.OrDash(e.Workload), output.OrDash(e.Node),
+			output.OrDash(render.BlockerOf(&e)), strconv.Itoa(e.Attempts), r.clock().age(e.Last), render.EvictorNames(e.Evictors), output.OrDash(cure), output.OrDash(render.Reason(e.Latest.Message)),
 		})
 	}
 	return table

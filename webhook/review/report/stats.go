@@ -1,4 +1,4 @@
-package main
+package report
 
 import (
 	"fmt"
@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/evictgate/evictgate/output"
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/webhook/record"
 	"github.com/evictgate/evictgate/webhook/review"
@@ -13,31 +14,41 @@ import (
 	"github.com/evictgate/evictgate/webhook/review/store"
 )
 
-// outcomes are told in this order.
-// reviewStats prints what decisions sum up to.
-func (p printer) reviewStats(format string, r statsReport) error {
-	if done, err := p.structured(format, r.Stats); done {
+// Stats is what decisions sum up to, and how it is told.
+type Stats struct {
+	store.Stats
+	Clock review.Clock
+	// ASCII says that a terminal shows no other characters.
+	ASCII bool
+}
+
+func (r Stats) clock() clock { return clock{r.Clock} }
+
+// Print prints what decisions sum up to.
+func (r Stats) Print(to output.Printer, format string) error {
+	p := printer{to}
+	if done, err := p.Structured(format, r.Stats); done {
 		return err
 	}
 	if format == "csv" {
-		return render.WriteCSV(p.out, statsCSV(r.Stats))
+		return output.WriteCSV(p.Out, statsCSV(r.Stats))
 	}
 	total := 0
 	for _, n := range r.Decisions {
 		total += n
 	}
-	p.say(0, "%d %s%s%s", total, plural("decision", total), spanText(r), dryRunsText(r.DryRuns))
+	p.Say(0, "%d %s%s%s", total, output.Plural("decision", total), spanText(r), dryRunsText(r.DryRuns))
 	if total == 0 {
 		return nil
 	}
 	if r.Unnamed > 0 {
-		p.say(0, "%d of them may be missing in the lists of names: their hours have more names than are kept apart. Filters find them all.", r.Unnamed)
+		p.Say(0, "%d of them may be missing in the lists of names: their hours have more names than are kept apart. Filters find them all.", r.Unnamed)
 	}
-	p.printf("\n")
+	p.Printf("\n")
 	p.chart(r, outcomeBars(r.Decisions))
 	p.timeline(r)
 	if bars := fateBars(r.Episodes); len(bars) > 0 {
-		p.heading("What became of the pods")
+		p.Heading("What became of the pods")
 		p.chart(r, bars)
 	}
 	p.blockers(r)
@@ -50,23 +61,23 @@ func (p printer) reviewStats(format string, r statsReport) error {
 	return nil
 }
 
-func spanText(r statsReport) string {
+func spanText(r Stats) string {
 	switch {
 	case r.Since.IsZero() && r.Until.IsZero():
 		return ""
 	case r.Since.IsZero():
-		return " before " + r.clock.at(r.Until)
+		return " before " + r.clock().at(r.Until)
 	case r.Until.IsZero():
-		return " since " + r.clock.at(r.Since)
+		return " since " + r.clock().at(r.Since)
 	}
-	return " " + r.clock.between(r.Since, r.Until)
+	return " " + r.clock().between(r.Since, r.Until)
 }
 
 func dryRunsText(n int) string {
 	if n == 0 {
 		return ""
 	}
-	return fmt.Sprintf(", and %d %s", n, plural("dry run", n))
+	return fmt.Sprintf(", and %d %s", n, output.Plural("dry run", n))
 }
 
 // bar is a line of a chart.
@@ -81,16 +92,16 @@ type bar struct {
 const barWidth = 30
 
 // chart draws bars, the longest being that of the greatest count.
-func (p printer) chart(r statsReport, bars []bar) {
+func (p printer) chart(r Stats, bars []bar) {
 	most := 0
 	for _, b := range bars {
 		most = max(most, b.count)
 	}
 	rows := make([][]string, len(bars))
 	for i, b := range bars {
-		rows[i] = []string{"  " + b.name, strconv.Itoa(b.count), b.note, draw(b.count, most, barWidth, r.ascii)}
+		rows[i] = []string{"  " + b.name, strconv.Itoa(b.count), b.note, draw(b.count, most, barWidth, r.ASCII)}
 	}
-	p.printf("%s", columns(rows, p.width()))
+	p.Printf("%s", output.Columns(rows, p.Width()))
 }
 
 // draw makes a bar; what is not zero is seen.
@@ -145,24 +156,24 @@ var fateNotes = map[record.Fate]string{
 const timelineWidth = 72
 
 // timeline draws, for each outcome, how its decisions spread over the time.
-func (p printer) timeline(r statsReport) {
+func (p printer) timeline(r Stats) {
 	t := newTimeline(r.Stats, timelineWidth)
 	if len(t.starts) < 2 {
 		return
 	}
-	p.heading(fmt.Sprintf("Over time, %s a column", length(t.step)))
+	p.Heading(fmt.Sprintf("Over time, %s a column", length(t.step)))
 	for _, o := range review.Outcomes {
 		counts, most := t.counts[o], 0
 		for _, n := range counts {
 			most = max(most, n)
 		}
 		if most > 0 {
-			p.printf("  %-10s|%s| at most %d\n", o, spark(counts, most, r.ascii), most)
+			p.Printf("  %-10s|%s| at most %d\n", o, spark(counts, most, r.ASCII), most)
 		}
 	}
-	first, last := r.clock.at(t.starts[0]), r.clock.at(t.starts[len(t.starts)-1].Add(t.step))
+	first, last := r.clock().at(t.starts[0]), r.clock().at(t.starts[len(t.starts)-1].Add(t.step))
 	gap := max(3, len(t.starts)+2-len(first)-len(last))
-	p.printf("  %-10s%s%s%s\n", "", first, strings.Repeat(" ", gap), last)
+	p.Printf("  %-10s%s%s%s\n", "", first, strings.Repeat(" ", gap), last)
 }
 
 // timeline has a count for each start, by outcome.
@@ -223,16 +234,16 @@ func spark(counts []int, most int, ascii bool) string {
 	return b.String()
 }
 
-func (p printer) blockers(r statsReport) {
+func (p printer) blockers(r Stats) {
 	if len(r.Blockers) == 0 {
 		return
 	}
 	most := r.Blockers[0].Refusals
 	rows := [][]string{{"  WHAT REFUSES", "REFUSALS", "STUCK PODS", ""}}
 	for _, b := range r.Blockers {
-		rows = append(rows, []string{"  " + blockerName(b), strconv.Itoa(b.Refusals), strconv.Itoa(b.Stuck), draw(b.Refusals, most, barWidth, r.ascii)})
+		rows = append(rows, []string{"  " + blockerName(b), strconv.Itoa(b.Refusals), strconv.Itoa(b.Stuck), draw(b.Refusals, most, barWidth, r.ASCII)})
 	}
-	p.printf("\n%s", columns(rows, p.width()))
+	p.Printf("\n%s", output.Columns(rows, p.Width()))
 }
 
 func blockerName(b store.BlockerCount) string {
@@ -259,7 +270,7 @@ func (p printer) policyCounts(list []store.PolicyCount) {
 		}
 		rows = append(rows, row)
 	}
-	p.printf("\n%s", columns(rows, 0))
+	p.Printf("\n%s", output.Columns(rows, 0))
 }
 
 // zeroDash makes the numbers that count stand out.
@@ -270,7 +281,7 @@ func zeroDash(n int) string {
 	return strconv.Itoa(n)
 }
 
-func (p printer) counts(r statsReport, title string, list []store.Count) {
+func (p printer) counts(r Stats, title string, list []store.Count) {
 	if len(list) == 0 {
 		return
 	}
@@ -281,9 +292,9 @@ func (p printer) counts(r statsReport, title string, list []store.Count) {
 		if name == "" {
 			name = "(none)"
 		}
-		rows = append(rows, []string{"  " + name, strconv.Itoa(c.Decisions), zeroDash(c.Refused), draw(c.Decisions, most, barWidth, r.ascii)})
+		rows = append(rows, []string{"  " + name, strconv.Itoa(c.Decisions), zeroDash(c.Refused), draw(c.Decisions, most, barWidth, r.ASCII)})
 	}
-	p.printf("\n%s", columns(rows, p.width()))
+	p.Printf("\n%s", output.Columns(rows, p.Width()))
 }
 
 // statsCSV has a header, and a row for each number.

@@ -1,4 +1,4 @@
-package main
+package report
 
 import (
 	"encoding/xml"
@@ -7,93 +7,6 @@ import (
 
 	"github.com/evictgate/evictgate/policies/suite"
 )
-
-// tests prints what came of tests: as go test does, as JSON or for CI servers.
-func (p printer) tests(f testFlags, r *suite.TestReport) error {
-	switch f.format {
-	case "json":
-		_, err := p.structured("json", r)
-		return err
-	case "junit":
-		return p.junit(r)
-	}
-	for _, d := range r.Directories {
-		p.directory(d, f.verbose)
-	}
-	if r.Coverage != nil {
-		p.coverage(r.Coverage)
-		if f.below(r) {
-			p.printf("FAIL\tcoverage is %.1f %%, less than %g %%\n", r.Coverage.Percent, f.threshold)
-		}
-	}
-	if r.Failed() {
-		p.printf("FAIL\n")
-	}
-	return nil
-}
-
-func (p printer) directory(d suite.TestDirectory, verbose bool) {
-	for _, r := range d.Results {
-		if verbose || (!r.Passed && !r.Skipped) {
-			p.result(r)
-		}
-	}
-	switch {
-	case d.Untested:
-		p.printf("?   \t%s\tno tests: there is neither *_test.rego nor suite.yaml\n", d.Directory)
-		return
-	case d.Tests+d.Cases == 0:
-		p.printf("ok  \t%s\tno tests to run\n", d.Directory)
-		return
-	}
-	word := "ok  "
-	counts := []string{count("test", d.Tests), count("case", d.Cases)}
-	if d.Skipped > 0 {
-		counts = append(counts, fmt.Sprintf("%d skipped", d.Skipped))
-	}
-	if d.Failed > 0 {
-		word, counts = "FAIL", append(counts, fmt.Sprintf("%d failed", d.Failed))
-	}
-	p.printf("%s\t%s\t%s\t%.2fs\n", word, d.Directory, strings.Join(counts, ", "), d.Seconds)
-}
-
-func count(word string, n int) string { return fmt.Sprintf("%d %s", n, plural(word, n)) }
-
-// result prints one test: how it went, where it stands, and what differs.
-func (p printer) result(r suite.TestResult) {
-	p.printf("--- %s: %s (%.2fs)\n", verdict(r), r.Name, r.Seconds)
-	if !r.Passed && !r.Skipped {
-		p.printf("    %s:%d\n", r.File, r.Row)
-	}
-	for _, d := range r.Differences {
-		p.printf("    %s\n", strings.TrimPrefix(d.Place+": "+d.What, ": "))
-		p.printf("        expected  %s\n        actual    %s\n", d.Expected, d.Actual)
-	}
-	if r.Output != "" {
-		p.printf("    printed\n        %s\n", strings.ReplaceAll(strings.TrimSpace(r.Output), "\n", "\n        "))
-	}
-}
-
-func verdict(r suite.TestResult) string {
-	switch {
-	case r.Skipped:
-		return "SKIP"
-	case r.Passed:
-		return "PASS"
-	}
-	return "FAIL"
-}
-
-func (p printer) coverage(c *suite.Coverage) {
-	p.printf("coverage: %.1f %% of lines\n", c.Percent)
-	for _, f := range c.Files {
-		missing := ""
-		if len(f.Missing) > 0 {
-			missing = "  not covered: " + strings.Join(f.Missing, ", ")
-		}
-		p.printf("  %5.1f %%  %s%s\n", f.Percent, f.File, missing)
-	}
-}
 
 // The elements of JUnit's XML, as CI servers read it.
 type (
@@ -152,7 +65,7 @@ func (p printer) junit(r *suite.TestReport) error {
 	if err != nil {
 		return err
 	}
-	p.printf("%s%s\n", xml.Header, raw)
+	p.Printf("%s%s\n", xml.Header, raw)
 	return nil
 }
 

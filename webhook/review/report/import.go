@@ -1,4 +1,4 @@
-package main
+package report
 
 import (
 	"fmt"
@@ -6,14 +6,16 @@ import (
 	"strings"
 	"time"
 
+	"github.com/evictgate/evictgate/output"
 	"github.com/evictgate/evictgate/webhook/record"
 	"github.com/evictgate/evictgate/webhook/review/apilog"
+	"github.com/evictgate/evictgate/webhook/review/completeness"
 	"github.com/evictgate/evictgate/webhook/review/store"
 )
 
-// importing tells how far an import is.
-func (p printer) importing(c apilog.Counts, took time.Duration) {
-	_, _ = fmt.Fprintf(p.err, "import: %d lines, %s, %s/s, %d answers, %d decisions\n",
+// Importing tells how far an import is.
+func Importing(p output.Printer, c apilog.Counts, took time.Duration) {
+	_, _ = fmt.Fprintf(p.Err, "import: %d lines, %s, %s/s, %d answers, %d decisions\n",
 		c.Lines, bytesText(c.Bytes), bytesText(int64(float64(c.Bytes)/took.Seconds())), c.Answers, c.Decisions)
 }
 
@@ -44,37 +46,43 @@ func bytesText(n int64) string {
 	return fmt.Sprintf("%.1f %s", value, units[unit])
 }
 
-// imported prints what was imported, and whether it is complete.
-func (p printer) imported(f importFlags, r importReport) error {
-	if done, err := p.structured(f.format, r); done {
+// Import is what an import found, and how it is told.
+type Import struct {
+	completeness.Report
+	// Zone is that of its times; data has them in UTC.
+	Zone *time.Location
+	// NothingRead leaves out what was in files, where there were none.
+	NothingRead bool
+}
+
+// Print prints what was imported, and whether it is complete.
+func (r Import) Print(to output.Printer, format string) error {
+	p, in := printer{to}, date{r.Zone}
+	if done, err := p.Structured(format, r.Report); done {
 		return err
 	}
-	in := date{time.Local}
-	if f.utc {
-		in.zone = time.UTC
-	}
-	if !f.report {
-		if err := p.read(r); err != nil {
+	if !r.NothingRead {
+		if err := p.read(r.Report); err != nil {
 			return err
 		}
 	}
-	if err := p.passages(r); err != nil {
+	if err := p.passages(r.Report); err != nil {
 		return err
 	}
-	if err := p.notSeen(in, r); err != nil {
+	if err := p.notSeen(in, r.Report); err != nil {
 		return err
 	}
-	return p.compared(in, r)
+	return p.compared(in, r.Report)
 }
 
 // read prints what was in the files.
-func (p printer) read(r importReport) error {
-	p.say(0, "%d %s, %d %s, %s:", len(r.Files), plural("file", len(r.Files)), r.Read.Lines, plural("line", int(r.Read.Lines)), bytesText(r.Read.Bytes))
+func (p printer) read(r completeness.Report) error {
+	p.Say(0, "%d %s, %d %s, %s:", len(r.Files), output.Plural("file", len(r.Files)), r.Read.Lines, output.Plural("line", int(r.Read.Lines)), bytesText(r.Read.Bytes))
 	rows := [][]string{
 		{"decisions", strconv.Itoa(r.Decisions.New), strconv.Itoa(r.Decisions.Known)},
 		{"answers of the API server", strconv.Itoa(r.Answers.New), strconv.Itoa(r.Answers.Known)},
 	}
-	if err := p.table([]string{"", "NEW", "KNOWN"}, rows); err != nil {
+	if err := p.Table([]string{"", "NEW", "KNOWN"}, rows); err != nil {
 		return err
 	}
 	for _, left := range []struct {
@@ -87,11 +95,11 @@ func (p printer) read(r importReport) error {
 		{r.Read.Collections, "deletions of many pods at once, which the log does not name"},
 	} {
 		if left.count > 0 {
-			p.say(0, "%d %s left out: %s", left.count, plural("line", int(left.count)), left.why)
+			p.Say(0, "%d %s left out: %s", left.count, output.Plural("line", int(left.count)), left.why)
 		}
 	}
 	for _, problem := range r.Problems {
-		p.say(2, "%s", problem)
+		p.Say(2, "%s", problem)
 	}
 	return nil
 }
@@ -108,7 +116,7 @@ var meanings = []struct {
 	{record.Unseen, "nothing shows that evictgate was asked"},
 }
 
-func (p printer) passages(r importReport) error {
+func (p printer) passages(r completeness.Report) error {
 	var rows [][]string
 	for _, m := range meanings {
 		if n := r.Completeness.Passages[m.passage]; n > 0 {
@@ -116,23 +124,23 @@ func (p printer) passages(r importReport) error {
 		}
 	}
 	if len(rows) == 0 {
-		p.say(0, "The audit log has no eviction.")
+		p.Say(0, "The audit log has no eviction.")
 		return nil
 	}
-	p.printf("\n")
-	return p.table([]string{"PASSAGE", "EVICTIONS", ""}, rows)
+	p.Printf("\n")
+	return p.Table([]string{"PASSAGE", "EVICTIONS", ""}, rows)
 }
 
 func passageText(passage record.Passage) string {
 	return strings.ReplaceAll(string(passage), "_", " ")
 }
 
-func (p printer) notSeen(in date, r importReport) error {
+func (p printer) notSeen(in date, r completeness.Report) error {
 	if r.NotSeen() == 0 {
 		return nil
 	}
-	p.printf("\n")
-	p.say(0, "Evictions that evictgate did not decide:")
+	p.Printf("\n")
+	p.Say(0, "Evictions that evictgate did not decide:")
 	return p.answers(in, r.Completeness.NotSeen, r.NotSeen(), func(a record.Answer) string { return passageText(a.Passage) })
 }
 
@@ -142,7 +150,7 @@ func (p printer) answers(in date, list []record.Answer, total int, fact func(rec
 	for i, a := range list {
 		rows[i] = []string{in.at(a.At), a.User, a.Namespace, a.Pod, apiAnswerText(a), fact(a)}
 	}
-	if err := p.table([]string{"TIME", "USER", "NAMESPACE", "POD", "ANSWER", "DECISION"}, rows); err != nil {
+	if err := p.Table([]string{"TIME", "USER", "NAMESPACE", "POD", "ANSWER", "DECISION"}, rows); err != nil {
 		return err
 	}
 	p.more(len(list), total)
@@ -171,39 +179,39 @@ func apiAnswerText(a record.Answer) string {
 
 func (p printer) more(shown, total int) {
 	if total > shown {
-		p.say(0, "and %d more", total-shown)
+		p.Say(0, "and %d more", total-shown)
 	}
 }
 
 // compared prints what has no counterpart.
-func (p printer) compared(in date, r importReport) error {
-	p.printf("\n")
+func (p printer) compared(in date, r completeness.Report) error {
+	p.Printf("\n")
 	done := r.Completeness
 	switch {
 	case done.Until.IsZero():
-		p.say(0, "Nothing to compare: %s.", nothingCompared(r.Covered))
+		p.Say(0, "Nothing to compare: %s.", nothingCompared(r.Covered))
 	case done.Complete():
-		p.say(0, "Complete %s: each of %d decisions has its answer, and each of %d answers its decision.", in.between(done.Since, done.Until), done.Decisions, done.Answers)
+		p.Say(0, "Complete %s: each of %d decisions has its answer, and each of %d answers its decision.", in.between(done.Since, done.Until), done.Decisions, done.Answers)
 	default:
-		p.say(0, "NOT complete %s: of %d decisions %d have no answer, of %d answers %d have no decision.",
+		p.Say(0, "NOT complete %s: of %d decisions %d have no answer, of %d answers %d have no decision.",
 			in.between(done.Since, done.Until), done.Decisions, done.MissingAnswers, done.Answers, done.MissingDecisions)
 	}
 	switch n := r.NotCompared; {
 	case n.Decisions+n.Answers == 0:
 	case done.Until.IsZero():
-		p.say(0, "So %d %s without an answer, and %d %s without a decision, are not judged.", n.Decisions, plural("decision", n.Decisions), n.Answers, plural("answer", n.Answers))
+		p.Say(0, "So %d %s without an answer, and %d %s without a decision, are not judged.", n.Decisions, output.Plural("decision", n.Decisions), n.Answers, output.Plural("answer", n.Answers))
 	default:
-		p.say(0, "Outside of that time %d decisions have no answer, and %d answers no decision.", n.Decisions, n.Answers)
+		p.Say(0, "Outside of that time %d decisions have no answer, and %d answers no decision.", n.Decisions, n.Answers)
 	}
 	if err := p.unanswered(in, done); err != nil || done.MissingDecisions == 0 {
 		return err
 	}
-	p.printf("\n")
-	p.say(0, "Answers that name a decision which the store does not have:")
+	p.Printf("\n")
+	p.Say(0, "Answers that name a decision which the store does not have:")
 	return p.answers(in, done.WithoutDecision, done.MissingDecisions, func(a record.Answer) string { return a.ReviewUID })
 }
 
-func nothingCompared(c covered) string {
+func nothingCompared(c completeness.Covered) string {
 	switch {
 	case c.Decisions.From.IsZero() && c.AuditLog.From.IsZero():
 		return "the store has neither decisions nor an audit log"
@@ -219,13 +227,13 @@ func (p printer) unanswered(in date, done store.Completeness) error {
 	if done.MissingAnswers == 0 {
 		return nil
 	}
-	p.printf("\n")
-	p.say(0, "Decisions whose eviction is not in the audit log:")
+	p.Printf("\n")
+	p.Say(0, "Decisions whose eviction is not in the audit log:")
 	rows := make([][]string, len(done.WithoutAnswer))
 	for i, r := range done.WithoutAnswer {
 		rows[i] = []string{in.at(r.At), r.User, r.Namespace, r.Pod, fmt.Sprintf("%s %d", r.Outcome, r.Code), r.ID}
 	}
-	if err := p.table([]string{"TIME", "USER", "NAMESPACE", "POD", "DECIDED", "DECISION"}, rows); err != nil {
+	if err := p.Table([]string{"TIME", "USER", "NAMESPACE", "POD", "DECIDED", "DECISION"}, rows); err != nil {
 		return err
 	}
 	p.more(len(done.WithoutAnswer), done.MissingAnswers)

@@ -1,15 +1,16 @@
-package main
+package report
 
 import (
 	"fmt"
 
+	"github.com/evictgate/evictgate/output"
 	"github.com/evictgate/evictgate/webhook/record"
 )
 
 // became tells what became of the pod, and how that is known.
-func (p printer) became(s story) {
-	for _, sentence := range fateSentences(s.clock, s.episode) {
-		p.say(2, "%s", sentence)
+func (p printer) became(s Story) {
+	for _, sentence := range fateSentences(s.clock(), s.Episode) {
+		p.Say(2, "%s", sentence)
 	}
 }
 
@@ -33,7 +34,7 @@ func fateSentences(c clock, e *record.Episode) []string {
 		list = append(list, text)
 	}
 	if e.Unseen > 0 {
-		list = append(list, fmt.Sprintf("%d %s of this pod did not pass evictgate, as the API server's audit log shows.", e.Unseen, plural("eviction", e.Unseen)))
+		list = append(list, fmt.Sprintf("%d %s of this pod did not pass evictgate, as the API server's audit log shows.", e.Unseen, output.Plural("eviction", e.Unseen)))
 	}
 	return list
 }
@@ -58,7 +59,7 @@ func refusedSentence(c clock, e *record.Episode) string {
 	}
 	text := fmt.Sprintf("It was admitted here, and then refused by %s at %s, as the API server's audit log shows", refuserText(a.RefusedBy), c.ago(a.At))
 	if a.Message != "" {
-		text += ": " + atMost(a.Message, maxMessage)
+		text += ": " + output.AtMost(a.Message, maxMessage)
 	}
 	return text
 }

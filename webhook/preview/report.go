@@ -1,4 +1,4 @@
-package main
+package preview
 
 import (
 	"fmt"
@@ -6,64 +6,79 @@ import (
 	"slices"
 	"time"
 
-	"github.com/evictgate/evictgate/webhook/preview"
-	"github.com/evictgate/evictgate/webhook/review/render"
+	"github.com/evictgate/evictgate/output"
 )
 
-// preview prints a report: a row per pod, then each reason once, under the number that the rows give it.
+// Report is what evictions would meet.
+type Report struct {
+	Target   string             `json:"target"`
+	Revision string             `json:"revision"`
+	At       time.Time          `json:"at"`
+	Pods     []Result           `json:"pods"`
+	Budgets  []ImpossibleBudget `json:"impossible_budgets"`
+	// Drained says that a drain was played.
+	Drained bool `json:"-"`
+}
+
+// Refused reports whether an eviction would be refused now.
+func (r Report) Refused() bool {
+	return slices.ContainsFunc(r.Pods, Result.Refused)
+}
+
+// Print prints a row per pod, then each reason once, under the number that the rows give it.
 // With wide, the reasons stand in the rows.
-func (p printer) preview(format string, r previewReport) error {
-	if done, err := p.structured(format, r); done {
+func (r Report) Print(p output.Printer, format string) error {
+	if done, err := p.Structured(format, r); done {
 		return err
 	}
 	why := reasonsOf(r)
 	if len(r.Pods) == 0 {
-		p.printf("%s: no pods\n", r.Target)
-	} else if err := p.table(previewRows(r, why, format == "wide")); err != nil {
+		p.Printf("%s: no pods\n", r.Target)
+	} else if err := p.Table(previewRows(r, why, format == "wide")); err != nil {
 		return err
 	}
 	if format != "wide" {
-		p.reasons(r, why)
+		r.reasons(p, why)
 	}
 	if len(r.Budgets) > 0 {
-		p.printf("\nBudgets that can never let a drain finish:\n")
+		p.Printf("\nBudgets that can never let a drain finish:\n")
 		for _, b := range r.Budgets {
-			p.printf("  %s/%s (%d %s): %s\n", b.Namespace, b.Name, b.Pods, plural("pod", b.Pods), b.Why)
+			p.Printf("  %s/%s (%d %s): %s\n", b.Namespace, b.Name, b.Pods, output.Plural("pod", b.Pods), b.Why)
 		}
 	}
-	p.printf("\n%s\n", summary(r))
+	p.Printf("\n%s\n", summary(r))
 	return nil
 }
 
-func previewRows(r previewReport, why []string, wide bool) ([]string, [][]string) {
+func previewRows(r Report, why []string, wide bool) ([]string, [][]string) {
 	header := []string{"NAMESPACE", "POD", "OWNER", "NOW"}
 	if wide {
 		header = slices.Insert(header, 2, "NODE")
 	}
-	if r.drained {
+	if r.Drained {
 		header = append(header, "DRAIN")
 	}
 	header = append(header, "WHY")
 	rows := make([][]string, len(r.Pods))
 	for i, pod := range r.Pods {
-		rows[i] = []string{pod.Namespace, pod.Pod, render.OrDash(pod.Owner), nowCell(pod)}
+		rows[i] = []string{pod.Namespace, pod.Pod, output.OrDash(pod.Owner), nowCell(pod)}
 		if wide {
-			rows[i] = slices.Insert(rows[i], 2, render.OrDash(pod.Node))
+			rows[i] = slices.Insert(rows[i], 2, output.OrDash(pod.Node))
 		}
-		if r.drained {
+		if r.Drained {
 			rows[i] = append(rows[i], drainCell(pod))
 		}
 		reason := reasonOf(pod)
 		if n := slices.Index(why, reason); n >= 0 && !wide {
 			reason = fmt.Sprintf("[%d]", n+1)
 		}
-		rows[i] = append(rows[i], render.OrDash(reason))
+		rows[i] = append(rows[i], output.OrDash(reason))
 	}
 	return header, rows
 }
 
 // reasonOf is what there is to say of a pod: why a drain leaves it, or why it is refused now.
-func reasonOf(r preview.Result) string {
+func reasonOf(r Result) string {
 	switch {
 	case r.Stuck != nil:
 		return r.Stuck.Message
@@ -74,7 +89,7 @@ func reasonOf(r preview.Result) string {
 }
 
 // reasonsOf lists every distinct reason once, in the order of the pods.
-func reasonsOf(r previewReport) []string {
+func reasonsOf(r Report) []string {
 	var list []string
 	for _, pod := range r.Pods {
 		if reason := reasonOf(pod); reason != "" && !slices.Contains(list, reason) {
@@ -84,7 +99,7 @@ func reasonsOf(r previewReport) []string {
 	return list
 }
 
-func nowCell(r preview.Result) string {
+func nowCell(r Result) string {
 	switch {
 	case r.Now == nil:
 		return "skipped"
@@ -94,7 +109,7 @@ func nowCell(r preview.Result) string {
 	return fmt.Sprintf("%s %d", r.Now.Outcome, r.Now.Code)
 }
 
-func drainCell(r preview.Result) string {
+func drainCell(r Result) string {
 	switch {
 	case r.Now == nil:
 		return "-"
@@ -110,9 +125,9 @@ func drainCell(r preview.Result) string {
 
 func seconds(s float64) string { return time.Duration(s * float64(time.Second)).String() }
 
-func (p printer) reasons(r previewReport, why []string) {
+func (r Report) reasons(p output.Printer, why []string) {
 	if len(why) > 0 {
-		p.printf("\nWhy:\n")
+		p.Printf("\nWhy:\n")
 	}
 	for i, reason := range why {
 		n := 0
@@ -121,11 +136,11 @@ func (p printer) reasons(r previewReport, why []string) {
 				n++
 			}
 		}
-		p.printf("  [%d] %d %s: %s\n", i+1, n, plural("pod", n), reason)
+		p.Printf("  [%d] %d %s: %s\n", i+1, n, output.Plural("pod", n), reason)
 	}
 }
 
-func summary(r previewReport) string {
+func summary(r Report) string {
 	var refused, left, evicted, skipped int
 	var last float64
 	for _, pod := range r.Pods {
@@ -142,12 +157,12 @@ func summary(r previewReport) string {
 			refused++
 		}
 	}
-	text := fmt.Sprintf("%d of %d %s refused now", refused, len(r.Pods), plural("pod", len(r.Pods)))
+	text := fmt.Sprintf("%d of %d %s refused now", refused, len(r.Pods), output.Plural("pod", len(r.Pods)))
 	if skipped > 0 {
 		text += fmt.Sprintf(", %d skipped", skipped)
 	}
 	switch {
-	case !r.drained || evicted+left == 0:
+	case !r.Drained || evicted+left == 0:
 		return text
 	case left > 0:
 		return fmt.Sprintf("%s; a drain evicts %d and leaves %d", text, evicted, left)

@@ -1,4 +1,4 @@
-package main
+package review
 
 import (
 	"context"
@@ -39,7 +39,7 @@ func TestAFilterChoosesAlikeInFilesAndInAStore(t *testing.T) {
 		}
 		var got []string
 		for i := range list {
-			if chosen(&f, &list[i]) {
+			if Chosen(&f, &list[i]) {
 				got = append(got, list[i].DecisionID)
 			}
 		}

@@ -1,4 +1,4 @@
-package render
+package output
 
 import (
 	"fmt"
@@ -66,4 +66,39 @@ func OrDash(s string) string {
 		return "-"
 	}
 	return s
+}
+
+// AtMost cuts what nobody would read in a terminal.
+func AtMost(text string, runes int) string {
+	if n := utf8.RuneCountInString(text); n > runes {
+		return fmt.Sprintf("%s… (%d characters)", string([]rune(text)[:runes]), n)
+	}
+	return text
+}
+
+// Plural is a word for so many.
+func Plural(word string, n int) string {
+	if n == 1 {
+		return word
+	}
+	return word + "s"
+}
+
+// OneOrMany chooses the word for so many, where an s does not do.
+func OneOrMany(one, many string, n int) string {
+	if n == 1 {
+		return one
+	}
+	return many
+}
+
+// ShellQuote quotes what a shell would not take as one word.
+func ShellQuote(word string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./:@,=+", r)
+	}
+	if word != "" && strings.TrimFunc(word, plain) == "" {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }

@@ -1,4 +1,4 @@
-package main
+package report
 
 import (
 	"bytes"
@@ -11,6 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/evictgate/evictgate/output"
+	"github.com/evictgate/evictgate/output/outputtest"
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/webhook/record"
 	"github.com/evictgate/evictgate/webhook/review"
@@ -62,7 +64,7 @@ func TestShortestIDs(t *testing.T) {
 
 // hostile is a decision and an episode of which every text is drawn.
 func hostile(t *rapid.T) (record.Record, record.Episode, store.Row) {
-	text := func(what string) string { return anyText().Draw(t, what) }
+	text := func(what string) string { return outputtest.AnyText().Draw(t, what) }
 	r := record.Record{
 		DecisionID: text("id"), Timestamp: three.Now.Add(-time.Hour), Revision: text("revision"), Labels: map[string]string{"id": text("replica")},
 		Request: record.Request{Namespace: text("namespace"), Name: text("pod"), Evictor: text("evictor"), User: policies.User{Username: text("user")}, Annotations: map[string]string{text("key"): text("value")}},
@@ -87,8 +89,8 @@ func TestStatsSayWhatListsMayLack(t *testing.T) {
 		"table": "2 of them may be missing in the lists of names", "json": `"unnamed": 2`, "yaml": "unnamed: 2", "csv": "unnamed,,decisions,2",
 	} {
 		var out bytes.Buffer
-		r := statsReport{Stats: store.Stats{Decisions: map[policies.Outcome]int{policies.Delayed: 3}, Unnamed: 2}, clock: three}
-		if err := (printer{out: &out}).reviewStats(format, r); err != nil || !strings.Contains(out.String(), want) {
+		r := Stats{Stats: store.Stats{Decisions: map[policies.Outcome]int{policies.Delayed: 3}, Unnamed: 2}, Clock: three.Clock}
+		if err := r.Print(output.Printer{Out: &out}, format); err != nil || !strings.Contains(out.String(), want) {
 			t.Errorf("%s: %v\n%s", format, err, out.String())
 		}
 	}
@@ -99,30 +101,31 @@ func TestHostileRecords(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		made, episode, row := hostile(t)
 		for _, format := range []string{"table", "wide", "json", "yaml", "csv"} {
-			l := listing{listFlags: &listFlags{}, clock: three}
-			l.format = format
-			stuck := stuckReport{At: three.Now, Stuck: []record.Episode{episode}, clock: three, again: " --from x"}
-			stats := statsReport{Stats: store.Stats{
+			l := Listing{Format: format, Clock: three.Clock}
+			stuck := Stuck{StuckPods: review.StuckPods{At: three.Now, Stuck: []record.Episode{episode}}, Clock: three.Clock, Again: " --from x"}
+			stats := Stats{Stats: store.Stats{
 				Decisions: map[policies.Outcome]int{policies.Delayed: 1}, Blockers: []store.BlockerCount{{Kind: record.ByBudget, Name: row.Namespace, Refusals: 1}},
 				Policies: []store.PolicyCount{{Policy: row.Pod}}, Users: []store.Count{{Name: row.User, Decisions: 1}},
-			}, clock: three}
-			for what, print := range map[string]func(p printer) error{
-				"list":     func(p printer) error { return p.reviewRows(l, store.Rows{Rows: []store.Row{row}, Next: row.ID}) },
-				"episodes": func(p printer) error { return p.reviewEpisodes(l, store.Episodes{Episodes: []record.Episode{episode}}) },
-				"stuck":    func(p printer) error { return p.reviewStuck(format, stuck) },
-				"stats":    func(p printer) error { return p.reviewStats(format, stats) },
-				"decision": func(p printer) error {
-					return p.reviewStory(format, story{record: &made, episode: &episode, clock: three})
+			}, Clock: three.Clock}
+			for what, print := range map[string]func(p output.Printer) error{
+				"list": func(p output.Printer) error { return l.Decisions(p, store.Rows{Rows: []store.Row{row}, Next: row.ID}) },
+				"episodes": func(p output.Printer) error {
+					return l.Episodes(p, store.Episodes{Episodes: []record.Episode{episode}})
 				},
-				"episode": func(p printer) error {
-					return p.reviewStory(format, story{record: &made, episode: &episode, clock: three, whole: true})
+				"stuck": func(p output.Printer) error { return stuck.Print(p, format) },
+				"stats": func(p output.Printer) error { return stats.Print(p, format) },
+				"decision": func(p output.Printer) error {
+					return Story{Story: review.Story{Record: &made, Episode: &episode}, Clock: three.Clock}.Print(p, format)
+				},
+				"episode": func(p output.Printer) error {
+					return Story{Story: review.Story{Record: &made, Episode: &episode, Whole: true}, Clock: three.Clock}.Print(p, format)
 				},
 			} {
 				var out bytes.Buffer
-				if err := print(printer{out: &out}); err != nil {
+				if err := print(output.Printer{Out: &out}); err != nil {
 					t.Fatalf("%s as %s: %v", what, format, err)
 				}
-				if !shows(out.String()) {
+				if !outputtest.Shows(out.String()) {
 					t.Fatalf("%s as %s: %q", what, format, out.String())
 				}
 				if format == "json" && !json.Valid(out.Bytes()) {
@@ -139,11 +142,10 @@ func TestHostileRecords(t *testing.T) {
 }
 
 func TestAMegabyteMessageIsCutInATable(t *testing.T) {
-	l := listing{listFlags: &listFlags{}, clock: three}
-	l.format = "table"
+	l := Listing{Format: "table", Clock: three.Clock}
 	var out bytes.Buffer
 	row := store.Row{ID: "d", At: three.Now, Namespace: "shop", Pod: "web-0", Outcome: policies.Denied, Code: 403, Message: strings.Repeat("x", 1<<20)}
-	if err := (printer{out: &out}).reviewRows(l, store.Rows{Rows: []store.Row{row}}); err != nil {
+	if err := l.Decisions(output.Printer{Out: &out}, store.Rows{Rows: []store.Row{row}}); err != nil {
 		t.Fatal(err)
 	}
 	if out.Len() > 2000 || !strings.Contains(out.String(), "x… (1048576 characters)") {

@@ -1,4 +1,4 @@
-package main
+package report
 
 import (
 	"bytes"
@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/evictgate/evictgate/output"
 	"github.com/evictgate/evictgate/policies/suite"
 )
 
@@ -23,7 +24,7 @@ func TestJUnitCanBeReadBack(t *testing.T) {
 		},
 	}, {Directory: "none", Untested: true}}}
 	var out bytes.Buffer
-	if err := (printer{out: &out}).junit(report); err != nil {
+	if err := (printer{output.Printer{Out: &out}}).junit(report); err != nil {
 		t.Fatal(err)
 	}
 	var got junitSuites

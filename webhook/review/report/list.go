@@ -1,41 +1,46 @@
-package main
+package report
 
 import (
 	"fmt"
 	"slices"
 
+	"github.com/evictgate/evictgate/output"
 	"github.com/evictgate/evictgate/webhook/record"
+	"github.com/evictgate/evictgate/webhook/review"
 	"github.com/evictgate/evictgate/webhook/review/render"
 	"github.com/evictgate/evictgate/webhook/review/store"
 )
 
-// listing is what the lists are printed by.
-type listing struct {
-	*listFlags
-	filter store.Filter
-	clock  clock
+// Listing says how a list is printed, and of what.
+type Listing struct {
+	// Format is table, wide, json, yaml or csv.
+	Format string
+	// Filter chose, and After is where the list goes on.
+	Filter store.Filter
+	After  string
+	Clock  review.Clock
 }
 
-// reviewRows prints decisions.
-func (p printer) reviewRows(l listing, r store.Rows) error {
+// Decisions prints decisions.
+func (l Listing) Decisions(p output.Printer, r store.Rows) error {
 	if r.Rows == nil {
 		r.Rows = []store.Row{}
 	}
-	if done, err := p.structured(l.format, r); done {
+	if done, err := p.Structured(l.Format, r); done {
 		return err
 	}
-	return printList(p, l, list[store.Row]{sheet: render.Decisions, members: r.Rows, next: r.Next, none: "No decisions", one: "decision", short: shortest})
+	return printList(printer{p}, l, list[store.Row]{sheet: render.Decisions, members: r.Rows, next: r.Next, none: "No decisions", one: "decision", short: shortest})
 }
 
-// reviewEpisodes prints episodes.
-func (p printer) reviewEpisodes(l listing, e store.Episodes) error {
+// Episodes prints pods, and what became of them.
+func (l Listing) Episodes(p output.Printer, e store.Episodes) error {
 	if e.Episodes == nil {
 		e.Episodes = []record.Episode{}
 	}
-	if done, err := p.structured(l.format, e); done {
+	if done, err := p.Structured(l.Format, e); done {
 		return err
 	}
-	return printList(p, l, list[record.Episode]{sheet: render.Episodes, members: e.Episodes, next: e.Next, none: "No evictions", one: "pod"})
+	return printList(printer{p}, l, list[record.Episode]{sheet: render.Episodes, members: e.Episodes, next: e.Next, none: "No evictions", one: "pod"})
 }
 
 // list is a page of a list, and the words for it.
@@ -48,33 +53,26 @@ type list[T any] struct {
 	short func([]T) map[string]string
 }
 
-func printList[T any](p printer, l listing, of list[T]) error {
+func printList[T any](p printer, l Listing, of list[T]) error {
 	var why footnotes
-	style := &render.Style{Layout: render.Wide, Time: l.clock.at, ID: func(id string) string { return id }, Message: render.OrDash}
+	style := &render.Style{Layout: render.Wide, Time: clock{l.Clock}.at, ID: func(id string) string { return id }, Message: output.OrDash}
 	switch {
-	case l.format == "csv":
-		return render.WriteCSV(p.out, of.sheet.Lines(of.members))
+	case l.Format == "csv":
+		return output.WriteCSV(p.Out, of.sheet.Lines(of.members))
 	case len(of.members) == 0:
 		p.nothing(of.none, l)
 		return nil
-	case l.format == "table":
+	case l.Format == "table":
 		style.Layout, style.Message = render.Table, why.mark
 		if of.short != nil {
 			short := of.short(of.members)
 			style.ID = func(id string) string { return short[id] }
 		}
 	}
-	p.cutTable(of.sheet.Rows(style, of.members))
+	p.CutTable(of.sheet.Rows(style, of.members))
 	p.footnotes(why, of.one)
 	p.goOn(of.next)
 	return nil
-}
-
-func plural1(one, many string, n int) string {
-	if n == 1 {
-		return one
-	}
-	return many
 }
 
 // shortID is how many characters of an id are shown at least.
@@ -136,33 +134,28 @@ const maxNote = 1000
 
 func (p printer) footnotes(f footnotes, what string) {
 	if len(f.texts) > 0 {
-		p.printf("\nWhy:\n")
+		p.Printf("\nWhy:\n")
 	}
 	for i, text := range f.texts {
-		p.point(2, fmt.Sprintf("[%d]", i+1), "%d %s: %s", f.counts[i], plural(what, f.counts[i]), atMost(text, maxNote))
+		p.Point(2, fmt.Sprintf("[%d]", i+1), "%d %s: %s", f.counts[i], output.Plural(what, f.counts[i]), output.AtMost(text, maxNote))
 	}
-}
-
-// cutTable prints rows, the first being the header, and cuts the last column in a terminal.
-func (p printer) cutTable(rows [][]string) {
-	p.printf("%s", columns(rows, p.width()))
 }
 
 // nothing says that a list is empty, and what was looked at.
-func (p printer) nothing(what string, l listing) {
-	switch since := l.filter.Since; {
-	case l.page.After != "":
-		p.say(0, "No more.")
+func (p printer) nothing(what string, l Listing) {
+	switch since := l.Filter.Since; {
+	case l.After != "":
+		p.Say(0, "No more.")
 	case since.IsZero():
-		p.say(0, "%s.", what)
+		p.Say(0, "%s.", what)
 	default:
-		p.say(0, "%s since %s; --since 7d or --since all looks further back.", what, l.clock.at(since))
+		p.Say(0, "%s since %s; --since 7d or --since all looks further back.", what, clock{l.Clock}.at(since))
 	}
 }
 
 // goOn says how to see the next page.
 func (p printer) goOn(next string) {
 	if next != "" {
-		p.printf("\nThere are more: add --after %s, or --all\n", render.Line(shellQuote(next)))
+		p.Printf("\nThere are more: add --after %s, or --all\n", output.Line(output.ShellQuote(next)))
 	}
 }

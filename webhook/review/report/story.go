@@ -1,4 +1,4 @@
-package main
+package report
 
 import (
 	"encoding/json"
@@ -7,90 +7,103 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/evictgate/evictgate/output"
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/webhook/record"
+	"github.com/evictgate/evictgate/webhook/review"
 	"github.com/evictgate/evictgate/webhook/review/render"
 )
 
-// reviewStory tells a decision or an episode.
-func (p printer) reviewStory(format string, s story) error {
-	var data any = s.record
-	if s.whole {
-		data = s.episode
+// Story is a decision or an episode, and how it is told.
+type Story struct {
+	review.Story
+	Clock review.Clock
+	// Again are the flags by which a command looks at the same place.
+	Again string
+	// Input asks for what the policies were given.
+	Input bool
+}
+
+// Print tells a decision or an episode.
+func (s Story) Print(to output.Printer, format string) error {
+	p := printer{to}
+	var data any = s.Record
+	if s.Whole {
+		data = s.Episode
 	}
-	if done, err := p.structured(format, data); done {
+	if done, err := p.Structured(format, data); done {
 		return err
 	}
-	if s.whole {
+	if s.Whole {
 		p.episodeStory(s)
 	} else {
 		p.decisionStory(s)
 	}
-	if s.input && s.record != nil {
-		p.printf("\nWhat the policies were given\n")
-		return p.safeInput(s.record.Input)
+	if s.Input && s.Record != nil {
+		p.Printf("\nWhat the policies were given\n")
+		return p.safeInput(s.Record.Input)
 	}
 	return nil
 }
 
+func (s Story) clock() clock { return clock{s.Clock} }
+
 // maxMessage bounds what is told of a message, in characters; -o json has the whole.
 const maxMessage = 4000
 
-func (p printer) decisionStory(s story) {
-	r := s.record
-	p.say(0, "Decision %s: %s", r.DecisionID, outcomeText(r.Result))
-	p.heading("What was asked")
-	p.say(2, "%s", asked(s.clock, r))
+func (p printer) decisionStory(s Story) {
+	r := s.Record
+	p.Say(0, "Decision %s: %s", r.DecisionID, outcomeText(r.Result))
+	p.Heading("What was asked")
+	p.Say(2, "%s", asked(s.clock(), r))
 	p.annotations(r.Request.Annotations)
-	p.heading("What it was told")
+	p.Heading("What it was told")
 	p.told(r.Result)
-	p.why("Why", s.clock, r.Result)
+	p.why("Why", s.clock(), r.Result)
 	p.override(r)
-	if s.episode != nil {
-		p.heading("What became of the pod")
+	if s.Episode != nil {
+		p.Heading("What became of the pod")
 		p.became(s)
 	}
 	p.unblock(s)
-	p.heading("More")
-	if s.episode != nil {
-		p.say(2, "evictgate review show%s %s", s.again, shellQuote(s.episode.ID))
-		p.say(4, "all %d %s to evict this pod", s.episode.Attempts, plural1("try", "tries", s.episode.Attempts))
+	p.Heading("More")
+	if s.Episode != nil {
+		p.Say(2, "evictgate review show%s %s", s.Again, output.ShellQuote(s.Episode.ID))
+		p.Say(4, "all %d %s to evict this pod", s.Episode.Attempts, output.OneOrMany("try", "tries", s.Episode.Attempts))
 	}
-	if !s.input {
-		p.say(2, "evictgate review show%s --input %s", s.again, shellQuote(r.DecisionID))
-		p.say(4, "what the policies were given")
+	if !s.Input {
+		p.Say(2, "evictgate review show%s --input %s", s.Again, output.ShellQuote(r.DecisionID))
+		p.Say(4, "what the policies were given")
 	}
-	p.say(2, "decided by %s, policies of revision %s", render.OrDash(r.Labels["id"]), r.Revision)
+	p.Say(2, "decided by %s, policies of revision %s", output.OrDash(r.Labels["id"]), r.Revision)
 }
 
-func (p printer) heading(text string) { p.printf("\n%s\n", text) }
-
-func (p printer) episodeStory(s story) {
-	e := s.episode
-	p.say(0, "%s: %s", podText(e.Namespace, e.Pod, e.Workload, e.Node), render.Fate(e.Fate))
-	p.heading("What became of the pod")
+func (p printer) episodeStory(s Story) {
+	e := s.Episode
+	p.Say(0, "%s: %s", podText(e.Namespace, e.Pod, e.Workload, e.Node), render.Fate(e.Fate))
+	p.Heading("What became of the pod")
 	p.became(s)
 	if e.Attempts > 0 {
-		p.heading("Who tried to evict it")
+		p.Heading("Who tried to evict it")
 		for _, a := range e.Evictors {
-			p.point(2, "-", "%s: %s, %s", who(a.Evictor, a.User), times(a.Count), s.clock.between(a.First, a.Last))
+			p.Point(2, "-", "%s: %s, %s", who(a.Evictor, a.User), times(a.Count), s.clock().between(a.First, a.Last))
 		}
-		p.heading("What they were told")
+		p.Heading("What they were told")
 		for _, r := range e.Replies {
-			p.reply(s.clock, r)
+			p.reply(s.clock(), r)
 		}
 	}
-	if s.record != nil {
-		p.why("What was found at the last try", s.clock, s.record.Result)
-		p.override(s.record)
+	if s.Record != nil {
+		p.why("What was found at the last try", s.clock(), s.Record.Result)
+		p.override(s.Record)
 	}
 	p.unblock(s)
-	p.heading("More")
-	p.say(2, "evictgate review list%s --since all --pod %s", s.again, shellQuote(orElse(e.PodUID, e.Pod)))
-	p.say(4, "each try by itself")
-	if s.record != nil {
-		p.say(2, "evictgate review show%s %s", s.again, shellQuote(s.record.DecisionID))
-		p.say(4, "the last one")
+	p.Heading("More")
+	p.Say(2, "evictgate review list%s --since all --pod %s", s.Again, output.ShellQuote(orElse(e.PodUID, e.Pod)))
+	p.Say(4, "each try by itself")
+	if s.Record != nil {
+		p.Say(2, "evictgate review show%s %s", s.Again, output.ShellQuote(s.Record.DecisionID))
+		p.Say(4, "the last one")
 	}
 }
 
@@ -148,7 +161,7 @@ func asked(c clock, r *record.Record) string {
 
 func (p printer) annotations(annotations map[string]string) {
 	for _, key := range slices.Sorted(maps.Keys(annotations)) {
-		p.say(2, "The Eviction was annotated %s=%s", key, atMost(annotations[key], maxMessage))
+		p.Say(2, "The Eviction was annotated %s=%s", key, output.AtMost(annotations[key], maxMessage))
 	}
 }
 
@@ -165,13 +178,13 @@ func outcomeText(d *policies.Decision) string {
 
 func (p printer) told(d *policies.Decision) {
 	if d.Message == "" {
-		p.say(2, "It was admitted; the API server has the last word.")
+		p.Say(2, "It was admitted; the API server has the last word.")
 	} else {
-		p.say(2, "%s", atMost(d.Message, maxMessage))
+		p.Say(2, "%s", output.AtMost(d.Message, maxMessage))
 	}
 	for _, w := range d.Warnings {
 		if !retold(d, w) {
-			p.point(2, "Warning:", "%s", atMost(w, maxMessage))
+			p.Point(2, "Warning:", "%s", output.AtMost(w, maxMessage))
 		}
 	}
 }
@@ -199,9 +212,9 @@ func (p printer) reply(c clock, r record.Reply) {
 	if r.Kind != "" {
 		text += " by " + render.Blocker(r.Kind, r.Policies, r.Budgets)
 	}
-	p.point(2, "-", "%s: %s, %s", text, times(r.Count), c.between(r.First, r.Last))
+	p.Point(2, "-", "%s: %s, %s", text, times(r.Count), c.between(r.First, r.Last))
 	if r.Message != "" {
-		p.say(4, "%s", atMost(r.Message, maxMessage))
+		p.Say(4, "%s", output.AtMost(r.Message, maxMessage))
 	}
 }
 
@@ -211,7 +224,7 @@ func (p printer) why(heading string, c clock, d *policies.Decision) {
 	if len(d.Violations)+len(d.Failures) == 0 && (!blocks || len(d.Disruption.Blockers) == 0) {
 		return
 	}
-	p.heading(heading)
+	p.Heading(heading)
 	if blocks {
 		p.budget(c, d)
 	}
@@ -219,13 +232,13 @@ func (p printer) why(heading string, c clock, d *policies.Decision) {
 		p.violation(c, d, v)
 	}
 	for _, f := range d.Failures {
-		p.point(2, "-", "Policy %s (%s) could not be evaluated: %s", f.Policy, f.Enforcement, atMost(f.Error, maxMessage))
+		p.Point(2, "-", "Policy %s (%s) could not be evaluated: %s", f.Policy, f.Enforcement, output.AtMost(f.Error, maxMessage))
 	}
 }
 
 func (p printer) budget(c clock, d *policies.Decision) {
 	if !strings.Contains(d.Message, d.Disruption.Detail) {
-		p.point(2, "-", "%s", atMost(d.Disruption.Detail, maxMessage))
+		p.Point(2, "-", "%s", output.AtMost(d.Disruption.Detail, maxMessage))
 	}
 	for _, b := range d.Disruption.Blockers {
 		text := fmt.Sprintf("The budget waits for pod %s: %s", b.Name, b.Why)
@@ -238,18 +251,18 @@ func (p printer) budget(c clock, d *policies.Decision) {
 		if b.Detail != "" {
 			text += ", " + b.Detail
 		}
-		p.point(2, "-", "%s", atMost(text, maxMessage))
+		p.Point(2, "-", "%s", output.AtMost(text, maxMessage))
 	}
 }
 
 func (p printer) violation(c clock, d *policies.Decision, v policies.Violation) {
-	reason := ": " + atMost(v.Reason, maxMessage)
+	reason := ": " + output.AtMost(v.Reason, maxMessage)
 	if strings.Contains(d.Message, v.Reason) {
 		reason = ""
 	}
-	p.point(2, "-", "Policy %s %s%s%s", v.Policy, effectText(d, v), reason, detailText(v.Detail))
+	p.Point(2, "-", "Policy %s %s%s%s", v.Policy, effectText(d, v), reason, detailText(v.Detail))
 	if v.Expired != nil {
-		p.say(4, "It has held the pod since %s, longer than its maxHold of %s, so it only warns.", c.at(v.Expired.Since.Time), v.Expired.MaxHold)
+		p.Say(4, "It has held the pod since %s, longer than its maxHold of %s, so it only warns.", c.at(v.Expired.Since.Time), v.Expired.MaxHold)
 	}
 }
 
@@ -291,7 +304,7 @@ func detailText(detail map[string]any) string {
 	if len(parts) == 0 {
 		return ""
 	}
-	return atMost(" ("+strings.Join(parts, ", ")+")", maxMessage)
+	return output.AtMost(" ("+strings.Join(parts, ", ")+")", maxMessage)
 }
 
 func (p printer) override(r *record.Record) {
@@ -299,38 +312,38 @@ func (p printer) override(r *record.Record) {
 	if o == nil {
 		return
 	}
-	p.heading("Override")
+	p.Heading("Override")
 	user := r.Request.User.Username
 	switch {
 	case o.Used:
-		p.say(2, "%s overrode %s: %s", user, strings.Join(o.Policies, ", "), render.OrDash(o.Reason))
+		p.Say(2, "%s overrode %s: %s", user, strings.Join(o.Policies, ", "), output.OrDash(o.Reason))
 	case o.Ignored != "":
-		p.say(2, "%s asked to override policies (%s), which does not count: %s", user, render.OrDash(o.Reason), o.Ignored)
+		p.Say(2, "%s asked to override policies (%s), which does not count: %s", user, output.OrDash(o.Reason), o.Ignored)
 	default:
-		p.say(2, "%s asked to override policies (%s), and none would have refused.", user, render.OrDash(o.Reason))
+		p.Say(2, "%s asked to override policies (%s), and none would have refused.", user, output.OrDash(o.Reason))
 	}
 }
 
 // unblock tells the cures of the last answer, while they are of use.
-func (p printer) unblock(s story) {
+func (p printer) unblock(s Story) {
 	var cures []string
 	switch {
-	case s.whole && s.episode.Fate == record.Blocked && s.episode.Latest != nil:
-		cures = s.episode.Latest.Cures
-	case !s.whole && !s.record.Result.Allowed() && s.record.Result.Disruption != nil && (s.episode == nil || s.episode.Fate == record.Blocked):
-		cures = s.record.Result.Disruption.Cures
+	case s.Whole && s.Episode.Fate == record.Blocked && s.Episode.Latest != nil:
+		cures = s.Episode.Latest.Cures
+	case !s.Whole && !s.Record.Result.Allowed() && s.Record.Result.Disruption != nil && (s.Episode == nil || s.Episode.Fate == record.Blocked):
+		cures = s.Record.Result.Disruption.Cures
 	}
 	if len(cures) > 0 {
-		p.heading("What unblocks it")
-		p.numbered(2, cures)
+		p.Heading("What unblocks it")
+		p.Numbered(2, cures)
 	}
 }
 
 func (p printer) safeInput(raw json.RawMessage) error {
 	if len(raw) == 0 || string(raw) == "null" {
-		p.printf("  nothing was recorded\n")
+		p.Printf("  nothing was recorded\n")
 		return nil
 	}
-	_, err := p.structured("json", raw)
+	_, err := p.Structured("json", raw)
 	return err
 }

@@ -1,4 +1,4 @@
-package main
+package report
 
 import (
 	"fmt"
@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/evictgate/evictgate/webhook/record"
+	"github.com/evictgate/evictgate/output"
 	"github.com/evictgate/evictgate/webhook/review/render"
 	"github.com/evictgate/evictgate/webhook/review/replay"
 )
@@ -14,22 +14,23 @@ import (
 // shownGroups is how many evictors and workloads a table has; the other formats have all.
 const shownGroups = 10
 
-// replayed prints what a replay found. The lines of csv are written already: its summary goes to err.
-func (p printer) replayed(format string, r *replay.Report) error {
-	if done, err := p.structured(format, r); done {
+// Replay prints what a replay found. The lines of csv are written already: its summary goes to p.Err.
+func Replay(to output.Printer, format string, r *replay.Report) error {
+	p := printer{to}
+	if done, err := p.Structured(format, r); done {
 		return err
 	}
 	if format == "csv" {
-		_, _ = fmt.Fprint(p.err, replaySummary(r))
+		_, _ = fmt.Fprint(p.Err, replaySummary(r))
 		if r.Changed() == 0 {
-			return render.WriteCSV(p.out, [][]string{changes.Names()})
+			return output.WriteCSV(p.Out, [][]string{changes.Names()})
 		}
 		return nil
 	}
-	p.printf("%s", replaySummary(r))
+	p.Printf("%s", replaySummary(r))
 	if len(r.Transitions) > 0 {
-		p.printf("\n")
-		if err := p.table([]string{"BEFORE", "AFTER", "DECISIONS", "EXAMPLE"}, transitionRows(r)); err != nil {
+		p.Printf("\n")
+		if err := p.Table([]string{"BEFORE", "AFTER", "DECISIONS", "EXAMPLE"}, transitionRows(r)); err != nil {
 			return err
 		}
 	}
@@ -50,7 +51,7 @@ func (p printer) replayed(format string, r *replay.Report) error {
 // replaySummary ends with a newline.
 func replaySummary(r *replay.Report) string {
 	return fmt.Sprintf("%d %s from %s to %s, replayed with revision %s:\n  %d unchanged, %d answered otherwise, %d with the same answer for other reasons, %d not judged\n",
-		r.Records, plural("decision", r.Records), instant(r.Since), instant(r.Until), r.Revision, r.Unchanged, r.Answered, r.Found, r.NotJudged)
+		r.Records, output.Plural("decision", r.Records), instant(r.Since), instant(r.Until), r.Revision, r.Unchanged, r.Answered, r.Found, r.NotJudged)
 }
 
 func instant(t time.Time) string { return t.UTC().Format(time.RFC3339) }
@@ -59,8 +60,8 @@ func transitionRows(r *replay.Report) [][]string {
 	rows := make([][]string, len(r.Transitions))
 	for i, t := range r.Transitions {
 		rows[i] = []string{
-			fmt.Sprintf("%s %d", render.Line(string(t.Before)), t.BeforeCode), fmt.Sprintf("%s %d", t.After, t.AfterCode),
-			strconv.Itoa(t.Decisions), render.Line(t.Example),
+			fmt.Sprintf("%s %d", output.Line(string(t.Before)), t.BeforeCode), fmt.Sprintf("%s %d", t.After, t.AfterCode),
+			strconv.Itoa(t.Decisions), output.Line(t.Example),
 		}
 	}
 	return rows
@@ -100,7 +101,7 @@ func (p printer) replayCounts(what string, columns []string, list []countRow) er
 	header := []string{what}
 	rows := make([][]string, min(len(list), shownGroups))
 	for i := range rows {
-		rows[i] = []string{render.Line(list[i].name)}
+		rows[i] = []string{output.Line(list[i].name)}
 	}
 	for c, column := range columns {
 		total := 0
@@ -115,12 +116,12 @@ func (p printer) replayCounts(what string, columns []string, list []countRow) er
 			rows[i] = append(rows[i], strconv.Itoa(list[i].counts[c]))
 		}
 	}
-	p.printf("\n")
-	if err := p.table(header, rows); err != nil {
+	p.Printf("\n")
+	if err := p.Table(header, rows); err != nil {
 		return err
 	}
 	if more := len(list) - len(rows); more > 0 {
-		p.printf("… and %d more; -o json has them\n", more)
+		p.Printf("… and %d more; -o json has them\n", more)
 	}
 	return nil
 }
@@ -128,15 +129,15 @@ func (p printer) replayCounts(what string, columns []string, list []countRow) er
 // replayExamples prints the first decision that each policy changes.
 func (p printer) replayExamples(r *replay.Report) {
 	if len(r.Policies) > 0 {
-		p.printf("\nExamples:\n")
+		p.Printf("\nExamples:\n")
 	}
 	for i, c := range r.Policies {
 		if i == shownGroups {
 			break
 		}
 		e := &c.Examples[0]
-		p.printf("  %s: decision %s at %s, pod %s/%s of %s, by %s\n    before: %s\n    after:  %s\n", render.Line(c.Policy), render.Line(e.DecisionID), instant(e.Timestamp),
-			render.Line(e.Namespace), render.Line(e.Pod), render.Line(e.Workload), render.Line(e.Evictor), answerText(e.Before), answerText(e.After))
+		p.Printf("  %s: decision %s at %s, pod %s/%s of %s, by %s\n    before: %s\n    after:  %s\n", output.Line(c.Policy), output.Line(e.DecisionID), instant(e.Timestamp),
+			output.Line(e.Namespace), output.Line(e.Pod), output.Line(e.Workload), output.Line(e.Evictor), answerText(e.Before), answerText(e.After))
 	}
 }
 
@@ -152,16 +153,16 @@ func answerText(a replay.Answer) string {
 		}
 		text += ", with " + strings.Join(list, ", ")
 	}
-	return render.Line(text)
+	return output.Line(text)
 }
 
 // replayObstacles says why decisions are not judged.
 func (p printer) replayObstacles(r *replay.Report) {
 	if len(r.Obstacles) > 0 {
-		p.printf("\nNot judged:\n")
+		p.Printf("\nNot judged:\n")
 	}
 	for _, o := range r.Obstacles {
-		p.printf("  %d %s: %s (such as %s)\n", o.Decisions, plural("decision", o.Decisions), render.Line(obstacleText(o)), render.Line(o.Example))
+		p.Printf("  %d %s: %s (such as %s)\n", o.Decisions, output.Plural("decision", o.Decisions), output.Line(obstacleText(o)), output.Line(o.Example))
 	}
 }
 
@@ -201,8 +202,8 @@ var changes = render.Sheet[replay.Change]{
 	{Name: "after_message", Data: func(c *replay.Change) string { return c.After.Message }},
 }
 
-// replayedLines writes each change as a line of csv, at once.
-func (p printer) replayedLines() func(*replay.Change) error {
+// Changes writes each change as a line of csv, at once.
+func Changes(p output.Printer) func(*replay.Change) error {
 	first := true
 	return func(c *replay.Change) error {
 		lines := [][]string{changes.Names(), changes.Record(c)}
@@ -210,27 +211,13 @@ func (p printer) replayedLines() func(*replay.Change) error {
 			lines = lines[1:]
 		}
 		first = false
-		return render.WriteCSV(p.out, lines)
+		return output.WriteCSV(p.Out, lines)
 	}
 }
 
-// skippedLine tells of a line that should be a record and is none.
-func (p printer) skippedLine(f *replayFile, line *record.LineError) {
-	if f.malformed <= maxToldLines {
-		p.note("%s:%d: skipped: %v", f.name, line.Line, line.Err)
-	}
-}
-
-// skippedLines counts the lines of a file that were skipped.
-func (p printer) skippedLines(f *replayFile) {
-	if f.malformed > 0 {
-		p.note("%s: %d %s skipped that should be %s", f.name, f.malformed, plural("line", f.malformed), plural("record", f.malformed))
-	}
-}
-
-// replayProgress tells every two seconds how far a replay is; done is the part of its records that was
+// ReplayProgress tells every two seconds how far a replay is; done is the part of its records that was
 // read, of 1.
-func (p printer) replayProgress(done func(records int) float64) func(int) {
+func ReplayProgress(p output.Printer, done func(records int) float64) func(int) {
 	start := time.Now()
 	last := start
 	return func(records int) {
@@ -244,6 +231,6 @@ func (p printer) replayProgress(done func(records int) float64) func(int) {
 			left := time.Duration(float64(now.Sub(start)) * (1 - part) / part)
 			text += fmt.Sprintf(", %.0f %%, about %s left", 100*part, max(left.Round(time.Second), time.Second))
 		}
-		_, _ = fmt.Fprintln(p.err, text)
+		_, _ = fmt.Fprintln(p.Err, text)
 	}
 }
