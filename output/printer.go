@@ -31,6 +31,11 @@ func (p Printer) Note(format string, args ...any) {
 	_, _ = fmt.Fprintf(p.Err, "evictgate: %s\n", Line(fmt.Sprintf(format, args...)))
 }
 
+// Aside prints to Err what is no result: progress, findings.
+func (p Printer) Aside(format string, args ...any) {
+	_, _ = fmt.Fprintf(p.Err, format, args...)
+}
+
 // Printf prints a part of a result. What may hold anything goes through Line before.
 func (p Printer) Printf(format string, args ...any) {
 	_, _ = fmt.Fprintf(p.Out, format, args...)

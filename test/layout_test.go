@@ -40,6 +40,7 @@ var allowed = map[string][]string{
 	"/webhook/review/store":         {"/policies", "/policies/v1alpha1", "/webhook/record"},
 	"/webhook/review/replay":        {"/policies", "/policies/v1alpha1", "/webhook/record"},
 	"/webhook/access":               {},
+	"/webhook/access/tokens":        {"/webhook/access"},
 	"/webhook/review/page": {
 		"/output", "/policies", "/policies/v1alpha1", "/webhook/access", "/webhook/record", "/webhook/review/store", "/webhook/listen", "/webhook/review", "/webhook/review/render",
 	},
@@ -61,14 +62,15 @@ var allowed = map[string][]string{
 	"/webhook/listen":               {},
 	"/webhook/logs":                 {},
 	"/webhook/memory":               {},
+	"/webhook/install/rights":       {"/certs", "/webhook", "/webhook/access/tokens", "/webhook/callers", "/webhook/evictionpolicy", "/webhook/install/registration"},
 	"/webhook/install/doctor": {
-		"/output", "/policies", "/policies/v1alpha1", "/webhook", "/webhook/record", "/webhook/budget", "/webhook/callers", "/webhook/cluster", "/webhook/history", "/webhook/fate",
+		"/output", "/policies", "/webhook/evictionpolicy", "/policies/v1alpha1", "/webhook", "/webhook/record", "/webhook/budget", "/webhook/callers", "/webhook/cluster", "/webhook/history", "/webhook/fate",
 		"/webhook/hooks", "/webhook/listen", "/webhook/memory", "/webhook/install/registration", "/webhook/tracing",
 	},
 	"/webhook/fate": {"/policies", "/policies/v1alpha1", "/webhook/record"},
 	"/webhook":      {"/policies", "/policies/v1alpha1", "/webhook/record", "/webhook/budget", "/webhook/cluster", "/webhook/history", "/webhook/hooks", "/webhook/listen", "/webhook/memory", "/webhook/fate", "/webhook/tracing"},
 	"/cmd/evictgate": {
-		"/certs", "/output", "/policies", "/policies/bundle", "/policies/check", "/policies/confined", "/policies/report", "/policies/source", "/policies/suite", "/policies/v1alpha1", "/webhook", "/webhook/access", "/webhook/record", "/webhook/review/apilog", "/webhook/review/replay",
+		"/certs", "/output", "/policies", "/policies/bundle", "/policies/check", "/policies/confined", "/policies/report", "/policies/source", "/policies/suite", "/policies/v1alpha1", "/webhook", "/webhook/access", "/webhook/access/tokens", "/webhook/install/rights", "/webhook/record", "/webhook/review/apilog", "/webhook/review/replay",
 		"/webhook/review/store", "/webhook/review/upload", "/webhook/budget", "/webhook/callers", "/webhook/cluster", "/webhook/install/doctor", "/webhook/evictionpolicy", "/webhook/history",
 		"/webhook/hooks", "/webhook/listen", "/webhook/logs", "/webhook/memory", "/webhook/fate", "/webhook/review/page", "/webhook/preview", "/webhook/install/registration", "/webhook/review", "/webhook/review/completeness", "/webhook/review/files", "/webhook/review/report", "/webhook/tracing",
 	},

@@ -8,12 +8,10 @@ import (
 	"io"
 	"log/slog"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -22,7 +20,6 @@ import (
 	"github.com/evictgate/evictgate/policies/confined"
 	"github.com/evictgate/evictgate/policies/source"
 	"github.com/evictgate/evictgate/webhook"
-	"github.com/evictgate/evictgate/webhook/cluster"
 	"github.com/evictgate/evictgate/webhook/evictionpolicy"
 	"github.com/evictgate/evictgate/webhook/install/doctor"
 )
@@ -149,14 +146,14 @@ func neededBy(ctx context.Context, config *rest.Config, d *appsv1.Deployment) ([
 	}
 	rules := served.rules(set.Needs())
 	list := append(doctor.Accesses("", rules.Cluster), doctor.Accesses(served.certNamespace, rules.Namespaced)...)
-	if !slices.Contains(served.sources.names(), sourceCluster) {
+	if !slices.Contains(served.sources.names(), evictionpolicy.Source) {
 		return list, nil
 	}
 	units, err := evictionpolicy.List(ctx, config)
 	if err != nil { // the check of the policies says so
 		return list, nil //nolint:nilerr // what serving needs is known all the same
 	}
-	return withPolicies(ctx, list, units), nil
+	return doctor.WithPolicies(ctx, list, units, confined.New(confined.Limits{}, slog.New(slog.DiscardHandler)).Screen), nil
 }
 
 // argumentsOf says what of the Deployment's arguments matters to doctor.
@@ -168,7 +165,7 @@ func argumentsOf(d *appsv1.Deployment) (*doctor.Arguments, error) {
 	a := doctor.Arguments{SecretPath: served.pathMode(), ClientCA: served.clientCA != ""}
 	for _, name := range served.sources.names() {
 		switch name {
-		case sourceCluster:
+		case evictionpolicy.Source:
 			a.Cluster = true
 		case source.Default:
 		default:
@@ -185,62 +182,16 @@ func argumentsOf(d *appsv1.Deployment) (*doctor.Arguments, error) {
 
 // servedBy reads the arguments of the Deployment; flags of another version are passed over.
 func servedBy(d *appsv1.Deployment) (*serveFlags, error) {
-	for _, c := range d.Spec.Template.Spec.Containers {
-		if len(c.Args) == 0 || c.Args[0] != "serve" {
-			continue
-		}
-		served := new(serveFlags)
-		cmd := newServeWith(served, output.Printer{Out: io.Discard, Err: io.Discard})
-		cmd.FParseErrWhitelist.UnknownFlags = true
-		if err := cmd.ParseFlags(expanded(c, d.Namespace)[1:]); err != nil {
-			return nil, fmt.Errorf("arguments of Deployment %s: %w", d.Name, err)
-		}
-		served.certNamespace = cmp.Or(served.certNamespace, d.Namespace)
-		return served, nil
+	args, err := doctor.ServeArguments(d)
+	if err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("no container of Deployment %s has the argument serve", d.Name)
-}
-
-// expanded are the arguments of a container with its variables put in, as far as the Deployment says what they are.
-func expanded(c corev1.Container, namespace string) []string {
-	var known []string
-	for _, v := range c.Env {
-		switch from := v.ValueFrom; {
-		case from == nil:
-			known = append(known, "$("+v.Name+")", v.Value)
-		case from.FieldRef != nil && from.FieldRef.FieldPath == "metadata.namespace":
-			known = append(known, "$("+v.Name+")", namespace)
-		}
+	served := new(serveFlags)
+	cmd := newServeWith(served, output.Printer{Out: io.Discard, Err: io.Discard})
+	cmd.FParseErrWhitelist.UnknownFlags = true
+	if err := cmd.ParseFlags(args); err != nil {
+		return nil, fmt.Errorf("arguments of Deployment %s: %w", d.Name, err)
 	}
-	var args []string
-	for _, arg := range c.Args {
-		args = append(args, strings.NewReplacer(known...).Replace(arg))
-	}
-	return args
-}
-
-// withPolicies adds what each policy reads beyond what serving does anyway.
-func withPolicies(ctx context.Context, list []doctor.Access, units []source.Unit) []doctor.Access {
-	screen := confined.New(confined.Limits{}, slog.New(slog.DiscardHandler)).Screen
-	for _, unit := range units {
-		sources := source.New()
-		sources.Screen = screen
-		sources.Add(sourceCluster, false)
-		sources.Put(sourceCluster, []source.Unit{unit}, nil)
-		set, _, err := sources.Compile(ctx)
-		if err != nil || set == nil { // it is not in force, which another check says
-			continue
-		}
-		for _, a := range doctor.Accesses("", cluster.RBAC(set.Needs())) {
-			i := slices.IndexFunc(list, func(other doctor.Access) bool { return other.ResourceAttributes == a.ResourceAttributes })
-			switch {
-			case i < 0:
-				a.For = []string{unit.Name}
-				list = append(list, a)
-			case len(list[i].For) > 0:
-				list[i].For = append(list[i].For, unit.Name)
-			}
-		}
-	}
-	return list
+	served.certNamespace = cmp.Or(served.certNamespace, d.Namespace)
+	return served, nil
 }

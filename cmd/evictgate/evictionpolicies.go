@@ -19,7 +19,7 @@ import (
 // stored, and writes their status.
 func addEvictionPolicies(o *webhook.ServerOptions, config *rest.Config, sources *source.Sources, compiler *confined.Compiler, log *slog.Logger) (*evictionpolicy.Status, error) {
 	watch, err := evictionpolicy.NewWatch(config, log, func(ctx context.Context, units []source.Unit) {
-		sources.Put(sourceCluster, units, nil)
+		sources.Put(evictionpolicy.Source, units, nil)
 		sources.Settle(ctx)
 	})
 	if err != nil {
@@ -28,7 +28,7 @@ func addEvictionPolicies(o *webhook.ServerOptions, config *rest.Config, sources 
 	status := evictionpolicy.NewStatus(watch, log)
 	validator := evictionpolicy.Validator{
 		Check: func(ctx context.Context, u source.Unit) (check.Findings, error) {
-			trial, err := sources.Trial(sourceCluster, u)
+			trial, err := sources.Trial(evictionpolicy.Source, u)
 			if err != nil {
 				return check.Findings{}, err
 			}

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -56,7 +54,7 @@ func (o checkOptions) check(p output.Printer, stdin io.Reader, paths []string) e
 	if !slices.Contains([]string{"table", "json", "yaml"}, o.format) {
 		return fmt.Errorf("-o is %q; expected table, json or yaml", o.format)
 	}
-	files, err := readPolicies(stdin, paths)
+	files, err := source.ReadPathsOrStdin(stdin, paths)
 	if err != nil {
 		return err
 	}
@@ -98,36 +96,4 @@ func (o checkOptions) printRole(p output.Printer, set *policies.Set, rules []rba
 		Rules:      rules,
 	})
 	return err
-}
-
-// readPolicies reads the sources of paths; - is stdin, once.
-func readPolicies(stdin io.Reader, paths []string) ([]policies.File, error) {
-	rest := slices.DeleteFunc(slices.Clone(paths), func(path string) bool { return path == "-" })
-	files, err := source.ReadPaths(rest...)
-	if err != nil || len(rest) == len(paths) {
-		return files, err
-	}
-	if len(rest) < len(paths)-1 {
-		return nil, errors.New("- stands for stdin and can be given once")
-	}
-	data, err := io.ReadAll(stdin)
-	if err != nil {
-		return nil, fmt.Errorf("read policies from stdin: %w", err)
-	}
-	return append(files, policies.File{Name: "stdin" + kindOfSource(data), Data: data}), nil
-}
-
-// kindOfSource is the extension that a source without a name would have: a Rego module begins with its
-// package, after comments.
-func kindOfSource(data []byte) string {
-	for line := range strings.Lines(string(data)) {
-		line = strings.TrimSpace(line)
-		if line != "" && !strings.HasPrefix(line, "#") {
-			if strings.HasPrefix(line, "package ") {
-				return ".rego"
-			}
-			break
-		}
-	}
-	return ".yaml"
 }

@@ -93,24 +93,9 @@ func showPolicy(id string, paths []string) (report.Policy, error) {
 	var names []string
 	for _, d := range list {
 		if d.Name == id || d.Policy == id {
-			return whole(d)
+			return report.NewPolicy(d)
 		}
 		names = append(names, d.Name)
 	}
 	return report.Policy{}, fmt.Errorf("there is no policy %s; there are %s", id, strings.Join(names, ", "))
-}
-
-func whole(d suite.Description) (report.Policy, error) {
-	w := report.Policy{Description: d}
-	suite, err := d.Suite()
-	if err != nil {
-		return w, err
-	}
-	if suite != nil {
-		w.Messages = suite.Messages()
-	}
-	if d.InLibrary() {
-		w.Example, err = d.Example(suite)
-	}
-	return w, err
 }

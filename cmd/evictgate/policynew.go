@@ -1,10 +1,6 @@
 package main
 
 import (
-	"errors"
-	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -31,7 +27,7 @@ passes policy check, policy test and policy fmt as it is; change it from there. 
 				return err
 			}
 			at := filepath.Join(dir, args[0])
-			if err := writeNew(at, files); err != nil {
+			if err := suite.WriteNew(at, files); err != nil {
 				return err
 			}
 			begun(p, at, args[0], files)
@@ -41,28 +37,6 @@ passes policy check, policy test and policy fmt as it is; change it from there. 
 	cmd.Flags().StringVar(&dir, "dir", ".", "the directory in which the directory ID is made")
 	cmd.Flags().StringVar(&effect, "effect", "delay", "what the rule does: delay (429, the client tries again), deny (403) or warn")
 	return cmd
-}
-
-// writeNew writes files into a directory that must not be there.
-func writeNew(dir string, files []policies.File) error {
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-		return err
-	}
-	if err := os.Mkdir(dir, 0o755); errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("%s is there already; nothing was written", dir)
-	} else if err != nil {
-		return err
-	}
-	for _, f := range files {
-		name := filepath.Join(dir, f.Name)
-		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-			return err
-		}
-		if err := os.WriteFile(name, f.Data, 0o644); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // begun tells what was written, and what to do next.

@@ -4,15 +4,12 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	corev1 "k8s.io/api/core/v1"
 
 	"github.com/evictgate/evictgate/output"
 	"github.com/evictgate/evictgate/policies"
-	"github.com/evictgate/evictgate/webhook/cluster"
 	"github.com/evictgate/evictgate/webhook/preview"
 )
 
@@ -89,7 +86,7 @@ func (f *previewFlags) run(ctx context.Context, args []string, p output.Printer)
 		return report, err
 	}
 	report.Target, report.Drained = args[0], true
-	pods, err := targetPods(world, args[0], &o)
+	pods, err := preview.Target(world, args[0], &o)
 	if err != nil {
 		return report, err
 	}
@@ -114,35 +111,8 @@ func (f *previewFlags) options(ctx context.Context, p output.Printer) (preview.O
 	o.Progress = func(decided int) {
 		if time.Since(last) > 2*time.Second {
 			last = time.Now()
-			_, _ = fmt.Fprintf(p.Err, "preview: %d decisions\n", decided)
+			p.Aside("preview: %d decisions\n", decided)
 		}
 	}
 	return o, err
-}
-
-// targetPods finds the pods that are meant, and notes the node that is drained.
-func targetPods(world *cluster.Snapshot, target string, o *preview.Options) ([]*corev1.Pod, error) {
-	kind, name, _ := strings.Cut(target, "/")
-	namespace, inner, qualified := strings.Cut(name, "/")
-	switch {
-	case kind == "node" && name != "" && !qualified:
-		if _, ok := world.Node(name); !ok {
-			return nil, fmt.Errorf("there is no node %s", name)
-		}
-		o.Drain = name
-		return world.PodsOn(name), nil
-	case kind == "pod" && qualified:
-		pod, ok := world.Pod(namespace, inner)
-		if !ok {
-			return nil, fmt.Errorf("there is no pod %s in namespace %s", inner, namespace)
-		}
-		return []*corev1.Pod{pod}, nil
-	case kind == "deployment" && qualified:
-		pods, ok := world.PodsOfDeployment(namespace, inner)
-		if !ok {
-			return nil, fmt.Errorf("there is no deployment %s in namespace %s", inner, namespace)
-		}
-		return pods, nil
-	}
-	return nil, fmt.Errorf("%q is none of node/NAME, pod/NAMESPACE/NAME, deployment/NAMESPACE/NAME", target)
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/evictgate/evictgate/output"
 	"github.com/evictgate/evictgate/webhook/access"
+	"github.com/evictgate/evictgate/webhook/access/tokens"
 	"github.com/evictgate/evictgate/webhook/listen"
 	"github.com/evictgate/evictgate/webhook/record"
 	"github.com/evictgate/evictgate/webhook/review/apilog"
@@ -99,12 +100,14 @@ func (f *reviewServeFlags) validate() error {
 func (f *reviewServeFlags) checker() (access.Checker, error) {
 	switch {
 	case f.tokenFile != "":
-		checker := fileAccess{f.tokenFile}
-		_, err := checker.token()
-		return checker, err
+		checker := tokens.File{Name: f.tokenFile}
+		if err := checker.Check(); err != nil {
+			return nil, fmt.Errorf("--token-file: %w", err)
+		}
+		return checker, nil
 	case f.kubeconfig != "":
 		_, client, err := connect(f.kubeconfig)
-		return access.Cached(clusterAccess{client}, time.Now), err
+		return access.Cached(tokens.Cluster{Client: client}, time.Now), err
 	}
 	return nil, nil
 }

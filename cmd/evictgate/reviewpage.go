@@ -13,6 +13,7 @@ import (
 	"github.com/evictgate/evictgate/policies/source"
 	"github.com/evictgate/evictgate/webhook"
 	"github.com/evictgate/evictgate/webhook/access"
+	"github.com/evictgate/evictgate/webhook/access/tokens"
 	"github.com/evictgate/evictgate/webhook/listen"
 	"github.com/evictgate/evictgate/webhook/record"
 	"github.com/evictgate/evictgate/webhook/review/page"
@@ -68,7 +69,7 @@ func addReviewPage(o *webhook.ServerOptions, f serveFlags, client kubernetes.Int
 	if page.Loopback(f.page.listen) {
 		options.Hosts = pageHosts(f.page.listen, nil, f.page.hosts)
 	} else {
-		options.Access = access.Cached(clusterAccess{client}, time.Now)
+		options.Access = access.Cached(tokens.Cluster{Client: client}, time.Now)
 		server.TLS, server.HTTP2 = listen.Secure(o.Certificates.GetCertificate, f.http2), f.http2
 	}
 	if records.url == memoryStore {

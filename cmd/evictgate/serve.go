@@ -31,10 +31,12 @@ import (
 	"github.com/evictgate/evictgate/policies/source"
 	"github.com/evictgate/evictgate/webhook"
 	"github.com/evictgate/evictgate/webhook/access"
+	"github.com/evictgate/evictgate/webhook/access/tokens"
 	"github.com/evictgate/evictgate/webhook/cluster"
 	"github.com/evictgate/evictgate/webhook/evictionpolicy"
 	"github.com/evictgate/evictgate/webhook/history"
 	"github.com/evictgate/evictgate/webhook/hooks"
+	"github.com/evictgate/evictgate/webhook/listen"
 	"github.com/evictgate/evictgate/webhook/memory"
 )
 
@@ -223,7 +225,7 @@ func serve(ctx context.Context, f serveFlags, p output.Printer) error {
 	if err != nil {
 		return fmt.Errorf("register metrics: %w", err)
 	}
-	stdlog.SetOutput(newHandshakes(log, m.HandshakeFailed)) // net/http tells failed handshakes to the standard logger
+	stdlog.SetOutput(listen.NewHandshakes(log, m.HandshakeFailed)) // net/http tells failed handshakes to the standard logger
 	if err := addDoor(&o, f, informed, client, m, log); err != nil {
 		return err
 	}
@@ -236,21 +238,21 @@ func serve(ctx context.Context, f serveFlags, p output.Printer) error {
 		events = webhook.NewEvents(client, m.EventDropped)
 		o.Runnables = append(o.Runnables, events)
 	}
-	tell := teller{log: log, metrics: m, events: events, configuration: f.webhookConfiguration}
+	tell := evictionpolicy.Teller{Log: log, Metrics: m, Events: events, Configuration: f.webhookConfiguration}
 	compiler := confined.New(confined.Limits{Memory: limits.Child}, log)
 	sources, err := addPolicies(ctx, &o, f, want, tell, compiler)
 	if err != nil {
 		return err
 	}
 	var status *evictionpolicy.Status
-	if slices.Contains(f.sources.names(), sourceCluster) {
+	if slices.Contains(f.sources.names(), evictionpolicy.Source) {
 		if status, err = addEvictionPolicies(&o, config, sources, compiler, log); err != nil {
 			return err
 		}
 		sources.OnChange = func(c source.Change) {
-			tell.change(c)
+			tell.Change(c)
 			if c.Set != nil {
-				status.Verdicts(c.Verdicts[sourceCluster], c.Set.Revision())
+				status.Verdicts(c.Verdicts[evictionpolicy.Source], c.Set.Revision())
 			}
 		}
 	}
@@ -297,7 +299,7 @@ func addOperations(o *webhook.ServerOptions, f serveFlags) error {
 			return fmt.Errorf("register metrics: %w", err)
 		}
 	}
-	p, err := listenProfiles(f.pprofListen)
+	p, err := listen.OpenProfiles(f.pprofListen)
 	if err != nil || p == nil {
 		return err
 	}
@@ -356,11 +358,11 @@ func addCluster(o *webhook.ServerOptions, f serveFlags, client *kubernetes.Clien
 const wantPatience = 30 * time.Second
 
 // addPolicies adds the sources of policies; want sees to it that what a set reads is watched.
-func addPolicies(ctx context.Context, o *webhook.ServerOptions, f serveFlags, want func(context.Context, *policies.Needs) error, tell teller, compiler *confined.Compiler) (*source.Sources, error) {
+func addPolicies(ctx context.Context, o *webhook.ServerOptions, f serveFlags, want func(context.Context, *policies.Needs) error, tell evictionpolicy.Teller, compiler *confined.Compiler) (*source.Sources, error) {
 	sources := source.New()
 	sources.Prepare, sources.Screen = want, compiler.Screen
-	sources.OnChange = tell.change
-	running, err := f.sources.addTo(ctx, sources, tell.log)
+	sources.OnChange = tell.Change
+	running, err := f.sources.addTo(ctx, sources, tell.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -399,13 +401,19 @@ func certificates(f serveFlags, config *rest.Config, log *slog.Logger) (webhook.
 	})
 }
 
+// readMetrics is what --metrics-auth asks for.
+var readMetrics = access.Action{Verb: "get", Path: "/metrics"}
+
+// accessPatience bounds how long the API server may take to say whose a token is.
+const accessPatience = 5 * time.Second
+
 // addCallers adds who may call the webhook, and who may read the metrics.
 func addCallers(o *webhook.ServerOptions, f serveFlags, client kubernetes.Interface, log *slog.Logger) {
 	if f.clientCA != "" {
 		o.Callers = certs.Clients(f.clientCA, f.clientNames, logr.FromSlogHandler(log.Handler()))
 	}
 	if f.metricsAuth {
-		checker := access.Cached(clusterAccess{client}, time.Now)
+		checker := access.Cached(tokens.Cluster{Client: client}, time.Now)
 		o.MetricsGuard = func(next http.Handler) http.Handler {
 			return access.Guard{Checker: checker, Action: readMetrics, Next: next, Timeout: accessPatience, Log: log}
 		}

@@ -65,7 +65,7 @@ func (f *lookFlags) set(ctx context.Context, p output.Printer) (*policies.Set, e
 	sources := source.New()
 	sources.Screen = confined.New(confined.Limits{}, slog.New(slog.NewTextHandler(p.Err, nil))).Screen
 	for _, name := range f.policies {
-		sources.Add(name, name != sourceCluster)
+		sources.Add(name, name != evictionpolicy.Source)
 		if name == source.Default {
 			continue
 		}
@@ -83,7 +83,7 @@ func (f *lookFlags) set(ctx context.Context, p output.Printer) (*policies.Set, e
 	case err != nil:
 		return nil, err
 	case len(left) > 0:
-		_, _ = fmt.Fprintf(p.Err, "left out, as the server would:\n%s\n", left)
+		p.Aside("left out, as the server would:\n%s\n", left)
 	}
 	return set, nil
 }
@@ -93,9 +93,9 @@ func (f *lookFlags) units(ctx context.Context, name string) ([]source.Unit, erro
 	switch {
 	case isURL(name):
 		return nil, fmt.Errorf("--policies %s: bundles are for serve; download it and name the directory", name)
-	case name == sourceCluster && f.offline():
+	case name == evictionpolicy.Source && f.offline():
 		return nil, errors.New("--policies cluster needs a cluster; over a snapshot, give the EvictionPolicies as a file")
-	case name == sourceCluster:
+	case name == evictionpolicy.Source:
 		config, _, err := connect(f.kubeconfig)
 		if err != nil {
 			return nil, err

@@ -57,6 +57,22 @@ type Policy struct {
 	Messages []string `json:"messages"`
 }
 
+// NewPolicy reads what stands beside a policy.
+func NewPolicy(d suite.Description) (Policy, error) {
+	w := Policy{Description: d}
+	tests, err := d.Suite()
+	if err != nil {
+		return w, err
+	}
+	if tests != nil {
+		w.Messages = tests.Messages()
+	}
+	if d.InLibrary() {
+		w.Example, err = d.Example(tests)
+	}
+	return w, err
+}
+
 // Print prints it.
 func (w Policy) Print(to output.Printer, format string) error {
 	p := printer{to}

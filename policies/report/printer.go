@@ -20,7 +20,7 @@ func Problems(p output.Printer, problems policies.Problems) {
 	}
 	warnings := 0
 	for _, problem := range problems {
-		_, _ = fmt.Fprintln(p.Err, problem)
+		p.Aside("%s\n", problem)
 		if problem.Severity == policies.SeverityWarning {
 			warnings++
 		}
@@ -32,5 +32,5 @@ func Problems(p output.Printer, problems policies.Problems) {
 	if warnings > 0 {
 		counts = append(counts, fmt.Sprintf("%d %s", warnings, output.Plural("warning", warnings)))
 	}
-	_, _ = fmt.Fprintf(p.Err, "evictgate: %s in the policies\n", strings.Join(counts, " and "))
+	p.Aside("evictgate: %s in the policies\n", strings.Join(counts, " and "))
 }

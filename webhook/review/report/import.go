@@ -15,7 +15,7 @@ import (
 
 // Importing tells how far an import is.
 func Importing(p output.Printer, c apilog.Counts, took time.Duration) {
-	_, _ = fmt.Fprintf(p.Err, "import: %d lines, %s, %s/s, %d answers, %d decisions\n",
+	p.Aside("import: %d lines, %s, %s/s, %d answers, %d decisions\n",
 		c.Lines, bytesText(c.Bytes), bytesText(int64(float64(c.Bytes)/took.Seconds())), c.Answers, c.Decisions)
 }
 

@@ -21,7 +21,7 @@ func Replay(to output.Printer, format string, r *replay.Report) error {
 		return err
 	}
 	if format == "csv" {
-		_, _ = fmt.Fprint(p.Err, replaySummary(r))
+		p.Aside("%s", replaySummary(r))
 		if r.Changed() == 0 {
 			return output.WriteCSV(p.Out, [][]string{changes.Names()})
 		}
@@ -231,6 +231,6 @@ func ReplayProgress(p output.Printer, done func(records int) float64) func(int) 
 			left := time.Duration(float64(now.Sub(start)) * (1 - part) / part)
 			text += fmt.Sprintf(", %.0f %%, about %s left", 100*part, max(left.Round(time.Second), time.Second))
 		}
-		_, _ = fmt.Fprintln(p.Err, text)
+		p.Aside("%s\n", text)
 	}
 }

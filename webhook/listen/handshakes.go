@@ -1,4 +1,4 @@
-package main
+package listen
 
 import (
 	"log/slog"
@@ -13,9 +13,9 @@ import (
 // any number of them.
 const handshakeEvery = 10 * time.Second
 
-// handshakes takes what net/http writes to the standard logger, and makes a count, and now and then a line,
+// Handshakes takes what net/http writes to the standard logger, and makes a count, and now and then a line,
 // of the handshakes that failed.
-type handshakes struct {
+type Handshakes struct {
 	log    *slog.Logger
 	failed func()
 
@@ -24,12 +24,13 @@ type handshakes struct {
 	unlogged int
 }
 
-func newHandshakes(log *slog.Logger, failed func()) *handshakes {
-	return &handshakes{log: log, failed: failed, limit: rate.NewLimiter(rate.Every(handshakeEvery), 1)}
+// NewHandshakes calls failed for each of them.
+func NewHandshakes(log *slog.Logger, failed func()) *Handshakes {
+	return &Handshakes{log: log, failed: failed, limit: rate.NewLimiter(rate.Every(handshakeEvery), 1)}
 }
 
 // Write takes one line.
-func (h *handshakes) Write(line []byte) (int, error) {
+func (h *Handshakes) Write(line []byte) (int, error) {
 	text := strings.TrimSpace(string(line))
 	rest, failed := strings.CutPrefix(text, "http: TLS handshake error from ")
 	if !failed {
@@ -43,7 +44,7 @@ func (h *handshakes) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-func (h *handshakes) note(from, why string) {
+func (h *Handshakes) note(from, why string) {
 	h.failed()
 	h.mu.Lock()
 	defer h.mu.Unlock()

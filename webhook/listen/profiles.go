@@ -1,4 +1,4 @@
-package main
+package listen
 
 import (
 	"context"
@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// profiles serves net/http/pprof on a listener of its own. It is only for this machine, or this pod:
+// Profiles serves net/http/pprof on a listener of its own. It is only for this machine, or this pod:
 // `kubectl port-forward` reaches it there, and whoever may do that is asked by the API server. Profiles name
 // what is in memory and cost CPU, so nobody else is to have them.
-type profiles struct{ listener net.Listener }
+type Profiles struct{ listener net.Listener }
 
-// listenProfiles opens the listener; "0" is none.
-func listenProfiles(address string) (*profiles, error) {
+// OpenProfiles opens the listener; nil for the address "0".
+func OpenProfiles(address string) (*Profiles, error) {
 	if address == "0" {
 		return nil, nil
 	}
@@ -31,7 +31,7 @@ func listenProfiles(address string) (*profiles, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--pprof-listen: %w", err)
 	}
-	return &profiles{listener}, nil
+	return &Profiles{listener}, nil
 }
 
 // profileHandler is a mux of its own: the one that net/http/pprof fills by itself is served nowhere.
@@ -46,7 +46,7 @@ func profileHandler() http.Handler {
 }
 
 // Start serves until ctx is done; a profile that is being taken then is cut off.
-func (p *profiles) Start(ctx context.Context) error {
+func (p *Profiles) Start(ctx context.Context) error {
 	server := &http.Server{Handler: profileHandler(), ReadHeaderTimeout: 10 * time.Second}
 	defer context.AfterFunc(ctx, func() { _ = server.Close() })()
 	if err := server.Serve(p.listener); !errors.Is(err, http.ErrServerClosed) {
@@ -56,4 +56,4 @@ func (p *profiles) Start(ctx context.Context) error {
 }
 
 // NeedLeaderElection is false: every replica has its own.
-func (*profiles) NeedLeaderElection() bool { return false }
+func (*Profiles) NeedLeaderElection() bool { return false }

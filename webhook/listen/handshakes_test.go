@@ -1,4 +1,4 @@
-package main
+package listen
 
 import (
 	"bytes"
@@ -14,7 +14,7 @@ func TestFailedHandshakesAreToldNowAndThen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
 		failed := 0
-		h := newHandshakes(slog.New(slog.NewTextHandler(&out, nil)), func() { failed++ })
+		h := NewHandshakes(slog.New(slog.NewTextHandler(&out, nil)), func() { failed++ })
 		for range 100 {
 			fmt.Fprintln(h, "http: TLS handshake error from [::1]:4242: tls: client didn't provide a certificate")
 		}

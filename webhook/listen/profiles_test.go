@@ -1,4 +1,4 @@
-package main
+package listen
 
 import (
 	"context"
@@ -17,17 +17,17 @@ func TestProfilesAreOnlyForTheMachineItself(t *testing.T) {
 		"example:6060":  "expected a loopback address",
 		"127.0.0.1":     "missing port",
 	} {
-		if _, err := listenProfiles(address); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := OpenProfiles(address); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, expected %q", address, err, want)
 		}
 	}
-	if p, err := listenProfiles("0"); p != nil || err != nil {
+	if p, err := OpenProfiles("0"); p != nil || err != nil {
 		t.Errorf("0 does not turn profiles off: %v %v", p, err)
 	}
 }
 
 func TestProfilesAreServed(t *testing.T) {
-	p, err := listenProfiles("127.0.0.1:0")
+	p, err := OpenProfiles("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func TestProfilesAreServed(t *testing.T) {
 		"/debug/pprof/":                        "goroutine",
 		"/debug/pprof/goroutine?debug=1":       "goroutine profile: total",
 		"/debug/pprof/heap?debug=1":            "heap profile",
-		"/debug/pprof/cmdline":                 "evictgate",
+		"/debug/pprof/cmdline":                 "listen.test",
 		"/debug/pprof/profile?seconds=1":       "",
 		"/debug/pprof/trace?seconds=0.1":       "go 1.",
 		"/debug/pprof/symbol":                  "num_symbols",
