@@ -115,10 +115,7 @@ func (f *doctorFlags) examine(ctx context.Context) (doctor.Report, error) {
 	}
 	found := doctor.Examine(facts)
 	doctor.Reach{Kubeconfig: f.kubeconfig, Context: f.context}.Aim(found)
-	return doctor.Report{
-		Namespace: facts.Namespace, Configuration: f.target.Configuration, At: facts.Now.UTC().Truncate(time.Second), Findings: found,
-		Problems: doctor.Count(found, doctor.Problem), Warnings: doctor.Count(found, doctor.Warning), NotChecked: doctor.Count(found, doctor.NotChecked),
-	}, nil
+	return doctor.NewReport(facts, f.target, found), nil
 }
 
 // config finds the cluster as kubectl does.

@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 	rbacv1 "k8s.io/api/rbac/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/evictgate/evictgate/output"
 	"github.com/evictgate/evictgate/policies"
@@ -76,24 +75,10 @@ func (o checkOptions) print(p output.Printer, set *policies.Set, problems polici
 	}
 	if o.rbac {
 		report.Problems(p, problems)
-		return o.printRole(p, set, rules)
+		if set == nil {
+			return nil
+		}
+		return report.Role(p, o.format, rules)
 	}
 	return report.NewCheck(set, rules, problems).Print(p, o.format)
-}
-
-// printRole prints a manifest for kubectl apply.
-func (o checkOptions) printRole(p output.Printer, set *policies.Set, rules []rbacv1.PolicyRule) error {
-	if set == nil {
-		return nil
-	}
-	format := o.format
-	if format == "table" {
-		format = "yaml"
-	}
-	_, err := p.Structured(format, rbacv1.ClusterRole{
-		TypeMeta:   metav1.TypeMeta{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "ClusterRole"},
-		ObjectMeta: metav1.ObjectMeta{Name: "evictgate-gather"},
-		Rules:      rules,
-	})
-	return err
 }

@@ -3,16 +3,13 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/evictgate/evictgate/output"
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/policies/report"
-	"github.com/evictgate/evictgate/policies/suite"
-	"github.com/evictgate/evictgate/webhook/cluster"
+	"github.com/evictgate/evictgate/webhook/preview"
 )
 
 // evalFlags are the flags of policy eval.
@@ -96,63 +93,9 @@ func (f *evalFlags) eval(ctx context.Context, pods []string, p output.Printer) (
 	}
 	r.Revision, r.At, r.User = set.Revision(), at, f.user
 	r.Evictor = evictors.Of(policies.User{Username: f.user, Groups: f.groups})
-	requests, err := f.requests(world, pods)
-	if err != nil {
-		return r, err
-	}
-	gatherer := cluster.Gatherer{Store: world.Store, Evictors: evictors}
-	for _, request := range requests {
-		in, _ := gatherer.Gather(ctx, request, set.Needs(), at)
-		e, err := f.evaluate(ctx, set.Read(in))
-		if err != nil {
-			return r, fmt.Errorf("pod %s/%s: %w", request.Namespace, request.Name, err)
-		}
-		e.Namespace, e.Pod = request.Namespace, request.Name
-		r.Pods = append(r.Pods, e)
-	}
-	return r, nil
-}
-
-func (f *evalFlags) evaluate(ctx context.Context, r *policies.Reading) (e report.Evaluation, err error) {
-	o := f.options()
-	e.Decision = r.Evaluate(ctx, o)
-	if f.input {
-		if e.Input, err = r.JSON(); err != nil {
-			return e, err
-		}
-	}
-	if f.explain {
-		e.Explanations, err = suite.Explain(ctx, r, o)
-	}
-	return e, err
-}
-
-// requests are the evictions that are asked about. All pods that are not there are told at once.
-func (f *evalFlags) requests(world *cluster.Snapshot, pods []string) ([]policies.Request, error) {
-	var list []policies.Request
-	var missing []error
-	for _, arg := range pods {
-		namespace, name, ok := strings.Cut(strings.TrimPrefix(arg, "pod/"), "/")
-		if !ok || namespace == "" || name == "" || strings.Contains(name, "/") {
-			return nil, fmt.Errorf("%q is not NAMESPACE/NAME of a pod", arg)
-		}
-		if _, ok := world.Pod(namespace, name); !ok {
-			missing = append(missing, missingPod(world, namespace, name))
-			continue
-		}
-		list = append(list, policies.Request{
-			UID: "eval", Namespace: namespace, Name: name, DryRun: true,
-			User:        policies.User{Username: f.user, Groups: f.groups},
-			Annotations: f.annotations,
-		})
-	}
-	return list, errors.Join(missing...)
-}
-
-func missingPod(world *cluster.Snapshot, namespace, name string) error {
-	near := world.PodsLike(namespace, name, 3)
-	if len(near) == 0 {
-		return fmt.Errorf("there is no pod %s in namespace %s", name, namespace)
-	}
-	return fmt.Errorf("there is no pod %s in namespace %s; near are %s", name, namespace, strings.Join(near, ", "))
+	r.Pods, err = preview.Evaluate(ctx, world, set, pods, preview.EvaluateOptions{
+		At: at, User: policies.User{Username: f.user, Groups: f.groups}, Annotations: f.annotations, Evictors: evictors,
+		Decide: f.options(), Input: f.input, Explain: f.explain,
+	})
+	return r, err
 }

@@ -1,9 +1,6 @@
 package main
 
 import (
-	"fmt"
-	"strings"
-
 	"github.com/spf13/cobra"
 
 	"github.com/evictgate/evictgate/output"
@@ -49,7 +46,11 @@ func newPolicyShow(p output.Printer) *cobra.Command {
 			if err := oneOf("output", format, "text", "json", "yaml"); err != nil {
 				return err
 			}
-			whole, err := showPolicy(args[0], args[1:])
+			list, err := describe(args[1:])
+			if err != nil {
+				return err
+			}
+			whole, err := report.FindPolicy(list, args[0])
 			if err != nil {
 				return err
 			}
@@ -83,19 +84,4 @@ func loadPaths(paths []string) (*policies.Set, error) {
 	}
 	confined.Files(len(files))
 	return source.Load(paths...)
-}
-
-func showPolicy(id string, paths []string) (report.Policy, error) {
-	list, err := describe(paths)
-	if err != nil {
-		return report.Policy{}, err
-	}
-	var names []string
-	for _, d := range list {
-		if d.Name == id || d.Policy == id {
-			return report.NewPolicy(d)
-		}
-		names = append(names, d.Name)
-	}
-	return report.Policy{}, fmt.Errorf("there is no policy %s; there are %s", id, strings.Join(names, ", "))
 }

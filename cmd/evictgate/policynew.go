@@ -7,6 +7,7 @@ import (
 
 	"github.com/evictgate/evictgate/output"
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/report"
 	"github.com/evictgate/evictgate/policies/suite"
 )
 
@@ -30,29 +31,11 @@ passes policy check, policy test and policy fmt as it is; change it from there. 
 			if err := suite.WriteNew(at, files); err != nil {
 				return err
 			}
-			begun(p, at, args[0], files)
+			report.Begun(p, at, args[0], files)
 			return nil
 		},
 	}
 	cmd.Flags().StringVar(&dir, "dir", ".", "the directory in which the directory ID is made")
 	cmd.Flags().StringVar(&effect, "effect", "delay", "what the rule does: delay (429, the client tries again), deny (403) or warn")
 	return cmd
-}
-
-// begun tells what was written, and what to do next.
-func begun(p output.Printer, dir, id string, files []policies.File) {
-	p.Printf("made\n")
-	for _, f := range files {
-		p.Printf("  %s\n", filepath.Join(dir, f.Name))
-	}
-	p.Printf("next\n")
-	for _, line := range []string{
-		"say in " + filepath.Join(dir, id+".rego") + " what it holds, and change its rule and its tests",
-		"evictgate policy test " + dir,
-		"evictgate policy check " + dir,
-		"evictgate policy eval --policies " + dir + " --snapshot cluster.yaml --explain NAMESPACE/POD",
-		"evictgate serve --policies " + dir,
-	} {
-		p.Printf("  %s\n", line)
-	}
 }

@@ -29,12 +29,7 @@ type importFlags struct {
 	format       string
 }
 
-func newReviewImport(p output.Printer) *cobra.Command {
-	var f importFlags
-	cmd := &cobra.Command{
-		Use:   "import FILE... | - | --report",
-		Short: "Read kube-apiserver audit logs and decision records, and prove that none is missing; exit 1 when one is",
-		Long: `Import reads the audit log of kube-apiserver (JSON lines of audit.k8s.io/v1) and decision records as serve
+var importLong = `Import reads the audit log of kube-apiserver (JSON lines of audit.k8s.io/v1) and decision records as serve
 prints them, from files, gzipped or not, or from stdin with -. Both may be in one file, and importing one
 twice changes nothing. It keeps how the API server answered each eviction and each deletion of a pod, and
 then compares: every decision must have its answer, and every answer that names a decision must find it, over
@@ -63,7 +58,14 @@ the dry runs of kubectl drain, which are in the body):
 Instead of files, the API server can post its events to evictgate review serve as they come. It needs
 --audit-webhook-config-file with this kubeconfig, and --audit-webhook-mode=batch:
 
-  ` + strings.ReplaceAll(strings.TrimSpace(apilog.Kubeconfig), "\n", "\n  "),
+  ` + strings.ReplaceAll(strings.TrimSpace(apilog.Kubeconfig), "\n", "\n  ")
+
+func newReviewImport(p output.Printer) *cobra.Command {
+	var f importFlags
+	cmd := &cobra.Command{
+		Use:   "import FILE... | - | --report",
+		Short: "Read kube-apiserver audit logs and decision records, and prove that none is missing; exit 1 when one is",
+		Long:  importLong,
 		Example: `  evictgate review import /var/log/kubernetes/audit*.log.gz decisions.jsonl
   kubectl logs -n evictgate -l app=evictgate --tail=-1 | evictgate review import audit.log -
   evictgate review import --report --since 7d -o json`,

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -128,7 +127,7 @@ func reviewServe(ctx context.Context, f reviewServeFlags, log *slog.Logger) erro
 		return err
 	}
 	defer keeper.close()
-	o := page.Options{Store: records, Log: log, Timeout: f.timeout, Access: checker, Hosts: pageHosts(f.listen, checker, f.hosts)}
+	o := page.Options{Store: records, Log: log, Timeout: f.timeout, Access: checker, Hosts: page.Hosts(f.listen, checker != nil, f.hosts)}
 	if checker != nil {
 		o.Logs = upload.Handler(upload.HandlerOptions{Add: records.Add, Log: log})
 		o.Audit = apilog.NewHandler(apilog.HandlerOptions{AddAnswers: addAnswers(records), Log: log})
@@ -159,16 +158,4 @@ func addAnswers(s *store.Store) func(context.Context, []record.Answer) error {
 		_, err := s.AddAnswers(ctx, answers)
 		return err
 	}
-}
-
-// pageHosts are the names by which a browser may call the page; where tokens are checked any will do.
-func pageHosts(listen string, checker access.Checker, more []string) []string {
-	if checker != nil && !page.Loopback(listen) {
-		return nil
-	}
-	hosts := page.LoopbackHosts()
-	for _, host := range more {
-		hosts = append(hosts, strings.ToLower(host))
-	}
-	return hosts
 }

@@ -36,7 +36,7 @@ func (s *recordSource) open(ctx context.Context, p output.Printer) (*store.Store
 	case len(s.from) > 0 && s.store != "":
 		return nil, errors.New("--from and --store exclude each other")
 	case len(s.from) > 0:
-		return s.load(ctx, p)
+		return files.Store(ctx, s.from, p.Note)
 	}
 	if file, ok := strings.CutPrefix(s.url(), "sqlite:"); ok {
 		if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
@@ -51,25 +51,6 @@ func (s *recordSource) url() string {
 		return defaultStore
 	}
 	return s.store
-}
-
-// load reads the files into memory. It can be interrupted while it waits for stdin.
-func (s *recordSource) load(ctx context.Context, p output.Printer) (*store.Store, error) {
-	loaded, err := store.Open(ctx, "sqlite::memory:", store.Options{})
-	if err != nil {
-		return nil, err
-	}
-	done := make(chan error, 1)
-	go func() { done <- files.Load(ctx, loaded, s.from, p.Note) }()
-	select {
-	case err = <-done:
-	case <-ctx.Done():
-		err = ctx.Err() // the read may never end, and the process does
-	}
-	if err != nil {
-		return nil, errors.Join(err, loaded.Close())
-	}
-	return loaded, nil
 }
 
 // again is how a command is told to look at the same place; it never holds a password.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/policies/bundle"
+	"github.com/evictgate/evictgate/policies/confined"
 	"github.com/evictgate/evictgate/policies/source"
 	"github.com/evictgate/evictgate/webhook/evictionpolicy"
 )
@@ -100,4 +101,29 @@ func (f *sourceFlags) addBundle(s *source.Sources, url string, log *slog.Logger)
 		s.Put(url, []source.Unit{unit}, err)
 		return err == nil && len(s.Try(url, unit)) == 0
 	})
+}
+
+// sources are where policies come from.
+type sources struct {
+	*source.Sources
+	// running has what each of them needs, and them.
+	running []manager.Runnable
+	// cluster are the EvictionPolicies; nil without them among the sources.
+	cluster *evictionpolicy.Followed
+}
+
+// open begins with the sources; want sees to it that what a set reads is watched.
+func (f *sourceFlags) open(ctx context.Context, api api, want func(context.Context, *policies.Needs) error, compiler *confined.Compiler, tell evictionpolicy.Teller) (sources, error) {
+	s := sources{Sources: source.New()}
+	s.Prepare, s.Screen, s.OnChange = want, compiler.Screen, tell.Change
+	running, err := f.addTo(ctx, s.Sources, tell.Log)
+	if err != nil || !slices.Contains(f.names(), evictionpolicy.Source) {
+		s.running = append(running, s.Sources)
+		return s, err
+	}
+	if s.cluster, err = evictionpolicy.Follow(api.config, s.Sources, compiler.Try, tell); err != nil {
+		return s, err
+	}
+	s.running = append(running, s.Sources, s.cluster.Watch, s.cluster.Status)
+	return s, nil
 }

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/evictgate/evictgate/output"
 	"github.com/evictgate/evictgate/policies"
@@ -58,4 +59,17 @@ func resourcesOf(rule rbacv1.PolicyRule) string {
 		group = "core"
 	}
 	return group + ": " + strings.Join(rule.Resources, ", ")
+}
+
+// Role prints a ClusterRole with these rules for kubectl apply, as YAML or JSON.
+func Role(p output.Printer, format string, rules []rbacv1.PolicyRule) error {
+	if format == "table" {
+		format = "yaml"
+	}
+	_, err := p.Structured(format, rbacv1.ClusterRole{
+		TypeMeta:   metav1.TypeMeta{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "ClusterRole"},
+		ObjectMeta: metav1.ObjectMeta{Name: "evictgate-gather"},
+		Rules:      rules,
+	})
+	return err
 }

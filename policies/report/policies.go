@@ -57,8 +57,20 @@ type Policy struct {
 	Messages []string `json:"messages"`
 }
 
-// NewPolicy reads what stands beside a policy.
-func NewPolicy(d suite.Description) (Policy, error) {
+// FindPolicy is that of a list with a name or id, as a whole.
+func FindPolicy(list []suite.Description, id string) (Policy, error) {
+	var names []string
+	for _, d := range list {
+		if d.Name == id || d.Policy == id {
+			return newPolicy(d)
+		}
+		names = append(names, d.Name)
+	}
+	return Policy{}, fmt.Errorf("there is no policy %s; there are %s", id, strings.Join(names, ", "))
+}
+
+// newPolicy reads what stands beside a policy.
+func newPolicy(d suite.Description) (Policy, error) {
 	w := Policy{Description: d}
 	tests, err := d.Suite()
 	if err != nil {

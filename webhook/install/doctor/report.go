@@ -21,6 +21,14 @@ type Report struct {
 	Findings      []Finding `json:"findings"`
 }
 
+// NewReport counts what was found.
+func NewReport(facts *Facts, target Target, found []Finding) Report {
+	return Report{
+		Namespace: facts.Namespace, Configuration: target.Configuration, At: facts.Now.UTC().Truncate(time.Second), Findings: found,
+		Problems: Count(found, Problem), Warnings: Count(found, Warning), NotChecked: Count(found, NotChecked),
+	}
+}
+
 // Print prints a line for each check; what is to be mended stands below, under the number in the line.
 func (r Report) Print(p output.Printer, format string) error {
 	if done, err := p.Structured(format, r); done {

@@ -22,6 +22,25 @@ type Adder interface {
 // Note tells on the side what a user should know.
 type Note func(format string, args ...any)
 
+// Store reads files into a store in memory. It ends with ctx, even while it waits for stdin.
+func Store(ctx context.Context, names []string, note Note) (*store.Store, error) {
+	loaded, err := store.Open(ctx, "sqlite::memory:", store.Options{})
+	if err != nil {
+		return nil, err
+	}
+	done := make(chan error, 1)
+	go func() { done <- Load(ctx, loaded, names, note) }()
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		err = ctx.Err() // the read may never end, and the process does
+	}
+	if err != nil {
+		return nil, errors.Join(err, loaded.Close())
+	}
+	return loaded, nil
+}
+
 // Load reads files of records into a store, one after the other; - is stdin.
 func Load(ctx context.Context, to Adder, names []string, note Note) error {
 	for _, name := range names {
