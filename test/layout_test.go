@@ -16,13 +16,17 @@ const module = "github.com/evictgate/evictgate"
 // allowed says which of our packages each of our packages may use, and with each of those what it may use itself:
 // imports run one way.
 var allowed = map[string][]string{
-	"/certs":    {},
-	"/policies": {"/policies/internal/fields", "/policies/internal/limits", "/policies/internal/opa", "/policies/internal/rego", "/policies/v1alpha1"},
+	"/certs": {},
+	// How the command line prints; what results look like is said beside what they belong to.
+	"/policies/output":            {},
+	"/policies/output/outputtest": {},
+	"/policies":                   {"/policies/internal/fields", "/policies/internal/limits", "/policies/internal/opa", "/policies/internal/rego", "/policies/v1alpha1"},
 	// Who makes policies' sets, finds fault with them and tests them stands above the decision.
 	"/policies/source":   {"/policies"},
 	"/policies/check":    {"/policies/source"},
 	"/policies/suite":    {"/policies/source"},
 	"/policies/bundle":   {"/policies/source"},
+	"/policies/report":   {"/policies/output", "/policies/suite"},
 	"/policies/confined": {"/policies/check"},
 	"/policies/v1alpha1": {},
 	// Rego as it is written, what it may take, and OPA that compiles it; they know neither inputs nor decisions.
@@ -36,15 +40,19 @@ var allowed = map[string][]string{
 	"/webhook/review/store":         {"/policies", "/policies/v1alpha1", "/webhook/record"},
 	"/webhook/review/replay":        {"/policies", "/policies/v1alpha1", "/webhook/record"},
 	"/webhook/access":               {},
+	"/webhook/access/tokens":        {"/webhook/access"},
 	"/webhook/review/page": {
-		"/policies", "/policies/v1alpha1", "/webhook/access", "/webhook/record", "/webhook/review/store", "/webhook/listen", "/webhook/review", "/webhook/review/render",
+		"/policies/output", "/policies", "/policies/v1alpha1", "/webhook/access", "/webhook/record", "/webhook/review/store", "/webhook/listen", "/webhook/review", "/webhook/review/render",
 	},
 	"/webhook/review":               {"/policies", "/policies/v1alpha1", "/webhook/record", "/webhook/review/store"},
-	"/webhook/review/render":        {"/policies", "/policies/v1alpha1", "/webhook/record", "/webhook/review/store"},
+	"/webhook/review/completeness":  {"/webhook/review/apilog", "/webhook/review/store"},
+	"/webhook/review/files":         {"/policies/output", "/webhook/review", "/webhook/review/replay"},
+	"/webhook/review/report":        {"/policies/output", "/webhook/review", "/webhook/review/completeness", "/webhook/review/render", "/webhook/review/replay"},
+	"/webhook/review/render":        {"/policies/output", "/policies", "/policies/v1alpha1", "/webhook/record", "/webhook/review/store"},
 	"/webhook/review/upload":        {"/policies", "/policies/v1alpha1", "/webhook/record", "/webhook/review/store"},
 	"/webhook/review/apilog":        {"/policies", "/policies/v1alpha1", "/webhook/record", "/webhook/hooks"},
 	"/webhook/cluster":              {"/policies/suite", "/webhook/budget"},
-	"/webhook/preview":              {"/policies", "/policies/v1alpha1", "/webhook/budget", "/webhook/cluster"},
+	"/webhook/preview":              {"/policies/output", "/policies/report", "/policies", "/policies/v1alpha1", "/webhook/budget", "/webhook/cluster"},
 	"/webhook/evictionpolicy":       {"/policies/check"},
 	"/webhook/history":              {"/policies", "/policies/v1alpha1"},
 	"/webhook/callers":              {},
@@ -54,16 +62,18 @@ var allowed = map[string][]string{
 	"/webhook/listen":               {},
 	"/webhook/logs":                 {},
 	"/webhook/memory":               {},
+	"/webhook/install/rights":       {"/certs", "/webhook", "/webhook/access/tokens", "/webhook/callers", "/webhook/evictionpolicy", "/webhook/install/registration"},
 	"/webhook/install/doctor": {
-		"/policies", "/policies/v1alpha1", "/webhook", "/webhook/record", "/webhook/budget", "/webhook/callers", "/webhook/cluster", "/webhook/history", "/webhook/fate",
+		"/policies/output", "/policies", "/webhook/evictionpolicy", "/policies/v1alpha1", "/webhook", "/webhook/record", "/webhook/budget", "/webhook/callers", "/webhook/cluster", "/webhook/history", "/webhook/fate",
 		"/webhook/hooks", "/webhook/listen", "/webhook/memory", "/webhook/install/registration", "/webhook/tracing",
 	},
-	"/webhook/fate": {"/policies", "/policies/v1alpha1", "/webhook/record"},
-	"/webhook":      {"/policies", "/policies/v1alpha1", "/webhook/record", "/webhook/budget", "/webhook/cluster", "/webhook/history", "/webhook/hooks", "/webhook/listen", "/webhook/memory", "/webhook/fate", "/webhook/tracing"},
+	"/webhook/follow": {"/webhook/cluster", "/webhook/fate", "/webhook/history"},
+	"/webhook/fate":   {"/policies", "/policies/v1alpha1", "/webhook/record"},
+	"/webhook":        {"/policies", "/policies/v1alpha1", "/webhook/record", "/webhook/budget", "/webhook/cluster", "/webhook/history", "/webhook/hooks", "/webhook/listen", "/webhook/memory", "/webhook/fate", "/webhook/tracing"},
 	"/cmd/evictgate": {
-		"/certs", "/policies", "/policies/bundle", "/policies/check", "/policies/confined", "/policies/source", "/policies/suite", "/policies/v1alpha1", "/webhook", "/webhook/access", "/webhook/record", "/webhook/review/apilog", "/webhook/review/replay",
+		"/certs", "/policies/output", "/policies", "/policies/bundle", "/policies/check", "/policies/confined", "/policies/report", "/policies/source", "/policies/suite", "/policies/v1alpha1", "/webhook", "/webhook/access", "/webhook/access/tokens", "/webhook/follow", "/webhook/install/rights", "/webhook/record", "/webhook/review/apilog", "/webhook/review/replay",
 		"/webhook/review/store", "/webhook/review/upload", "/webhook/budget", "/webhook/callers", "/webhook/cluster", "/webhook/install/doctor", "/webhook/evictionpolicy", "/webhook/history",
-		"/webhook/hooks", "/webhook/listen", "/webhook/logs", "/webhook/memory", "/webhook/fate", "/webhook/review/page", "/webhook/preview", "/webhook/install/registration", "/webhook/review", "/webhook/review/render", "/webhook/tracing",
+		"/webhook/hooks", "/webhook/listen", "/webhook/logs", "/webhook/memory", "/webhook/fate", "/webhook/review/page", "/webhook/preview", "/webhook/install/registration", "/webhook/review", "/webhook/review/completeness", "/webhook/review/files", "/webhook/review/report", "/webhook/tracing",
 	},
 }
 
@@ -83,6 +93,9 @@ var forbidden = map[string][]string{
 	"/webhook/record":    {"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
 
 	"/webhook/review/replay": {"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
+	"/webhook/review/report": {"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
+	"/policies/report":       {"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
+	"/policies/output":       {"k8s.io", "sigs.k8s.io/controller-runtime", "github.com/open-policy-agent"},
 	"/webhook/tracing":       {"k8s.io", "sigs.k8s.io"},
 	"/webhook/listen":        {"k8s.io", "sigs.k8s.io"},
 	"/webhook/logs":          {"k8s.io", "sigs.k8s.io"},
@@ -102,7 +115,7 @@ type ours struct {
 
 // listed asks go list once for all tests: each call takes a second.
 var listed = sync.OnceValues(func() ([]ours, error) {
-	out, err := exec.Command("go", "list", "-json=ImportPath,Imports,Deps", module+"/cmd/...", module+"/webhook/...", module+"/policies/...", module+"/certs/...").Output()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports,Deps", module+"/cmd/...", module+"/output/...", module+"/webhook/...", module+"/policies/...", module+"/certs/...").Output()
 	if err != nil {
 		return nil, err
 	}

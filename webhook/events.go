@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -90,6 +91,11 @@ func (e *Events) Tell(in *policies.Input, d *policies.Decision, since time.Time)
 		e.put(notice{regarding: pod, reason: refusalReasons[d.Outcome], message: d.Message,
 			refusal: &refusal{owner: ownerReference(in), since: since, at: in.Now.Time}})
 	}
+}
+
+// EventRules are what Events must be allowed for those of refusals; a repeated one is patched.
+func EventRules() []rbacv1.PolicyRule {
+	return []rbacv1.PolicyRule{{Verbs: []string{"create", "patch"}, APIGroups: []string{"events.k8s.io"}, Resources: []string{"events"}}}
 }
 
 // PoliciesUnusable queues an Event on what holds policies that cannot be used; it never blocks.

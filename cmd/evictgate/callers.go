@@ -1,18 +1,21 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
+	"github.com/go-logr/logr"
 	"github.com/spf13/pflag"
 	"k8s.io/client-go/kubernetes"
-	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
+	"github.com/evictgate/evictgate/certs"
 	"github.com/evictgate/evictgate/webhook"
+	"github.com/evictgate/evictgate/webhook/access"
+	"github.com/evictgate/evictgate/webhook/access/tokens"
 	"github.com/evictgate/evictgate/webhook/callers"
 	"github.com/evictgate/evictgate/webhook/cluster"
 	"github.com/evictgate/evictgate/webhook/hooks"
@@ -59,45 +62,45 @@ func (f *serveFlags) pathMode() string {
 	return pathFollow
 }
 
-// addDoor adds how the API server is told from others who call. Over a snapshot everybody is let in.
-func addDoor(o *webhook.ServerOptions, f serveFlags, informed *cluster.Informed, client kubernetes.Interface, m *webhook.Metrics, log *slog.Logger) error {
-	if informed == nil {
-		return nil
+// door tells the API server from others who call.
+type door struct {
+	*webhook.Door // nil over a snapshot, where everybody is let in
+	// paths knows the API server by the path it calls; nil when that is off.
+	paths *callers.Paths
+}
+
+func (f *serveFlags) door(v view, api api, m *webhook.Metrics, log *slog.Logger) (d door, err error) {
+	if v.informed == nil {
+		return d, nil
 	}
 	var ways webhook.AnyOf
-	if o.Callers != nil {
+	if f.clientCA != "" {
 		ways = append(ways, webhook.ByCertificate{})
 	}
-	paths, err := f.paths(informed, client, log)
-	if err != nil {
-		return err
+	if d.paths, err = f.paths(v.informed, api.client, log); err != nil {
+		return d, err
 	}
-	if paths != nil {
-		ways = append(ways, paths)
-		o.Runnables = append(o.Runnables, paths)
-		o.Checks["callers"] = paths.Ready
+	if d.paths != nil {
+		ways = append(ways, d.paths)
 	}
 	if len(ways) == 0 {
 		log.Warn("the API server cannot be told from others who call: evictions are decided, but not counted, and holds, overrides, Events and live reads are off; --secret-path and --client-ca change that")
 	}
-	o.Door = &webhook.Door{Trust: ways, Metrics: m, Log: log}
-	o.Known = func(r *http.Request) bool { return !ways.Established() || ways.Known(r) }
-	return metrics.Registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "evictgate_api_server_known", Help: "Whether the API server is told from others who call, by its path or certificate; while it is not, nothing is counted, held, overridden or told.",
-	}, func() float64 {
-		if ways.Established() {
-			return 1
-		}
-		return 0
-	}))
+	d.Door = &webhook.Door{Trust: ways, Metrics: m, Log: log}
+	return d, nil
+}
+
+// known is nil over a snapshot: all are.
+func (d door) known() func(*http.Request) bool {
+	if d.Door == nil {
+		return nil
+	}
+	return func(r *http.Request) bool { return !d.Trust.Established() || d.Trust.Known(r) }
 }
 
 // paths knows the API server by its path; nil when that is off.
 func (f *serveFlags) paths(informed *cluster.Informed, client kubernetes.Interface, log *slog.Logger) (*callers.Paths, error) {
-	namespace := f.certNamespace
-	if namespace == "" {
-		namespace = ownNamespace()
-	}
+	namespace := cmp.Or(f.certNamespace, ownNamespace())
 	o := callers.Options{
 		Client: client, Configuration: f.webhookConfiguration, Namespace: namespace, Secret: f.path.secret, Rotation: f.path.rotation, Log: log,
 		Hooks: hooks.Paths,
@@ -119,4 +122,29 @@ func (f *serveFlags) paths(informed *cluster.Informed, client kubernetes.Interfa
 		return nil, fmt.Errorf("follow the own pods: %w", err)
 	}
 	return paths, nil
+}
+
+// readMetrics is what --metrics-auth asks for.
+var readMetrics = access.Action{Verb: "get", Path: "/metrics"}
+
+// accessPatience bounds how long the API server may take to say whose a token is.
+const accessPatience = 5 * time.Second
+
+// clients demands certificates of those who call the webhooks; nil without --client-ca.
+func (f *serveFlags) clients(log *slog.Logger) webhook.Callers {
+	if f.clientCA == "" {
+		return nil
+	}
+	return certs.Clients(f.clientCA, f.clientNames, logr.FromSlogHandler(log.Handler()))
+}
+
+// metricsGuard lets those read the metrics who may; nil without --metrics-auth.
+func (f *serveFlags) metricsGuard(api api, log *slog.Logger) func(http.Handler) http.Handler {
+	if !f.metricsAuth {
+		return nil
+	}
+	checker := access.Cached(tokens.Cluster{Client: api.client}, time.Now)
+	return func(next http.Handler) http.Handler {
+		return access.Guard{Checker: checker, Action: readMetrics, Next: next, Timeout: accessPatience, Log: log}
+	}
 }

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/evictgate/evictgate/policies/confined"
+	"github.com/evictgate/evictgate/policies/output"
 )
 
 // How a command runs: by the annotation runs of its own or a parent's.
@@ -67,7 +68,7 @@ func validLimits(cmd *cobra.Command) error {
 
 // confine runs a command line again under limits, when its command asks for that. It reports false when the
 // command is to be run here, and whether a signal may end it at any time.
-func confine(args []string, p printer) (code int, done, brief bool) {
+func confine(args []string, p output.Printer) (code int, done, brief bool) {
 	cmd, rest, err := newRoot(p).Find(args)
 	if err != nil {
 		return 0, false, false
@@ -75,9 +76,9 @@ func confine(args []string, p printer) (code int, done, brief bool) {
 	how := cmd.Annotations[runs]
 	if how == runsConfined && !confined.Inside() {
 		if limits, ok := limitsOf(cmd, rest); ok {
-			code, err := confined.Again(limits, os.Stdin, p.out, p.err)
+			code, err := confined.Again(limits, os.Stdin, p.Out, p.Err)
 			if err != nil {
-				p.failure(fmt.Errorf("what is given %w; --%s and --%s raise the limits", err, flagMaxCPU, flagMaxMemory))
+				failure(p, fmt.Errorf("what is given %w; --%s and --%s raise the limits", err, flagMaxCPU, flagMaxMemory))
 				return exitFailed, true, true
 			}
 			return code, true, true
@@ -87,7 +88,7 @@ func confine(args []string, p printer) (code int, done, brief bool) {
 }
 
 // start runs the command line of this process, as its command asks for.
-func start(args []string, p printer) int {
+func start(args []string, p output.Printer) int {
 	code, done, brief := confine(args, p)
 	switch {
 	case done:

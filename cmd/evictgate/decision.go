@@ -72,7 +72,7 @@ func (f *decisionFlags) options() policies.Options {
 	}
 }
 
-// oneOf refuses a value of a flag that is none of those allowed.
+// oneOf refuses a value of a flag that is not one of those allowed.
 func oneOf(flag, value string, allowed ...string) error {
 	if slices.Contains(allowed, value) {
 		return nil

@@ -8,20 +8,18 @@ import (
 	"io"
 	"log/slog"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/policies/confined"
+	"github.com/evictgate/evictgate/policies/output"
 	"github.com/evictgate/evictgate/policies/source"
 	"github.com/evictgate/evictgate/webhook"
-	"github.com/evictgate/evictgate/webhook/cluster"
 	"github.com/evictgate/evictgate/webhook/evictionpolicy"
 	"github.com/evictgate/evictgate/webhook/install/doctor"
 )
@@ -36,11 +34,11 @@ type doctorFlags struct {
 	rbac       bool
 }
 
-func newDoctor(p printer) *cobra.Command {
+func newDoctor(p output.Printer) *cobra.Command {
 	var f doctorFlags
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Check a running installation, and say how to mend what is wrong; exit 1 when something is",
+		Short: "Check a running installation, and say how to fix what is wrong; exit 1 when something is",
 		Long: `Doctor looks at an installation from outside, by your kubeconfig: the webhook configuration, whom the API
 server trusts, the replicas, what their service account may read, the EvictionPolicies and the clocks. Then it
 sends dry-run evictions of a pod that does not exist, annotated ` + webhook.ExplainAnnotation + `: they reach the gate
@@ -58,13 +56,13 @@ another name than doctor's.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if f.rbac {
 				cluster, namespaced := doctor.Roles(f.target.Namespace)
-				return p.doctorRoles(cluster, namespaced)
+				return doctor.PrintRoles(p, cluster, namespaced)
 			}
 			report, err := f.examine(cmd.Context())
 			if err != nil {
 				return err
 			}
-			if err := p.doctor(f.format, report); err != nil {
+			if err := report.Print(p, f.format); err != nil {
 				return err
 			}
 			if doctor.Bad(report.Findings) {
@@ -86,19 +84,8 @@ another name than doctor's.`,
 	return cmd
 }
 
-// doctorReport is what doctor prints.
-type doctorReport struct {
-	Namespace     string           `json:"namespace"`
-	Configuration string           `json:"webhook_configuration"`
-	At            time.Time        `json:"at"`
-	Problems      int              `json:"problems"`
-	Warnings      int              `json:"warnings"`
-	NotChecked    int              `json:"not_checked"`
-	Findings      []doctor.Finding `json:"findings"`
-}
-
-func (f *doctorFlags) examine(ctx context.Context) (doctorReport, error) {
-	var report doctorReport
+func (f *doctorFlags) examine(ctx context.Context) (doctor.Report, error) {
+	var report doctor.Report
 	if err := oneOf("output", f.format, "table", "json", "yaml"); err != nil {
 		return report, err
 	}
@@ -128,10 +115,7 @@ func (f *doctorFlags) examine(ctx context.Context) (doctorReport, error) {
 	}
 	found := doctor.Examine(facts)
 	doctor.Reach{Kubeconfig: f.kubeconfig, Context: f.context}.Aim(found)
-	return doctorReport{
-		Namespace: facts.Namespace, Configuration: f.target.Configuration, At: facts.Now.UTC().Truncate(time.Second), Findings: found,
-		Problems: doctor.Count(found, doctor.Problem), Warnings: doctor.Count(found, doctor.Warning), NotChecked: doctor.Count(found, doctor.NotChecked),
-	}, nil
+	return doctor.NewReport(facts, f.target, found), nil
 }
 
 // config finds the cluster as kubectl does.
@@ -159,14 +143,14 @@ func neededBy(ctx context.Context, config *rest.Config, d *appsv1.Deployment) ([
 	}
 	rules := served.rules(set.Needs())
 	list := append(doctor.Accesses("", rules.Cluster), doctor.Accesses(served.certNamespace, rules.Namespaced)...)
-	if !slices.Contains(served.sources.names(), sourceCluster) {
+	if !slices.Contains(served.sources.names(), evictionpolicy.Source) {
 		return list, nil
 	}
 	units, err := evictionpolicy.List(ctx, config)
 	if err != nil { // the check of the policies says so
 		return list, nil //nolint:nilerr // what serving needs is known all the same
 	}
-	return withPolicies(ctx, list, units), nil
+	return doctor.WithPolicies(ctx, list, units, confined.New(confined.Limits{}, slog.New(slog.DiscardHandler)).Screen), nil
 }
 
 // argumentsOf says what of the Deployment's arguments matters to doctor.
@@ -178,7 +162,7 @@ func argumentsOf(d *appsv1.Deployment) (*doctor.Arguments, error) {
 	a := doctor.Arguments{SecretPath: served.pathMode(), ClientCA: served.clientCA != ""}
 	for _, name := range served.sources.names() {
 		switch name {
-		case sourceCluster:
+		case evictionpolicy.Source:
 			a.Cluster = true
 		case source.Default:
 		default:
@@ -195,62 +179,16 @@ func argumentsOf(d *appsv1.Deployment) (*doctor.Arguments, error) {
 
 // servedBy reads the arguments of the Deployment; flags of another version are passed over.
 func servedBy(d *appsv1.Deployment) (*serveFlags, error) {
-	for _, c := range d.Spec.Template.Spec.Containers {
-		if len(c.Args) == 0 || c.Args[0] != "serve" {
-			continue
-		}
-		served := new(serveFlags)
-		cmd := newServeWith(served, printer{out: io.Discard, err: io.Discard})
-		cmd.FParseErrWhitelist.UnknownFlags = true
-		if err := cmd.ParseFlags(expanded(c, d.Namespace)[1:]); err != nil {
-			return nil, fmt.Errorf("arguments of Deployment %s: %w", d.Name, err)
-		}
-		served.certNamespace = cmp.Or(served.certNamespace, d.Namespace)
-		return served, nil
+	args, err := doctor.ServeArguments(d)
+	if err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("no container of Deployment %s has the argument serve", d.Name)
-}
-
-// expanded are the arguments of a container with its variables put in, as far as the Deployment says what they are.
-func expanded(c corev1.Container, namespace string) []string {
-	var known []string
-	for _, v := range c.Env {
-		switch from := v.ValueFrom; {
-		case from == nil:
-			known = append(known, "$("+v.Name+")", v.Value)
-		case from.FieldRef != nil && from.FieldRef.FieldPath == "metadata.namespace":
-			known = append(known, "$("+v.Name+")", namespace)
-		}
+	served := new(serveFlags)
+	cmd := newServeWith(served, output.Printer{Out: io.Discard, Err: io.Discard})
+	cmd.FParseErrWhitelist.UnknownFlags = true
+	if err := cmd.ParseFlags(args); err != nil {
+		return nil, fmt.Errorf("arguments of Deployment %s: %w", d.Name, err)
 	}
-	var args []string
-	for _, arg := range c.Args {
-		args = append(args, strings.NewReplacer(known...).Replace(arg))
-	}
-	return args
-}
-
-// withPolicies adds what each policy reads beyond what serving does anyway.
-func withPolicies(ctx context.Context, list []doctor.Access, units []source.Unit) []doctor.Access {
-	screen := confined.New(confined.Limits{}, slog.New(slog.DiscardHandler)).Screen
-	for _, unit := range units {
-		sources := source.New()
-		sources.Screen = screen
-		sources.Add(sourceCluster, false)
-		sources.Put(sourceCluster, []source.Unit{unit}, nil)
-		set, _, err := sources.Compile(ctx)
-		if err != nil || set == nil { // it is not in force, which another check says
-			continue
-		}
-		for _, a := range doctor.Accesses("", cluster.RBAC(set.Needs())) {
-			i := slices.IndexFunc(list, func(other doctor.Access) bool { return other.ResourceAttributes == a.ResourceAttributes })
-			switch {
-			case i < 0:
-				a.For = []string{unit.Name}
-				list = append(list, a)
-			case len(list[i].For) > 0:
-				list[i].For = append(list[i].For, unit.Name)
-			}
-		}
-	}
-	return list
+	served.certNamespace = cmp.Or(served.certNamespace, d.Namespace)
+	return served, nil
 }

@@ -8,9 +8,10 @@ import (
 	_ "golang.org/x/crypto/x509roots/fallback" // nor has it CA roots, for bundles, uploads and PostgreSQL; a system's own come first
 
 	"github.com/evictgate/evictgate/policies/confined"
+	"github.com/evictgate/evictgate/policies/output"
 )
 
 func main() {
 	confined.Main()
-	os.Exit(start(os.Args[1:], printer{out: os.Stdout, err: os.Stderr}))
+	os.Exit(start(os.Args[1:], output.Printer{Out: os.Stdout, Err: os.Stderr}))
 }

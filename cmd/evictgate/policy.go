@@ -1,8 +1,12 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"github.com/spf13/cobra"
 
-func newPolicy(p printer) *cobra.Command {
+	"github.com/evictgate/evictgate/policies/output"
+)
+
+func newPolicy(p output.Printer) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "policy",
 		Short: "Look at policies, check, test and explain them, as the server would",
@@ -11,11 +15,4 @@ func newPolicy(p printer) *cobra.Command {
 	}
 	cmd.AddCommand(newPolicyCheck(p), newPolicyTest(p), newPolicyEval(p), newPolicyFmt(p), newPolicyNew(p), newPolicyList(p), newPolicyShow(p))
 	return cmd
-}
-
-func pluralPolicy(n int) string {
-	if n == 1 {
-		return "policy"
-	}
-	return "policies"
 }

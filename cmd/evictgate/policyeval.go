@@ -2,18 +2,14 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"slices"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/evictgate/evictgate/policies"
-	"github.com/evictgate/evictgate/policies/suite"
-	"github.com/evictgate/evictgate/webhook/cluster"
+	"github.com/evictgate/evictgate/policies/output"
+	"github.com/evictgate/evictgate/policies/report"
+	"github.com/evictgate/evictgate/webhook/preview"
 )
 
 // evalFlags are the flags of policy eval.
@@ -26,7 +22,7 @@ type evalFlags struct {
 	format      string
 }
 
-func newPolicyEval(p printer) *cobra.Command {
+func newPolicyEval(p output.Printer) *cobra.Command {
 	var f evalFlags
 	cmd := &cobra.Command{
 		Use:   "eval NAMESPACE/NAME...",
@@ -43,14 +39,14 @@ prints what the policies are given instead, as JSON: only what they read.`,
   evictgate policy eval --snapshot cluster.yaml --input shop/web-0 > input.json`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, pods []string) error {
-			report, err := f.eval(cmd.Context(), pods, p)
+			r, err := f.eval(cmd.Context(), pods, p)
 			if err != nil {
 				return err
 			}
-			if err := p.evaluations(f, report); err != nil {
+			if err := r.Print(p, f.format, report.Parts{Input: f.input, Explanations: f.explain}); err != nil {
 				return err
 			}
-			if report.Refused() && (!f.input || f.format != "table") {
+			if r.Refused() && (!f.input || f.format != "table") {
 				return errRefused
 			}
 			return nil
@@ -67,31 +63,6 @@ prints what the policies are given instead, as JSON: only what they read.`,
 	return cmd
 }
 
-// evalReport is what policy eval prints.
-type evalReport struct {
-	Revision string    `json:"revision"`
-	At       time.Time `json:"at"`
-	User     string    `json:"user"`
-	// Evictor is the kind of client that the user is.
-	Evictor string       `json:"evictor"`
-	Pods    []evaluation `json:"pods"`
-}
-
-// evaluation is the decision about one pod.
-type evaluation struct {
-	Namespace string             `json:"namespace"`
-	Pod       string             `json:"pod"`
-	Decision  *policies.Decision `json:"decision"`
-	// Input and Explanations are null when they were not asked for.
-	Input        json.RawMessage     `json:"input"`
-	Explanations []suite.Explanation `json:"explanations"`
-}
-
-// Refused reports whether an eviction would be refused.
-func (r evalReport) Refused() bool {
-	return slices.ContainsFunc(r.Pods, func(e evaluation) bool { return !e.Decision.Allowed() })
-}
-
 func (f *evalFlags) validate() error {
 	return errors.Join(
 		oneOf("output", f.format, "table", "json", "yaml"),
@@ -99,86 +70,32 @@ func (f *evalFlags) validate() error {
 	)
 }
 
-func (f *evalFlags) eval(ctx context.Context, pods []string, p printer) (evalReport, error) {
-	var report evalReport
+func (f *evalFlags) eval(ctx context.Context, pods []string, p output.Printer) (report.Evaluations, error) {
+	var r report.Evaluations
 	if err := f.validate(); err != nil {
-		return report, err
+		return r, err
 	}
 	at, err := f.time()
 	if err != nil {
-		return report, err
+		return r, err
 	}
 	set, err := f.set(ctx, p)
 	if err != nil {
-		return report, err
+		return r, err
 	}
 	world, err := f.world(ctx, set.Needs())
 	if err != nil {
-		return report, err
+		return r, err
 	}
 	evictors, err := policies.ReadEvictors(f.evictors)
 	if err != nil {
-		return report, err
+		return r, err
 	}
-	report.Revision, report.At, report.User = set.Revision(), at, f.user
-	report.Evictor = evictors.Of(policies.User{Username: f.user, Groups: f.groups})
-	requests, err := f.requests(world, pods)
-	if err != nil {
-		return report, err
-	}
-	gatherer := cluster.Gatherer{Store: world.Store, Evictors: evictors}
-	for _, request := range requests {
-		in, _ := gatherer.Gather(ctx, request, set.Needs(), at)
-		e, err := f.evaluate(ctx, set.Read(in))
-		if err != nil {
-			return report, fmt.Errorf("pod %s/%s: %w", request.Namespace, request.Name, err)
-		}
-		e.Namespace, e.Pod = request.Namespace, request.Name
-		report.Pods = append(report.Pods, e)
-	}
-	return report, nil
-}
-
-func (f *evalFlags) evaluate(ctx context.Context, r *policies.Reading) (e evaluation, err error) {
-	o := f.options()
-	e.Decision = r.Evaluate(ctx, o)
-	if f.input {
-		if e.Input, err = r.JSON(); err != nil {
-			return e, err
-		}
-	}
-	if f.explain {
-		e.Explanations, err = suite.Explain(ctx, r, o)
-	}
-	return e, err
-}
-
-// requests are the evictions that are asked about. All pods that are not there are told at once.
-func (f *evalFlags) requests(world *cluster.Snapshot, pods []string) ([]policies.Request, error) {
-	var list []policies.Request
-	var missing []error
-	for _, arg := range pods {
-		namespace, name, ok := strings.Cut(strings.TrimPrefix(arg, "pod/"), "/")
-		if !ok || namespace == "" || name == "" || strings.Contains(name, "/") {
-			return nil, fmt.Errorf("%q is not NAMESPACE/NAME of a pod", arg)
-		}
-		if _, ok := world.Pod(namespace, name); !ok {
-			missing = append(missing, missingPod(world, namespace, name))
-			continue
-		}
-		list = append(list, policies.Request{
-			UID: "eval", Namespace: namespace, Name: name, DryRun: true,
-			User:        policies.User{Username: f.user, Groups: f.groups},
-			Annotations: f.annotations,
-		})
-	}
-	return list, errors.Join(missing...)
-}
-
-func missingPod(world *cluster.Snapshot, namespace, name string) error {
-	near := world.PodsLike(namespace, name, 3)
-	if len(near) == 0 {
-		return fmt.Errorf("there is no pod %s in namespace %s", name, namespace)
-	}
-	return fmt.Errorf("there is no pod %s in namespace %s; near are %s", name, namespace, strings.Join(near, ", "))
+	r.Revision, r.At, r.User = set.Revision(), at, f.user
+	r.Evictor = evictors.Of(policies.User{Username: f.user, Groups: f.groups})
+	r.Pods, err = preview.Evaluate(ctx, world, set, pods, preview.EvaluateOptions{
+		At: at, User: policies.User{Username: f.user, Groups: f.groups}, Annotations: f.annotations, Evictors: evictors,
+		Decide: f.options(), Input: f.input, Explain: f.explain,
+	})
+	return r, err
 }

@@ -1,18 +1,14 @@
 package main
 
 import (
-	"bytes"
 	"errors"
-	"fmt"
-	"io"
 	"os"
-	"strings"
 
 	"github.com/rogpeppe/go-internal/diff"
 	"github.com/spf13/cobra"
 
-	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/policies/confined"
+	"github.com/evictgate/evictgate/policies/output"
 	"github.com/evictgate/evictgate/policies/suite"
 )
 
@@ -21,7 +17,7 @@ type fmtFlags struct {
 	write, diff, list bool
 }
 
-func newPolicyFmt(p printer) *cobra.Command {
+func newPolicyFmt(p output.Printer) *cobra.Command {
 	var f fmtFlags
 	cmd := &cobra.Command{
 		Use:   "fmt PATH...",
@@ -54,94 +50,37 @@ The Rego inside of an EvictionPolicy's YAML is left alone.`,
 	return cmd
 }
 
-// regoFile is one file to format; the file of stdin is "-".
-type regoFile struct {
-	file      string
-	old, want []byte
-}
-
-// format reads and formats everything before it writes anything, so that a file that cannot be parsed
-// leaves the others as they are.
-func (f fmtFlags) format(p printer, paths []string) (differ bool, err error) {
-	sources, err := readSources(paths)
+func (f fmtFlags) format(p output.Printer, paths []string) (differ bool, err error) {
+	files, err := suite.FormatFiles(os.Stdin, paths)
 	if err != nil {
 		return false, err
 	}
-	var problems policies.Problems
-	for i, s := range sources {
-		out, err := suite.Format(s.file, s.old)
-		var found policies.Problems
-		if errors.As(err, &found) {
-			problems = append(problems, found...)
-		} else if err != nil {
-			return false, err
-		}
-		sources[i].want = out
-	}
-	if len(problems) > 0 {
-		return false, problems
-	}
-	for _, s := range sources {
-		if !bytes.Equal(s.old, s.want) {
-			differ = true
-		}
-		if err := f.show(p, s); err != nil {
+	for _, file := range files {
+		differ = differ || file.Differs()
+		if err := f.show(p, file); err != nil {
 			return differ, err
 		}
 	}
 	return differ, nil
 }
 
-func (f fmtFlags) show(p printer, s regoFile) error {
-	changed := !bytes.Equal(s.old, s.want)
+func (f fmtFlags) show(p output.Printer, s suite.Formatted) error {
+	changed := s.Differs()
 	if !f.write && !f.list && !f.diff {
-		p.printf("%s", s.want)
+		p.Printf("%s", s.Want)
 		return nil
 	}
 	if changed && f.list {
-		p.printf("%s\n", s.file)
+		p.Printf("%s\n", s.File)
 	}
 	if changed && f.diff {
-		p.printf("%s", diff.Diff(s.file, s.old, s.file+" (formatted)", s.want))
+		p.Printf("%s", diff.Diff(s.File, s.Old, s.File+" (formatted)", s.Want))
 	}
 	switch {
 	case !changed || !f.write:
 		return nil
-	case s.file == "-":
-		return errors.New("--write: stdin is no file that could be written")
+	case s.File == "-":
+		return errors.New("--write: stdin is not a file that could be written")
 	}
-	info, err := os.Stat(s.file)
-	if err != nil {
-		return fmt.Errorf("--write: %w", err)
-	}
-	return os.WriteFile(s.file, s.want, info.Mode().Perm())
-}
-
-func readSources(paths []string) ([]regoFile, error) {
-	var sources []regoFile
-	for _, path := range paths {
-		if path == "-" {
-			data, err := io.ReadAll(os.Stdin)
-			if err != nil {
-				return nil, fmt.Errorf("read stdin: %w", err)
-			}
-			sources = append(sources, regoFile{file: path, old: data})
-			continue
-		}
-		files, err := suite.RegoFiles(path)
-		if err != nil {
-			return nil, err
-		}
-		for _, file := range files {
-			data, err := os.ReadFile(file)
-			if err != nil {
-				return nil, fmt.Errorf("read policies: %w", err)
-			}
-			sources = append(sources, regoFile{file: file, old: data})
-		}
-	}
-	if len(sources) == 0 {
-		return nil, fmt.Errorf("no *.rego in %s", strings.Join(paths, ", "))
-	}
-	return sources, nil
+	return s.Write()
 }

@@ -1,18 +1,17 @@
 package main
 
 import (
-	"fmt"
-	"strings"
-
 	"github.com/spf13/cobra"
 
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/policies/confined"
+	"github.com/evictgate/evictgate/policies/output"
+	"github.com/evictgate/evictgate/policies/report"
 	"github.com/evictgate/evictgate/policies/source"
 	"github.com/evictgate/evictgate/policies/suite"
 )
 
-func newPolicyList(p printer) *cobra.Command {
+func newPolicyList(p output.Printer) *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
 		Use:   "list [PATH...]",
@@ -27,7 +26,7 @@ func newPolicyList(p printer) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return p.policies(format, list)
+			return report.Policies(p, format, list)
 		},
 	}
 	cmd.Flags().StringVarP(&format, "output", "o", "table", "table, wide, json or yaml; the last three tell the parameters")
@@ -35,7 +34,7 @@ func newPolicyList(p printer) *cobra.Command {
 	return cmd
 }
 
-func newPolicyShow(p printer) *cobra.Command {
+func newPolicyShow(p output.Printer) *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
 		Use:   "show ID [PATH...]",
@@ -47,11 +46,15 @@ func newPolicyShow(p printer) *cobra.Command {
 			if err := oneOf("output", format, "text", "json", "yaml"); err != nil {
 				return err
 			}
-			whole, err := showPolicy(args[0], args[1:])
+			list, err := describe(args[1:])
 			if err != nil {
 				return err
 			}
-			return p.policy(format, whole)
+			whole, err := report.FindPolicy(list, args[0])
+			if err != nil {
+				return err
+			}
+			return whole.Print(p, format)
 		},
 	}
 	cmd.Flags().StringVarP(&format, "output", "o", "text", "text, json or yaml")
@@ -81,43 +84,4 @@ func loadPaths(paths []string) (*policies.Set, error) {
 	}
 	confined.Files(len(files))
 	return source.Load(paths...)
-}
-
-// wholePolicy is what policy show prints.
-type wholePolicy struct {
-	suite.Description
-	// Example is an EvictionPolicy, for a policy of the library; empty for others.
-	Example string `json:"example"`
-	// Messages are what its suite expects clients to be told.
-	Messages []string `json:"messages"`
-}
-
-func showPolicy(id string, paths []string) (wholePolicy, error) {
-	list, err := describe(paths)
-	if err != nil {
-		return wholePolicy{}, err
-	}
-	var names []string
-	for _, d := range list {
-		if d.Name == id || d.Policy == id {
-			return whole(d)
-		}
-		names = append(names, d.Name)
-	}
-	return wholePolicy{}, fmt.Errorf("there is no policy %s; there are %s", id, strings.Join(names, ", "))
-}
-
-func whole(d suite.Description) (wholePolicy, error) {
-	w := wholePolicy{Description: d}
-	suite, err := d.Suite()
-	if err != nil {
-		return w, err
-	}
-	if suite != nil {
-		w.Messages = suite.Messages()
-	}
-	if d.InLibrary() {
-		w.Example, err = d.Example(suite)
-	}
-	return w, err
 }

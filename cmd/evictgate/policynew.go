@@ -1,19 +1,17 @@
 package main
 
 import (
-	"errors"
-	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/output"
+	"github.com/evictgate/evictgate/policies/report"
 	"github.com/evictgate/evictgate/policies/suite"
 )
 
-func newPolicyNew(p printer) *cobra.Command {
+func newPolicyNew(p output.Printer) *cobra.Command {
 	var dir, effect string
 	cmd := &cobra.Command{
 		Use:   "new ID",
@@ -30,54 +28,14 @@ passes policy check, policy test and policy fmt as it is; change it from there. 
 				return err
 			}
 			at := filepath.Join(dir, args[0])
-			if err := writeNew(at, files); err != nil {
+			if err := suite.WriteNew(at, files); err != nil {
 				return err
 			}
-			p.begun(at, args[0], files)
+			report.Begun(p, at, args[0], files)
 			return nil
 		},
 	}
 	cmd.Flags().StringVar(&dir, "dir", ".", "the directory in which the directory ID is made")
 	cmd.Flags().StringVar(&effect, "effect", "delay", "what the rule does: delay (429, the client tries again), deny (403) or warn")
 	return cmd
-}
-
-// writeNew writes files into a directory that must not be there.
-func writeNew(dir string, files []policies.File) error {
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-		return err
-	}
-	if err := os.Mkdir(dir, 0o755); errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("%s is there already; nothing was written", dir)
-	} else if err != nil {
-		return err
-	}
-	for _, f := range files {
-		name := filepath.Join(dir, f.Name)
-		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-			return err
-		}
-		if err := os.WriteFile(name, f.Data, 0o644); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// begun tells what was written, and what to do next.
-func (p printer) begun(dir, id string, files []policies.File) {
-	p.printf("made\n")
-	for _, f := range files {
-		p.printf("  %s\n", filepath.Join(dir, f.Name))
-	}
-	p.printf("next\n")
-	for _, line := range []string{
-		"say in " + filepath.Join(dir, id+".rego") + " what it holds, and change its rule and its tests",
-		"evictgate policy test " + dir,
-		"evictgate policy check " + dir,
-		"evictgate policy eval --policies " + dir + " --snapshot cluster.yaml --explain NAMESPACE/POD",
-		"evictgate serve --policies " + dir,
-	} {
-		p.printf("  %s\n", line)
-	}
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/evictgate/evictgate/policies/output"
+	"github.com/evictgate/evictgate/policies/report"
 	"github.com/evictgate/evictgate/policies/suite"
 	"github.com/evictgate/evictgate/webhook/cluster"
 )
@@ -23,7 +25,7 @@ type testFlags struct {
 	format    string
 }
 
-func newPolicyTest(p printer) *cobra.Command {
+func newPolicyTest(p output.Printer) *cobra.Command {
 	var f testFlags
 	cmd := &cobra.Command{
 		Use:   "test PATH...",
@@ -43,14 +45,15 @@ of an EvictionPolicy, the very file is tested, with the parameters, enforcement 
   evictgate policy test -o junit ./policies > report.xml`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, paths []string) error {
-			report, err := f.test(cmd.Context(), paths)
+			found, err := f.test(cmd.Context(), paths)
 			if err != nil {
 				return err
 			}
-			if err := p.tests(f, report); err != nil {
+			tests := report.Tests{TestReport: found, Verbose: f.verbose, Threshold: f.threshold}
+			if err := tests.Print(p, f.format); err != nil {
 				return err
 			}
-			if report.Failed() || f.below(report) {
+			if tests.Failed() || tests.Below() {
 				return errRefused
 			}
 			return nil
@@ -86,19 +89,14 @@ func (f *testFlags) test(ctx context.Context, paths []string) (*suite.TestReport
 		}
 		o.Run = pattern
 	}
-	report, err := suite.Test(ctx, o, paths...)
+	r, err := suite.Test(ctx, o, paths...)
 	switch {
 	case err != nil:
 		return nil, err
-	case report.Ran() == 0 && f.run != "":
+	case r.Ran() == 0 && f.run != "":
 		return nil, fmt.Errorf("no test and no case matches --run %s in %s", f.run, strings.Join(paths, ", "))
-	case report.Ran() == 0:
+	case r.Ran() == 0:
 		return nil, fmt.Errorf("no tests in %s: expected *_test.rego or suite.yaml beside the policies", strings.Join(paths, ", "))
 	}
-	return report, nil
-}
-
-// below reports whether the coverage is less than was asked for.
-func (f *testFlags) below(r *suite.TestReport) bool {
-	return r.Coverage != nil && r.Coverage.Percent < f.threshold
+	return r, nil
 }

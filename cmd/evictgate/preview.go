@@ -4,14 +4,12 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	corev1 "k8s.io/api/core/v1"
 
 	"github.com/evictgate/evictgate/policies"
-	"github.com/evictgate/evictgate/webhook/cluster"
+	"github.com/evictgate/evictgate/policies/output"
 	"github.com/evictgate/evictgate/webhook/preview"
 )
 
@@ -23,7 +21,7 @@ type previewFlags struct {
 	format     string
 }
 
-func newPreview(p printer) *cobra.Command {
+func newPreview(p output.Printer) *cobra.Command {
 	var f previewFlags
 	cmd := &cobra.Command{
 		Use:   "preview node/NAME | pod/NAMESPACE/NAME | deployment/NAMESPACE/NAME | --all",
@@ -46,7 +44,7 @@ finish.`,
 			if err != nil {
 				return err
 			}
-			if err := p.preview(f.format, report); err != nil {
+			if err := report.Print(p, f.format); err != nil {
 				return err
 			}
 			if report.Refused() {
@@ -64,24 +62,8 @@ finish.`,
 	return cmd
 }
 
-// previewReport is what preview prints.
-type previewReport struct {
-	Target   string                     `json:"target"`
-	Revision string                     `json:"revision"`
-	At       time.Time                  `json:"at"`
-	Pods     []preview.Result           `json:"pods"`
-	Budgets  []preview.ImpossibleBudget `json:"impossible_budgets"`
-	// drained says that a drain was played.
-	drained bool
-}
-
-// Refused reports whether an eviction would be refused now.
-func (r previewReport) Refused() bool {
-	return slices.ContainsFunc(r.Pods, preview.Result.Refused)
-}
-
-func (f *previewFlags) run(ctx context.Context, args []string, p printer) (previewReport, error) {
-	var report previewReport
+func (f *previewFlags) run(ctx context.Context, args []string, p output.Printer) (preview.Report, error) {
+	var report preview.Report
 	if (len(args) == 1) == f.all {
 		return report, fmt.Errorf("give one of node/NAME, pod/NAMESPACE/NAME, deployment/NAMESPACE/NAME and --all")
 	}
@@ -103,8 +85,8 @@ func (f *previewFlags) run(ctx context.Context, args []string, p printer) (previ
 		report.Pods, err = preview.Ask(ctx, world.Store, world.Pods(), o)
 		return report, err
 	}
-	report.Target, report.drained = args[0], true
-	pods, err := targetPods(world, args[0], &o)
+	report.Target, report.Drained = args[0], true
+	pods, err := preview.Target(world, args[0], &o)
 	if err != nil {
 		return report, err
 	}
@@ -112,7 +94,7 @@ func (f *previewFlags) run(ctx context.Context, args []string, p printer) (previ
 	return report, err
 }
 
-func (f *previewFlags) options(ctx context.Context, p printer) (preview.Options, error) {
+func (f *previewFlags) options(ctx context.Context, p output.Printer) (preview.Options, error) {
 	o := preview.Options{User: f.user, Groups: f.groups, ReadyAfter: f.readyAfter}
 	var err error
 	if o.Now, err = f.time(); err != nil {
@@ -129,35 +111,8 @@ func (f *previewFlags) options(ctx context.Context, p printer) (preview.Options,
 	o.Progress = func(decided int) {
 		if time.Since(last) > 2*time.Second {
 			last = time.Now()
-			_, _ = fmt.Fprintf(p.err, "preview: %d decisions\n", decided)
+			p.Aside("preview: %d decisions\n", decided)
 		}
 	}
 	return o, err
-}
-
-// targetPods finds the pods that are meant, and notes the node that is drained.
-func targetPods(world *cluster.Snapshot, target string, o *preview.Options) ([]*corev1.Pod, error) {
-	kind, name, _ := strings.Cut(target, "/")
-	namespace, inner, qualified := strings.Cut(name, "/")
-	switch {
-	case kind == "node" && name != "" && !qualified:
-		if _, ok := world.Node(name); !ok {
-			return nil, fmt.Errorf("there is no node %s", name)
-		}
-		o.Drain = name
-		return world.PodsOn(name), nil
-	case kind == "pod" && qualified:
-		pod, ok := world.Pod(namespace, inner)
-		if !ok {
-			return nil, fmt.Errorf("there is no pod %s in namespace %s", inner, namespace)
-		}
-		return []*corev1.Pod{pod}, nil
-	case kind == "deployment" && qualified:
-		pods, ok := world.PodsOfDeployment(namespace, inner)
-		if !ok {
-			return nil, fmt.Errorf("there is no deployment %s in namespace %s", inner, namespace)
-		}
-		return pods, nil
-	}
-	return nil, fmt.Errorf("%q is none of node/NAME, pod/NAMESPACE/NAME, deployment/NAMESPACE/NAME", target)
 }

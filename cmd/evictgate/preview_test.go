@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/evictgate/evictgate/policies/output"
 )
 
 // TestPreviewOfABigDrain previews the drain of a node with 1,000 pods: 100 Deployments of 10 in one
@@ -21,7 +23,7 @@ func TestPreviewOfABigDrain(t *testing.T) {
 	}
 	var out, progress bytes.Buffer
 	started := time.Now()
-	code := run(t.Context(), []string{"preview", "--snapshot", file, "node/old"}, printer{out: &out, err: &progress})
+	code := run(t.Context(), []string{"preview", "--snapshot", file, "node/old"}, output.Printer{Out: &out, Err: &progress})
 	took := time.Since(started)
 	if code != 0 || !strings.Contains(out.String(), "0 of 1000 pods refused now; a drain evicts all, the last after 4m30s") {
 		t.Fatalf("exit %d: %s\n%s", code, lastLine(out.String()), progress.String())

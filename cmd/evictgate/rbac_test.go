@@ -14,13 +14,14 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/output"
 )
 
 // serveFlagsOf are the flags as the command line gives them.
 func serveFlagsOf(t *testing.T, args ...string) serveFlags {
 	t.Helper()
 	var f serveFlags
-	cmd := newServeWith(&f, printer{out: io.Discard, err: io.Discard})
+	cmd := newServeWith(&f, output.Printer{Out: io.Discard, Err: io.Discard})
 	if err := cmd.ParseFlags(args); err != nil {
 		t.Fatal(err)
 	}

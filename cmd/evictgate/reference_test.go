@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/evictgate/evictgate/policies/output"
 )
 
 // TestReference holds docs/commands.md to the commands and flags it is made from.
@@ -19,7 +21,7 @@ func TestReference(t *testing.T) {
 	want.WriteString("# Commands\n\nGenerated from the program's own help; `make generate` rewrites it.\n\n" +
 		"Exit codes: 0 admitted or nothing found; 1 denied or problems found; 2 could not run. Results go to\n" +
 		"stdout, errors, progress and the log to stderr.\n")
-	reference(&want, newRoot(printer{out: io.Discard, err: io.Discard}))
+	reference(&want, newRoot(output.Printer{Out: io.Discard, Err: io.Discard}))
 	if *update {
 		if err := os.WriteFile(file, want.Bytes(), 0o644); err != nil {
 			t.Fatal(err)

@@ -5,11 +5,9 @@ import (
 	"log/slog"
 
 	"github.com/spf13/pflag"
-	"k8s.io/client-go/kubernetes"
 
 	"github.com/evictgate/evictgate/certs"
 	"github.com/evictgate/evictgate/policies/v1alpha1"
-	"github.com/evictgate/evictgate/webhook"
 	"github.com/evictgate/evictgate/webhook/hooks"
 	"github.com/evictgate/evictgate/webhook/install/registration"
 )
@@ -36,24 +34,23 @@ func (f *registrationFlags) ties(certs string) bool {
 	return f.own == "true" || f.own == "auto" && certs == "self"
 }
 
-// addRegistration ties the webhook configuration to the namespace when flags and surroundings say so. Somebody
+// owner ties the webhook configuration to the namespace when flags and surroundings say so; else it is nil. Somebody
 // else's cluster, reached by a kubeconfig, holds no installation that could go with a namespace.
-func addRegistration(o *webhook.ServerOptions, f serveFlags, client kubernetes.Interface, log *slog.Logger) error {
+func (f *serveFlags) owner(api api, log *slog.Logger) (*registration.Owner, error) {
 	own := ownNamespace()
 	namespace := own
 	if namespace == "" || f.kubeconfig != "" {
 		namespace = f.certNamespace
 	}
 	switch {
-	case o.RESTConfig == nil || !f.registration.ties(f.certs):
-		return nil
+	case api.client == nil || !f.registration.ties(f.certs):
+		return nil, nil
 	case f.registration.own == "auto" && (own == "" || f.kubeconfig != ""):
-		return nil
+		return nil, nil
 	case namespace == "":
-		return errors.New("--own-configuration=true: outside of a pod, give the namespace by --cert-namespace")
+		return nil, errors.New("--own-configuration=true: outside of a pod, give the namespace by --cert-namespace")
 	}
-	o.Runnables = append(o.Runnables, &registration.Owner{Client: client, Namespace: namespace, Configuration: f.webhookConfiguration, Log: log})
-	return nil
+	return &registration.Owner{Client: api.client, Namespace: namespace, Configuration: f.webhookConfiguration, Log: log}, nil
 }
 
 // ownWebhooks are the webhooks of the manifests, with what each is asked about.

@@ -6,12 +6,13 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/evictgate/evictgate/policies/output"
 	"github.com/evictgate/evictgate/webhook/review"
 	"github.com/evictgate/evictgate/webhook/review/store"
 )
 
 // newReview groups the commands about what was decided.
-func newReview(p printer) *cobra.Command {
+func newReview(p output.Printer) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "review",
 		Short: "Look into decisions: who was evicted, who was refused, why, and what is stuck",
@@ -73,8 +74,8 @@ func (f *askedFlag) Type() string {
 }
 
 // read makes the filter of the flags.
-func (f *filterFlags) read(c clock) (store.Filter, error) {
-	return f.asked.Filter(c.Clock, flagTitle)
+func (f *filterFlags) read(c review.Clock) (store.Filter, error) {
+	return f.asked.Filter(c, flagTitle)
 }
 
 func flagTitle(name string) string { return "--" + name }

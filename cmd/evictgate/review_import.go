@@ -4,18 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/evictgate/evictgate/policies/output"
 	"github.com/evictgate/evictgate/webhook/hooks"
-	"github.com/evictgate/evictgate/webhook/record"
 	"github.com/evictgate/evictgate/webhook/review"
 	"github.com/evictgate/evictgate/webhook/review/apilog"
+	"github.com/evictgate/evictgate/webhook/review/completeness"
+	"github.com/evictgate/evictgate/webhook/review/report"
 	"github.com/evictgate/evictgate/webhook/review/store"
 )
 
@@ -29,12 +29,7 @@ type importFlags struct {
 	format       string
 }
 
-func newReviewImport(p printer) *cobra.Command {
-	var f importFlags
-	cmd := &cobra.Command{
-		Use:   "import FILE... | - | --report",
-		Short: "Read kube-apiserver audit logs and decision records, and prove that none is missing; exit 1 when one is",
-		Long: `Import reads the audit log of kube-apiserver (JSON lines of audit.k8s.io/v1) and decision records as serve
+var importLong = `Import reads the audit log of kube-apiserver (JSON lines of audit.k8s.io/v1) and decision records as serve
 prints them, from files, gzipped or not, or from stdin with -. Both may be in one file, and importing one
 twice changes nothing. It keeps how the API server answered each eviction and each deletion of a pod, and
 then compares: every decision must have its answer, and every answer that names a decision must find it, over
@@ -63,7 +58,14 @@ the dry runs of kubectl drain, which are in the body):
 Instead of files, the API server can post its events to evictgate review serve as they come. It needs
 --audit-webhook-config-file with this kubeconfig, and --audit-webhook-mode=batch:
 
-  ` + strings.ReplaceAll(strings.TrimSpace(apilog.Kubeconfig), "\n", "\n  "),
+  ` + strings.ReplaceAll(strings.TrimSpace(apilog.Kubeconfig), "\n", "\n  ")
+
+func newReviewImport(p output.Printer) *cobra.Command {
+	var f importFlags
+	cmd := &cobra.Command{
+		Use:   "import FILE... | - | --report",
+		Short: "Read kube-apiserver audit logs and decision records, and prove that none is missing; exit 1 when one is",
+		Long:  importLong,
 		Example: `  evictgate review import /var/log/kubernetes/audit*.log.gz decisions.jsonl
   kubectl logs -n evictgate -l app=evictgate --tail=-1 | evictgate review import audit.log -
   evictgate review import --report --since 7d -o json`,
@@ -71,14 +73,14 @@ Instead of files, the API server can post its events to evictgate review serve a
 			if err := f.validate(args); err != nil {
 				return err
 			}
-			report, err := f.run(cmd.Context(), args, p)
+			found, err := f.run(cmd.Context(), args, p)
 			if err != nil {
 				return err
 			}
-			if err := p.imported(f, report); err != nil {
+			if err := (report.Import{Report: found, Zone: f.zone(), NothingRead: f.report}).Print(p, f.format); err != nil {
 				return err
 			}
-			if report.Found() {
+			if found.Found() {
 				return errRefused
 			}
 			return nil
@@ -118,257 +120,34 @@ func (f *importFlags) validate(args []string) error {
 	return nil
 }
 
-// importReport is what import prints.
-type importReport struct {
-	Files []importedFile `json:"files"`
-	// Read sums up the files.
-	Read apilog.Counts `json:"read"`
-	// Decisions and Answers say what of it the store did not have yet.
-	Decisions importedCount `json:"decisions"`
-	Answers   importedCount `json:"answers"`
-	// Problems are the first lines that could not be read, as FILE:LINE: why.
-	Problems []string `json:"problems"`
-	Covered  covered  `json:"covered"`
-	// Completeness is of what the store has, or has between --since and --until. What lacks its counterpart
-	// counts between its own since and until, which both cover.
-	Completeness store.Completeness `json:"completeness"`
-	// NotCompared lack theirs outside of that time.
-	NotCompared notCompared `json:"not_compared"`
-}
-
-type importedFile struct {
-	Name string `json:"name"`
-	apilog.Counts
-}
-
-type importedCount struct {
-	New   int `json:"new"`
-	Known int `json:"known"`
-}
-
-func (c *importedCount) add(a store.Added) { c.New, c.Known = c.New+a.New, c.Known+a.Known }
-
-// covered says from when to when there are decisions, and what the audit log covers.
-type covered struct {
-	Decisions store.Span `json:"decisions"`
-	AuditLog  store.Span `json:"audit_log"`
-}
-
-type notCompared struct {
-	Decisions int `json:"decisions"`
-	Answers   int `json:"answers"`
-}
-
-// NotSeen counts the evictions that did not pass us.
-func (r importReport) NotSeen() int {
-	return r.Completeness.Passages[record.FailedOpen] + r.Completeness.Passages[record.Unseen]
-}
-
-// Found reports whether an eviction did not pass us, or something has no counterpart.
-func (r importReport) Found() bool { return r.NotSeen() > 0 || !r.Completeness.Complete() }
-
-// importStore is what import needs of a store.
-type importStore interface {
-	Add(ctx context.Context, records []record.Record) (store.Added, error)
-	AddAnswers(ctx context.Context, answers []record.Answer) (store.Added, error)
-	Covered(ctx context.Context) (decisions, answers store.Span, err error)
-	Completeness(ctx context.Context, since, until time.Time) (store.Completeness, error)
-}
-
-func (f *importFlags) run(ctx context.Context, args []string, p printer) (report importReport, err error) {
-	now := time.Now()
-	since, until, err := f.period(now)
+func (f *importFlags) run(ctx context.Context, args []string, p output.Printer) (r completeness.Report, err error) {
+	since, until, err := f.period(time.Now())
 	if err != nil {
-		return report, err
+		return r, err
 	}
 	to, err := store.Open(ctx, f.store, store.Options{ReadOnly: f.report})
 	if err != nil {
-		return report, err
+		return r, err
 	}
 	defer func() { err = errors.Join(err, to.Close()) }()
-	i := importer{to: to, printer: p, parser: apilog.NewParser(f.events), began: now, told: now}
-	i.report.Files, i.report.Problems = []importedFile{}, []string{}
-	done := make(chan error, 1)
-	go func() { done <- i.files(ctx, args) }()
-	select {
-	case err = <-done:
-	case <-ctx.Done():
-		return importReport{}, ctx.Err() // the read of a pipe may never end, and the process does
-	}
+	r, err = completeness.Import(ctx, to, args, completeness.Options{
+		Events: f.events, Progress: func(c apilog.Counts, took time.Duration) { report.Importing(p, c, took) },
+	})
 	if err != nil {
-		return i.report, err
+		return r, err
 	}
-	return i.report, i.report.compare(ctx, to, since, until)
+	return r, r.Compare(ctx, to, since, until)
+}
+
+func (f *importFlags) zone() *time.Location {
+	if f.utc {
+		return time.UTC
+	}
+	return time.Local
 }
 
 // period reads --since and --until; what is not given is zero.
 func (f *importFlags) period(now time.Time) (since, until time.Time, err error) {
-	zone := time.Local
-	if f.utc {
-		zone = time.UTC
-	}
-	filter, err := review.Asked{"since": f.since, "until": f.until}.Filter(review.Clock{Now: now, Zone: zone}, flagTitle)
+	filter, err := review.Asked{"since": f.since, "until": f.until}.Filter(review.Clock{Now: now, Zone: f.zone()}, flagTitle)
 	return filter.Since, filter.Until, err
-}
-
-// compare fills in what is complete. What has its counterpart counts wherever it is; what has none counts from
-// the first decision and the first audit event, whichever is later, up to the last audit event. An answer of an
-// earlier time was decided before decisions were kept, and a decision of a later time is not answered yet.
-func (r *importReport) compare(ctx context.Context, in importStore, since, until time.Time) error {
-	decisions, answers, err := in.Covered(ctx)
-	if err != nil {
-		return err
-	}
-	answers = answers.And(store.Span{From: r.Read.From, Until: r.Read.Until})
-	r.Covered = covered{Decisions: decisions, AuditLog: answers}
-	if r.Completeness, err = in.Completeness(ctx, since, until); err != nil {
-		return err
-	}
-	both := store.Completeness{WithoutAnswer: []store.Row{}, WithoutDecision: []record.Answer{}}
-	first, last := latest(since, decisions.From, answers.From), answers.Until.Add(time.Microsecond)
-	if !until.IsZero() && until.Before(last) {
-		last = until
-	}
-	if !decisions.From.IsZero() && !answers.From.IsZero() && first.Before(last) {
-		if both, err = in.Completeness(ctx, first, last); err != nil {
-			return err
-		}
-	}
-	r.restrict(both)
-	return nil
-}
-
-// restrict takes what is missing outside of the time that both cover out of the count.
-func (r *importReport) restrict(both store.Completeness) {
-	c := &r.Completeness
-	r.NotCompared = notCompared{Decisions: c.MissingAnswers - both.MissingAnswers, Answers: c.MissingDecisions - both.MissingDecisions}
-	c.Since, c.Until = both.Since, both.Until
-	c.Decisions -= r.NotCompared.Decisions
-	c.Answers -= r.NotCompared.Answers
-	c.MissingAnswers, c.WithoutAnswer = both.MissingAnswers, both.WithoutAnswer
-	c.MissingDecisions, c.WithoutDecision = both.MissingDecisions, both.WithoutDecision
-}
-
-func latest(times ...time.Time) time.Time {
-	return slices.MaxFunc(times, time.Time.Compare)
-}
-
-const (
-	// importBatch is how many records or answers are stored in one transaction, and importBytes from how
-	// many bytes of input on fewer are.
-	importBatch = 1000
-	importBytes = 8 << 20
-	// maxProblems bounds the lines that are named.
-	maxProblems = 10
-	// tellEvery is how often progress is told.
-	tellEvery = 2 * time.Second
-)
-
-// importer reads files into a store.
-type importer struct {
-	to      importStore
-	printer printer
-	parser  *apilog.Parser
-	report  importReport
-
-	records []record.Record
-	answers []record.Answer
-	bytes   int
-
-	began, told time.Time
-}
-
-func (i *importer) files(ctx context.Context, names []string) error {
-	for _, name := range names {
-		if err := i.file(ctx, name); err != nil {
-			return fmt.Errorf("import %s: %w", name, err)
-		}
-	}
-	return nil
-}
-
-func (i *importer) file(ctx context.Context, name string) error {
-	file := os.Stdin
-	if name == "-" {
-		name = "stdin"
-	} else {
-		var err error
-		if file, err = os.Open(name); err != nil {
-			return err
-		}
-		defer func() { _ = file.Close() }()
-	}
-	r, err := apilog.NewReader(file, i.parser)
-	if err != nil {
-		return err
-	}
-	r.Progress = i.progress
-	err = i.entries(ctx, name, r)
-	i.report.Files = append(i.report.Files, importedFile{Name: name, Counts: r.Counts})
-	i.report.Read.Add(r.Counts)
-	if err != nil {
-		return err
-	}
-	if r.Counts.Lines > 0 && r.Counts.Decisions == 0 && r.Counts.From.IsZero() && r.Counts.OutOfScope == 0 {
-		return errors.New("it has neither audit events of kube-apiserver (JSON lines of audit.k8s.io/v1) nor records as evictgate serve prints them")
-	}
-	return nil
-}
-
-// entries stores what is found. What was read before a fault is stored.
-func (i *importer) entries(ctx context.Context, name string, r *apilog.Reader) error {
-	for {
-		entry, err := r.Next()
-		if err != nil {
-			if errors.Is(err, io.EOF) {
-				err = nil
-			}
-			return errors.Join(err, i.flush(ctx))
-		}
-		switch {
-		case entry.Err != nil:
-			i.problem(name, entry)
-		case entry.Kind == apilog.Decision:
-			i.records = append(i.records, entry.Record)
-			i.bytes += len(entry.Record.Input)
-		case entry.Kind == apilog.Answered:
-			i.answers = append(i.answers, entry.Answer)
-		}
-		if len(i.records) >= importBatch || len(i.answers) >= importBatch || i.bytes >= importBytes {
-			if err := i.flush(ctx); err != nil {
-				return err
-			}
-		}
-	}
-}
-
-func (i *importer) flush(ctx context.Context) error {
-	added, err := i.to.Add(ctx, i.records)
-	if err != nil {
-		return err
-	}
-	i.report.Decisions.add(added)
-	if added, err = i.to.AddAnswers(ctx, i.answers); err != nil {
-		return err
-	}
-	i.report.Answers.add(added)
-	i.records, i.answers, i.bytes = i.records[:0], i.answers[:0], 0
-	return nil
-}
-
-func (i *importer) problem(name string, e apilog.Entry) {
-	if len(i.report.Problems) < maxProblems {
-		i.report.Problems = append(i.report.Problems, fmt.Sprintf("%s:%d: %v", name, e.Line, e.Err))
-	}
-}
-
-// progress tells how far a long import is.
-func (i *importer) progress(c apilog.Counts) {
-	now := time.Now()
-	if now.Sub(i.told) < tellEvery {
-		return
-	}
-	i.told = now
-	c.Add(i.report.Read)
-	i.printer.importing(c, now.Sub(i.began))
 }

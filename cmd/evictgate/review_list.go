@@ -8,7 +8,10 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/evictgate/evictgate/policies/output"
 	"github.com/evictgate/evictgate/webhook/record"
+	"github.com/evictgate/evictgate/webhook/review"
+	"github.com/evictgate/evictgate/webhook/review/report"
 	"github.com/evictgate/evictgate/webhook/review/store"
 )
 
@@ -20,7 +23,7 @@ type listFlags struct {
 	all      bool
 }
 
-func newReviewList(p printer) *cobra.Command {
+func newReviewList(p output.Printer) *cobra.Command {
 	var f listFlags
 	cmd := &cobra.Command{
 		Use:   "list",
@@ -52,7 +55,7 @@ spreadsheet would take for a formula begins with an apostrophe.`,
 	return cmd
 }
 
-func (f *listFlags) run(ctx context.Context, flags *pflag.FlagSet, p printer) error {
+func (f *listFlags) run(ctx context.Context, flags *pflag.FlagSet, p output.Printer) error {
 	if err := f.validate(flags); err != nil {
 		return err
 	}
@@ -72,19 +75,19 @@ func (f *listFlags) run(ctx context.Context, flags *pflag.FlagSet, p printer) er
 		return err
 	}
 	defer func() { _ = from.Close() }()
-	list := listing{listFlags: f, filter: filter, clock: c}
+	list := report.Listing{Format: f.format, Filter: filter, After: f.page.After, Clock: c}
 	if f.episodes {
 		episodes, err := f.readEpisodes(ctx, from, filter)
 		if err != nil {
 			return err
 		}
-		return p.reviewEpisodes(list, episodes)
+		return list.Episodes(p, episodes)
 	}
 	rows, err := f.readRows(ctx, from, filter)
 	if err != nil {
 		return err
 	}
-	return p.reviewRows(list, rows)
+	return list.Decisions(p, rows)
 }
 
 func (f *listFlags) validate(flags *pflag.FlagSet) error {
@@ -99,41 +102,24 @@ func (f *listFlags) validate(flags *pflag.FlagSet) error {
 	return oneOf("output", f.format, "table", "wide", "json", "yaml", "csv")
 }
 
-// allPage is how many are read at a time with --all.
-const allPage = 1000
-
 func (f *listFlags) readRows(ctx context.Context, from *store.Store, filter store.Filter) (store.Rows, error) {
 	if !f.all {
 		return from.List(ctx, filter, f.page)
 	}
-	var all store.Rows
-	page := store.Page{Limit: allPage, After: f.page.After}
-	for {
-		rows, err := from.List(ctx, filter, page)
-		if err != nil {
-			return all, err
-		}
-		all.Rows = append(all.Rows, rows.Rows...)
-		if page.After = rows.Next; page.After == "" {
-			return all, nil
-		}
-	}
+	rows, err := review.All(f.page.After, func(p store.Page) ([]store.Row, string, error) {
+		r, err := from.List(ctx, filter, p)
+		return r.Rows, r.Next, err
+	})
+	return store.Rows{Rows: rows}, err
 }
 
 func (f *listFlags) readEpisodes(ctx context.Context, from *store.Store, filter store.Filter) (store.Episodes, error) {
 	if !f.all {
 		return from.Episodes(ctx, filter, f.page)
 	}
-	all := store.Episodes{Episodes: []record.Episode{}}
-	page := store.Page{Limit: allPage, After: f.page.After}
-	for {
-		episodes, err := from.Episodes(ctx, filter, page)
-		if err != nil {
-			return all, err
-		}
-		all.Episodes = append(all.Episodes, episodes.Episodes...)
-		if page.After = episodes.Next; page.After == "" {
-			return all, nil
-		}
-	}
+	episodes, err := review.All(f.page.After, func(p store.Page) ([]record.Episode, string, error) {
+		e, err := from.Episodes(ctx, filter, p)
+		return e.Episodes, e.Next, err
+	})
+	return store.Episodes{Episodes: episodes}, err
 }

@@ -4,20 +4,16 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"iter"
-	"os"
-	"slices"
-	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/evictgate/evictgate/policies"
-	"github.com/evictgate/evictgate/webhook/record"
+	"github.com/evictgate/evictgate/policies/output"
 	"github.com/evictgate/evictgate/webhook/review"
+	"github.com/evictgate/evictgate/webhook/review/files"
 	"github.com/evictgate/evictgate/webhook/review/replay"
+	"github.com/evictgate/evictgate/webhook/review/report"
 	"github.com/evictgate/evictgate/webhook/review/store"
 )
 
@@ -37,7 +33,7 @@ type replayFlags struct {
 	sinceGiven, overrideGiven bool
 }
 
-func newReviewReplay(p printer) *cobra.Command {
+func newReviewReplay(p output.Printer) *cobra.Command {
 	var f replayFlags
 	cmd := &cobra.Command{
 		Use:   "replay --policies DIR",
@@ -61,11 +57,11 @@ and 2 when none could be judged.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			f.sinceGiven = cmd.Flags().Changed("since")
 			f.overrideGiven = cmd.Flags().Changed("override-users") || cmd.Flags().Changed("override-groups")
-			report, err := f.run(cmd.Context(), p)
+			r, err := f.run(cmd.Context(), p)
 			switch {
 			case err != nil:
 				return err
-			case report.Changed() > 0:
+			case r.Changed() > 0:
 				return errRefused
 			}
 			return nil
@@ -102,14 +98,14 @@ func (f *replayFlags) validate() error {
 	)
 }
 
-func (f *replayFlags) run(ctx context.Context, p printer) (*replay.Report, error) {
+func (f *replayFlags) run(ctx context.Context, p output.Printer) (*replay.Report, error) {
 	if err := f.validate(); err != nil {
 		return nil, err
 	}
 	if len(f.from) > 0 && !f.sinceGiven {
 		f.asked["since"] = "all" // files are chosen already
 	}
-	filter, err := f.read(clock{review.Clock{Now: time.Now(), Zone: time.Local}})
+	filter, err := f.read(review.Clock{Now: time.Now(), Zone: time.Local})
 	if err != nil {
 		return nil, err
 	}
@@ -125,25 +121,25 @@ func (f *replayFlags) run(ctx context.Context, p printer) (*replay.Report, error
 	if err != nil {
 		return nil, err
 	}
-	defer source.close()
+	defer source.Close()
 	if f.format == "csv" {
-		o.Each = p.replayedLines()
+		o.Each = report.Changes(p)
 	}
-	o.Progress = p.replayProgress(source.done)
-	report, err := replay.Run(ctx, source.records, set, o)
+	o.Progress = report.ReplayProgress(p, source.Done)
+	r, err := replay.Run(ctx, source.Records, set, o)
 	if err != nil {
 		return nil, err
 	}
-	if report.Records == 0 {
+	if r.Records == 0 {
 		return nil, errors.New("there is no decision to replay; choose others by --since, --from and the other flags")
 	}
-	if err := p.replayed(f.format, report); err != nil {
+	if err := report.Replay(p, f.format, r); err != nil {
 		return nil, err
 	}
-	if report.Judged() == 0 {
+	if r.Judged() == 0 {
 		return nil, errors.New("no decision could be judged")
 	}
-	return report, nil
+	return r, nil
 }
 
 func (f *replayFlags) options() (replay.Options, error) {
@@ -161,169 +157,15 @@ func (f *replayFlags) options() (replay.Options, error) {
 	return o, err
 }
 
-// replaySource is where the records of a replay come from.
-type replaySource struct {
-	records iter.Seq2[record.Record, error]
-	// done is what part of them has been read, of 1; 0 when that is not known.
-	done  func(records int) float64
-	close func()
-}
-
-// records finds the records. Files are read as a stream: there may be more records than memory.
-func (f *replayFlags) records(ctx context.Context, filter store.Filter, p printer) (replaySource, error) {
+// records finds the records, and says what part of them was read, of 1. Files are read as a stream: there may be more records
+// than memory.
+func (f *replayFlags) records(ctx context.Context, filter store.Filter, p output.Printer) (*files.Source, error) {
 	if len(f.from) > 0 && f.store == "" {
-		return replayFiles(ctx, f.from, filter, p)
+		return files.Open(ctx, f.from, filter, p.Note)
 	}
 	opened, err := f.recordSource.open(ctx, p)
 	if err != nil {
-		return replaySource{}, err
+		return nil, err
 	}
-	total, err := opened.Count(ctx, filter)
-	if err != nil {
-		return replaySource{}, errors.Join(err, opened.Close())
-	}
-	done := func(records int) float64 { return float64(records) / float64(max(total, 1)) }
-	return replaySource{opened.Records(ctx, filter), done, func() { _ = opened.Close() }}, nil
-}
-
-// replayFiles reads files of records, one after the other.
-func replayFiles(ctx context.Context, names []string, filter store.Filter, p printer) (replaySource, error) {
-	var files replayFileList
-	for _, name := range names {
-		if err := files.open(name); err != nil {
-			files.close()
-			return replaySource{}, fmt.Errorf("--from: %w", err)
-		}
-	}
-	records := func(yield func(record.Record, error) bool) {
-		for _, file := range files.list {
-			if !file.records(ctx, filter, p, yield) {
-				return
-			}
-		}
-	}
-	return replaySource{records, files.done, files.close}, nil
-}
-
-// replayFileList are files that are read one after the other.
-type replayFileList struct {
-	list []*replayFile
-	// size is in bytes; 0 when it is not known.
-	size    int64
-	unsized bool
-	read    atomic.Int64
-}
-
-// replayFile is a file of records; what is read of it counts.
-type replayFile struct {
-	*os.File
-	name string
-	read *atomic.Int64
-	// Lines that hold a record which cannot be read, and other lines.
-	malformed, others int
-}
-
-func (l *replayFileList) open(name string) error {
-	file := &replayFile{File: os.Stdin, name: "stdin", read: &l.read}
-	if name != "-" {
-		opened, err := os.Open(name)
-		if err != nil {
-			return err
-		}
-		file.File, file.name = opened, name
-	}
-	l.list = append(l.list, file)
-	info, err := file.Stat()
-	if err != nil || !info.Mode().IsRegular() {
-		l.unsized = true
-		return err
-	}
-	l.size += info.Size()
-	return nil
-}
-
-func (l *replayFileList) close() {
-	for _, file := range l.list {
-		_ = file.Close()
-	}
-}
-
-func (l *replayFileList) done(int) float64 {
-	if l.unsized || l.size == 0 {
-		return 0
-	}
-	return float64(l.read.Load()) / float64(l.size)
-}
-
-func (f *replayFile) Read(p []byte) (int, error) {
-	n, err := f.File.Read(p)
-	f.read.Add(int64(n))
-	return n, err
-}
-
-// records yields the records that the filter chooses; false when no more are wanted. Lines that should be
-// records and are none are told on standard error.
-func (f *replayFile) records(ctx context.Context, filter store.Filter, p printer, yield func(record.Record, error) bool) bool {
-	defer func() { p.skippedLines(f) }()
-	for r, err := range replay.Lines(ctx, f) {
-		var line *record.LineError
-		switch {
-		case errors.Is(err, record.ErrOtherLine):
-			f.others++
-			continue
-		case errors.As(err, &line):
-			f.malformed++
-			p.skippedLine(f, line)
-			continue
-		case err != nil:
-			return yield(r, fmt.Errorf("read %s: %w", f.name, err))
-		}
-		if chosen(&filter, &r) && !yield(r, nil) {
-			return false
-		}
-	}
-	return true
-}
-
-// chosen reports whether a filter chooses a record, as a store would.
-func chosen(f *store.Filter, r *record.Record) bool {
-	workload := r.Workload()
-	_, workloadName, _ := strings.Cut(workload, "/")
-	pod, node := r.EpisodeID(), ""
-	if r.Pod != nil {
-		node = r.Pod.Node
-	}
-	inTime := !r.Timestamp.Before(f.Since) && (f.Until.IsZero() || r.Timestamp.Before(f.Until))
-	return inTime && (f.DryRuns || !r.Request.DryRun) &&
-		either(f.Namespace, r.Request.Namespace) && either(f.Pod, r.Request.Name, pod) &&
-		either(f.Workload, workload, workloadName) && either(f.Node, node) &&
-		either(f.Evictor, r.Request.Evictor) && either(f.User, r.Request.User.Username) &&
-		either(string(f.Outcome), string(r.Result.Outcome)) &&
-		either(f.Policy, policiesIn(r.Result)...) && either(f.Budget, budgetsIn(r)...)
-}
-
-// either reports whether what is wanted is one of some values; nothing wanted is fine.
-func either(wanted string, values ...string) bool {
-	return wanted == "" || slices.Contains(values, wanted)
-}
-
-func policiesIn(d *policies.Decision) []string {
-	var names []string
-	for _, v := range d.Violations {
-		names = append(names, v.Policy)
-	}
-	for _, f := range d.Failures {
-		names = append(names, f.Policy)
-	}
-	return names
-}
-
-// budgetsIn are the budgets that refuse, by name and by namespace/name.
-func budgetsIn(r *record.Record) []string {
-	reply := record.ReplyOf(r.Result, r.Timestamp)
-	names := reply.Budgets
-	for _, name := range reply.Budgets {
-		names = append(names, r.Request.Namespace+"/"+name)
-	}
-	return names
+	return files.Stored(ctx, opened, filter)
 }

@@ -5,14 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
 
+	"github.com/evictgate/evictgate/policies/output"
 	"github.com/evictgate/evictgate/webhook/access"
+	"github.com/evictgate/evictgate/webhook/access/tokens"
 	"github.com/evictgate/evictgate/webhook/listen"
 	"github.com/evictgate/evictgate/webhook/record"
 	"github.com/evictgate/evictgate/webhook/review/apilog"
@@ -33,7 +34,7 @@ type reviewServeFlags struct {
 	logFormat       string
 }
 
-func newReviewServe(p printer) *cobra.Command {
+func newReviewServe(p output.Printer) *cobra.Command {
 	var f reviewServeFlags
 	cmd := &cobra.Command{
 		Use:   "serve",
@@ -55,7 +56,7 @@ and --store-max-size do not keep: over the store of a serve, give it the same on
 			if err := f.validate(); err != nil {
 				return err
 			}
-			log, err := p.logger(f.logFormat, false)
+			log, err := newLog(p, f.logFormat, false)
 			if err != nil {
 				return err
 			}
@@ -98,12 +99,14 @@ func (f *reviewServeFlags) validate() error {
 func (f *reviewServeFlags) checker() (access.Checker, error) {
 	switch {
 	case f.tokenFile != "":
-		checker := fileAccess{f.tokenFile}
-		_, err := checker.token()
-		return checker, err
+		checker := tokens.File{Name: f.tokenFile}
+		if err := checker.Check(); err != nil {
+			return nil, fmt.Errorf("--token-file: %w", err)
+		}
+		return checker, nil
 	case f.kubeconfig != "":
 		_, client, err := connect(f.kubeconfig)
-		return access.Cached(clusterAccess{client}, time.Now), err
+		return access.Cached(tokens.Cluster{Client: client}, time.Now), err
 	}
 	return nil, nil
 }
@@ -124,7 +127,7 @@ func reviewServe(ctx context.Context, f reviewServeFlags, log *slog.Logger) erro
 		return err
 	}
 	defer keeper.close()
-	o := page.Options{Store: records, Log: log, Timeout: f.timeout, Access: checker, Hosts: pageHosts(f.listen, checker, f.hosts)}
+	o := page.Options{Store: records, Log: log, Timeout: f.timeout, Access: checker, Hosts: page.Hosts(f.listen, checker != nil, f.hosts)}
 	if checker != nil {
 		o.Logs = upload.Handler(upload.HandlerOptions{Add: records.Add, Log: log})
 		o.Audit = apilog.NewHandler(apilog.HandlerOptions{AddAnswers: addAnswers(records), Log: log})
@@ -155,16 +158,4 @@ func addAnswers(s *store.Store) func(context.Context, []record.Answer) error {
 		_, err := s.AddAnswers(ctx, answers)
 		return err
 	}
-}
-
-// pageHosts are the names by which a browser may call the page; where tokens are checked any will do.
-func pageHosts(listen string, checker access.Checker, more []string) []string {
-	if checker != nil && !page.Loopback(listen) {
-		return nil
-	}
-	hosts := page.LoopbackHosts()
-	for _, host := range more {
-		hosts = append(hosts, strings.ToLower(host))
-	}
-	return hosts
 }

@@ -6,7 +6,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/evictgate/evictgate/webhook/review/store"
+	"github.com/evictgate/evictgate/policies/output"
+	"github.com/evictgate/evictgate/webhook/review/report"
 )
 
 // statsFlags are the flags of review stats.
@@ -15,7 +16,7 @@ type statsFlags struct {
 	ascii bool
 }
 
-func newReviewStats(p printer) *cobra.Command {
+func newReviewStats(p output.Printer) *cobra.Command {
 	var f statsFlags
 	cmd := &cobra.Command{
 		Use:   "stats",
@@ -40,14 +41,7 @@ Dry runs are counted by themselves. In csv each number has a row: section, name,
 	return cmd
 }
 
-// statsReport is what review stats prints.
-type statsReport struct {
-	store.Stats
-	clock clock
-	ascii bool
-}
-
-func (f *statsFlags) run(ctx context.Context, flags *pflag.FlagSet, p printer) error {
+func (f *statsFlags) run(ctx context.Context, flags *pflag.FlagSet, p output.Printer) error {
 	if err := oneOf("output", f.format, "table", "json", "yaml", "csv"); err != nil {
 		return err
 	}
@@ -68,5 +62,5 @@ func (f *statsFlags) run(ctx context.Context, flags *pflag.FlagSet, p printer) e
 	if err != nil {
 		return err
 	}
-	return p.reviewStats(f.format, statsReport{Stats: stats, clock: c, ascii: f.ascii || !unicodeLocale()})
+	return report.Stats{Stats: stats, Clock: c, ASCII: f.ascii || !output.UnicodeLocale()}.Print(p, f.format)
 }

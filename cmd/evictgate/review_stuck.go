@@ -3,14 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/evictgate/evictgate/webhook/record"
+	"github.com/evictgate/evictgate/policies/output"
 	"github.com/evictgate/evictgate/webhook/review"
-	"github.com/evictgate/evictgate/webhook/review/store"
+	"github.com/evictgate/evictgate/webhook/review/report"
 )
 
 // stuckFlags are the flags of review stuck.
@@ -21,7 +20,7 @@ type stuckFlags struct {
 	all         bool
 }
 
-func newReviewStuck(p printer) *cobra.Command {
+func newReviewStuck(p output.Printer) *cobra.Command {
 	var f stuckFlags
 	cmd := &cobra.Command{
 		Use:   "stuck",
@@ -36,14 +35,14 @@ Exit 1 when it lists a pod, 0 when nothing is stuck.`,
   evictgate review stuck --all -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			report, err := f.run(cmd.Context(), p)
+			r, err := f.run(cmd.Context(), p)
 			if err != nil {
 				return err
 			}
-			if err := p.reviewStuck(f.format, report); err != nil {
+			if err := r.Print(p, f.format); err != nil {
 				return err
 			}
-			if len(report.Stuck) > 0 {
+			if len(r.Stuck) > 0 {
 				return errRefused
 			}
 			return nil
@@ -58,73 +57,39 @@ Exit 1 when it lists a pod, 0 when nothing is stuck.`,
 	return cmd
 }
 
-// stuckReport is what review stuck prints.
-type stuckReport struct {
-	At time.Time `json:"at"`
-	// TriedSince is zero when those given up are listed, too.
-	TriedSince time.Time        `json:"tried_since,omitzero"`
-	Stuck      []record.Episode `json:"stuck"`
-	// within is --tried-within; givenUp counts the pods that would be listed with --all.
-	within  time.Duration
-	givenUp int
-	clock   clock
-	again   string
-}
-
-func (f *stuckFlags) run(ctx context.Context, p printer) (stuckReport, error) {
-	report := stuckReport{Stuck: []record.Episode{}, again: f.again()}
+func (f *stuckFlags) run(ctx context.Context, p output.Printer) (report.Stuck, error) {
+	r := report.Stuck{Again: f.again()}
 	var err error
-	if report.clock, err = f.clock(); err != nil {
-		return report, err
+	if r.Clock, err = f.clock(); err != nil {
+		return r, err
 	}
-	report.At = report.clock.Now
-	if report.within, err = ageFlag("tried-within", f.triedWithin); err != nil {
-		return report, err
-	}
-	older, err := ageFlag("older-than", f.olderThan)
+	ask, err := f.ask(r.Clock)
 	if err != nil {
-		return report, err
-	}
-	filter, err := f.read(report.clock)
-	if err != nil {
-		return report, err
+		return r, err
 	}
 	if err := oneOf("output", f.format, "table", "wide", "json", "yaml", "csv"); err != nil {
-		return report, err
+		return r, err
 	}
 	from, err := f.open(ctx, p)
 	if err != nil {
-		return report, err
+		return r, err
 	}
 	defer func() { _ = from.Close() }()
-	return report, f.look(ctx, from, filter, older, &report)
+	r.StuckPods, err = review.FindStuck(ctx, from, ask)
+	return r, err
 }
 
-// stucker finds blocked pods; a store does.
-type stucker interface {
-	Stuck(ctx context.Context, f store.Filter, triedSince time.Time) ([]record.Episode, error)
-}
-
-// look asks for all that are blocked, and keeps those that are tried still, or all.
-func (f *stuckFlags) look(ctx context.Context, from stucker, filter store.Filter, older time.Duration, report *stuckReport) error {
-	since := report.At.Add(-report.within)
-	blocked, err := from.Stuck(ctx, filter, time.Time{})
-	if err != nil {
-		return err
+func (f *stuckFlags) ask(c review.Clock) (review.AskStuck, error) {
+	ask := review.AskStuck{At: c.Now, All: f.all}
+	var err error
+	if ask.TriedWithin, err = ageFlag("tried-within", f.triedWithin); err != nil {
+		return ask, err
 	}
-	blocked = slices.DeleteFunc(blocked, func(e record.Episode) bool { return e.FirstRefused.After(report.At.Add(-older)) })
-	if f.all {
-		report.Stuck = append(report.Stuck, blocked...)
-		return nil
+	if ask.OlderThan, err = ageFlag("older-than", f.olderThan); err != nil {
+		return ask, err
 	}
-	report.TriedSince = since
-	for _, e := range blocked {
-		if e.Stuck(since) {
-			report.Stuck = append(report.Stuck, e)
-		}
-	}
-	report.givenUp = len(blocked) - len(report.Stuck)
-	return nil
+	ask.Filter, err = f.read(c)
+	return ask, err
 }
 
 // ageFlag reads a flag that is an age; empty is 0.

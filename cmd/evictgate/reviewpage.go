@@ -1,22 +1,17 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/spf13/pflag"
-	"k8s.io/client-go/kubernetes"
 
-	"github.com/evictgate/evictgate/policies/source"
-	"github.com/evictgate/evictgate/webhook"
 	"github.com/evictgate/evictgate/webhook/access"
+	"github.com/evictgate/evictgate/webhook/access/tokens"
 	"github.com/evictgate/evictgate/webhook/listen"
-	"github.com/evictgate/evictgate/webhook/record"
 	"github.com/evictgate/evictgate/webhook/review/page"
-	"github.com/evictgate/evictgate/webhook/review/store"
 )
 
 // reviewPageFlags are those of the page that serve shows.
@@ -48,86 +43,35 @@ const (
 	memoryAge   = 24 * time.Hour
 )
 
-// keepForPage sees to it that the page has records to show: in memory when they are kept nowhere else.
-func (f *recordFlags) keepForPage(p reviewPageFlags, log *slog.Logger) {
-	if !p.on() || f.store != "" {
-		return
+// kept are the flags of records such that the page has some to show: in memory when they are kept nowhere else.
+func (f *serveFlags) kept(log *slog.Logger) recordFlags {
+	records := f.records
+	if f.page.on() && records.store == "" {
+		records.store, records.keep = memoryStore, keepFlags{age: memoryAge.String()}
+		log.Warn("the review page shows what this process decides, kept in memory: it is gone when it stops; give --store to keep it", "keep", memoryAge, "max_bytes", memorySize)
 	}
-	f.store, f.keep = memoryStore, keepFlags{age: memoryAge.String()}
-	log.Warn("the review page shows what this process decides, kept in memory: it is gone when it stops; give --store to keep it", "keep", memoryAge, "max_bytes", memorySize)
+	return records
 }
 
-// addReviewPage adds the page to the server.
-func addReviewPage(o *webhook.ServerOptions, f serveFlags, client kubernetes.Interface, records *keeper, sources *source.Sources, log *slog.Logger) error {
+// reviewPage is the server of the page; nil when it is off.
+func (s *parts) reviewPage() (*page.Server, error) {
+	f := s.flags
 	if !f.page.on() {
-		return nil
+		return nil, nil
 	}
 	// Decisions need the CPU more than the page does.
-	options := page.Options{Store: lateStore{records}, Log: log, AtOnce: 1, Serving: func() page.Serving { return servingNow(sources) }}
-	server := &page.Server{Listen: f.page.listen, Refused: o.Gate.Metrics.ConnectionRefused("page"), Log: log}
+	options := page.Options{Store: page.Late(s.records.store.Now), Log: s.log, AtOnce: 1, Serving: func() page.Serving { return page.ServingOf(s.policies.Current()) }}
+	server := &page.Server{Listen: f.page.listen, Refused: s.metrics.ConnectionRefused("page"), Log: s.log}
 	if page.Loopback(f.page.listen) {
-		options.Hosts = pageHosts(f.page.listen, nil, f.page.hosts)
+		options.Hosts = page.Hosts(f.page.listen, false, f.page.hosts)
 	} else {
-		options.Access = access.Cached(clusterAccess{client}, time.Now)
-		server.TLS, server.HTTP2 = listen.Secure(o.Certificates.GetCertificate, f.http2), f.http2
+		options.Access = access.Cached(tokens.Cluster{Client: s.api.client}, time.Now)
+		server.TLS, server.HTTP2 = listen.Secure(s.certificates.GetCertificate, f.http2), f.http2
 	}
-	if records.url == memoryStore {
+	if s.records.store.url == memoryStore {
 		options.Notice = "These are the decisions of one process, kept in memory. They are gone when it stops; with --store they are kept."
 	}
-	handler, err := page.New(options)
-	if err != nil {
-		return err
-	}
-	server.Handler = handler
-	o.Runnables = append(o.Runnables, server)
-	return nil
-}
-
-// servingNow is what the page says of the policies that decide.
-func servingNow(sources *source.Sources) page.Serving {
-	set := sources.Current()
-	if set == nil {
-		return page.Serving{}
-	}
-	s := page.Serving{Revision: set.Revision()}
-	for _, p := range set.Policies() {
-		s.Policies = append(s.Policies, page.ServingPolicy{Name: p.Name, Title: p.Title, Enforcement: string(p.Enforcement)})
-	}
-	return s
-}
-
-// lateStore is the page's view of a store that may not have been reached yet.
-type lateStore struct{ keeper *keeper }
-
-func late[T any](l lateStore, ask func(*store.Store) (T, error)) (T, error) {
-	s, err := l.keeper.Now()
-	if err != nil {
-		var none T
-		return none, err
-	}
-	return ask(s)
-}
-
-func (l lateStore) List(ctx context.Context, f store.Filter, p store.Page) (store.Rows, error) {
-	return late(l, func(s *store.Store) (store.Rows, error) { return s.List(ctx, f, p) })
-}
-
-func (l lateStore) Record(ctx context.Context, id string) (record.Record, error) {
-	return late(l, func(s *store.Store) (record.Record, error) { return s.Record(ctx, id) })
-}
-
-func (l lateStore) Episodes(ctx context.Context, f store.Filter, p store.Page) (store.Episodes, error) {
-	return late(l, func(s *store.Store) (store.Episodes, error) { return s.Episodes(ctx, f, p) })
-}
-
-func (l lateStore) Episode(ctx context.Context, id string) (record.Episode, error) {
-	return late(l, func(s *store.Store) (record.Episode, error) { return s.Episode(ctx, id) })
-}
-
-func (l lateStore) StuckPage(ctx context.Context, f store.Filter, since time.Time, p store.Page) (store.StuckPage, error) {
-	return late(l, func(s *store.Store) (store.StuckPage, error) { return s.StuckPage(ctx, f, since, p) })
-}
-
-func (l lateStore) Stats(ctx context.Context, f store.Filter) (store.Stats, error) {
-	return late(l, func(s *store.Store) (store.Stats, error) { return s.Stats(ctx, f) })
+	var err error
+	server.Handler, err = page.New(options)
+	return server, err
 }

@@ -5,6 +5,10 @@ import (
 	"errors"
 
 	"github.com/spf13/cobra"
+
+	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/output"
+	"github.com/evictgate/evictgate/policies/report"
 )
 
 // Exit codes of every command.
@@ -18,7 +22,7 @@ const (
 var errRefused = errors.New("refused")
 
 // run executes one command line and returns its exit code.
-func run(ctx context.Context, args []string, p printer) int {
+func run(ctx context.Context, args []string, p output.Printer) int {
 	root := newRoot(p)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
@@ -28,11 +32,21 @@ func run(ctx context.Context, args []string, p printer) int {
 	case errors.Is(err, errRefused):
 		return exitRefused
 	}
-	p.failure(err)
+	failure(p, err)
 	return exitFailed
 }
 
-func newRoot(p printer) *cobra.Command {
+// failure prints the error of a command that could not run.
+func failure(p output.Printer, err error) {
+	var problems policies.Problems
+	if errors.As(err, &problems) {
+		report.Problems(p, problems)
+		return
+	}
+	p.Failure(err)
+}
+
+func newRoot(p output.Printer) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "evictgate",
 		Short: "Decides every Kubernetes eviction by policy, and says why",
@@ -42,8 +56,8 @@ and admits or refuses with an explanation, before the API server deletes anythin
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.SetOut(p.out)
-	root.SetErr(p.err)
+	root.SetOut(p.Out)
+	root.SetErr(p.Err)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newServe(p), newPolicy(p), newPreview(p), newReview(p), newDoctor(p), newVersion(p))
 	return root

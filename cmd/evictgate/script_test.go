@@ -9,6 +9,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/evictgate/evictgate/policies/confined"
+	"github.com/evictgate/evictgate/policies/output"
 )
 
 var update = flag.Bool("update", false, "rewrite the expected output in the scripts")
@@ -17,7 +18,7 @@ func TestMain(m *testing.M) {
 	confined.Main()
 	testscript.Main(m, map[string]func(){
 		"evictgate": func() {
-			os.Exit(start(os.Args[1:], printer{out: os.Stdout, err: os.Stderr}))
+			os.Exit(start(os.Args[1:], output.Printer{Out: os.Stdout, Err: os.Stderr}))
 		},
 	})
 }

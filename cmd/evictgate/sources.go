@@ -10,18 +10,14 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
-	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/policies/bundle"
+	"github.com/evictgate/evictgate/policies/confined"
 	"github.com/evictgate/evictgate/policies/source"
-	"github.com/evictgate/evictgate/policies/v1alpha1"
-	"github.com/evictgate/evictgate/webhook"
+	"github.com/evictgate/evictgate/webhook/evictionpolicy"
 )
-
-// sourceCluster is the source of the cluster's EvictionPolicies.
-const sourceCluster = "cluster"
 
 // sourceFlags say where the server's policies come from.
 type sourceFlags struct {
@@ -33,7 +29,7 @@ type sourceFlags struct {
 }
 
 func (f *sourceFlags) add(flags *pflag.FlagSet) {
-	flags.StringSliceVar(&f.policies, "policies", nil, "where policies come from, the first having precedence: a directory or file, "+sourceCluster+" (the EvictionPolicies), "+source.Default+" (the embedded library's default set), or the URL of an OPA bundle (https://…, oci://…); default: "+source.Default)
+	flags.StringSliceVar(&f.policies, "policies", nil, "where policies come from, the first having precedence: a directory or file, "+evictionpolicy.Source+" (the EvictionPolicies), "+source.Default+" (the embedded library's default set), or the URL of an OPA bundle (https://…, oci://…); default: "+source.Default)
 	flags.StringVar(&f.bundleKey, "bundle-key", "", "PEM public key that bundles must be signed with; default: bundles need not be signed")
 	flags.StringVar(&f.bundleAlgorithm, "bundle-algorithm", "", "algorithm of the signature, such as PS256; default: by the key")
 	flags.StringVar(&f.bundleScope, "bundle-scope", "", "scope that the signature must have")
@@ -60,7 +56,7 @@ func (f *sourceFlags) validate(offline bool) error {
 		}
 	}
 	switch {
-	case offline && slices.Contains(f.policies, sourceCluster):
+	case offline && slices.Contains(f.policies, evictionpolicy.Source):
 		return errors.New("--policies cluster needs a cluster; over a snapshot, give the EvictionPolicies as a file")
 	case f.bundlePoll <= 0:
 		return fmt.Errorf("--bundle-poll is %s; expected more than 0s", f.bundlePoll)
@@ -74,11 +70,11 @@ func (f *sourceFlags) validate(offline bool) error {
 func (f *sourceFlags) addTo(ctx context.Context, s *source.Sources, log *slog.Logger) ([]manager.Runnable, error) {
 	var running []manager.Runnable
 	for _, name := range f.names() {
-		s.Add(name, name != sourceCluster)
+		s.Add(name, name != evictionpolicy.Source)
 		var r manager.Runnable
 		var err error
 		switch {
-		case name == source.Default || name == sourceCluster:
+		case name == source.Default || name == evictionpolicy.Source:
 			continue
 		case isURL(name):
 			r, err = f.addBundle(s, name, log)
@@ -107,64 +103,27 @@ func (f *sourceFlags) addBundle(s *source.Sources, url string, log *slog.Logger)
 	})
 }
 
-// teller says what becomes of the policies: to the log, the metrics and as Events.
-type teller struct {
-	log     *slog.Logger
-	metrics *webhook.Metrics
-	events  *webhook.Events // nil when there is no API server
-	// configuration is the webhook configuration, which has the Events of sources outside the cluster.
-	configuration string
+// sources are where policies come from.
+type sources struct {
+	*source.Sources
+	// running has what each of them needs, and them.
+	running []manager.Runnable
+	// cluster are the EvictionPolicies; nil without them among the sources.
+	cluster *evictionpolicy.Followed
 }
 
-func (t teller) change(c source.Change) {
-	revision := "none"
-	if c.Set != nil {
-		revision = c.Set.Revision()
+// open begins with the sources; want sees to it that what a set reads is watched.
+func (f *sourceFlags) open(ctx context.Context, api api, want func(context.Context, *policies.Needs) error, compiler *confined.Compiler, tell evictionpolicy.Teller) (sources, error) {
+	s := sources{Sources: source.New()}
+	s.Prepare, s.Screen, s.OnChange = want, compiler.Screen, tell.Change
+	running, err := f.addTo(ctx, s.Sources, tell.Log)
+	if err != nil || !slices.Contains(f.names(), evictionpolicy.Source) {
+		s.running = append(running, s.Sources)
+		return s, err
 	}
-	failed := c.Err != nil
-	if failed {
-		t.log.Error("policies cannot be read", "serving", revision, "error", c.Err.Error())
-		t.events.PoliciesUnusable(t.regarding("", ""), "policies cannot be read: "+c.Err.Error())
+	if s.cluster, err = evictionpolicy.Follow(api.config, s.Sources, compiler.Try, tell); err != nil {
+		return s, err
 	}
-	for source, units := range c.Verdicts {
-		for unit, v := range units {
-			if len(v.Problems) > 0 {
-				failed = true
-				t.unusable(source, unit, v, revision)
-			}
-		}
-	}
-	t.metrics.Reloaded(revision, failed)
-	if c.Swapped {
-		t.log.Info("policies loaded", "revision", revision, "policies", policyNames(c.Set))
-	}
-}
-
-// unusable tells of a unit that does not serve as it is offered.
-func (t teller) unusable(source, unit string, v source.Verdict, revision string) {
-	what := "policies left out"
-	if v.Kept {
-		what = "policies not reloaded; the last good revision goes on serving"
-	}
-	t.log.Error(what, "source", source, "name", unit, "serving", revision, "problems", v.Problems.Error())
-	t.events.PoliciesUnusable(t.regarding(source, unit), fmt.Sprintf("%s: %s: %s", unit, what, v.Problems.Error()))
-}
-
-// regarding is the object that has the Event: an EvictionPolicy, or the webhook configuration.
-func (t teller) regarding(source, unit string) *corev1.ObjectReference {
-	if name, ok := strings.CutPrefix(unit, v1alpha1.Kind+"/"); ok && source == sourceCluster {
-		return &corev1.ObjectReference{APIVersion: v1alpha1.APIVersion, Kind: v1alpha1.Kind, Name: name}
-	}
-	// Events about one object and field become a series, which keeps its first text.
-	return &corev1.ObjectReference{
-		APIVersion: "admissionregistration.k8s.io/v1", Kind: "ValidatingWebhookConfiguration", Name: t.configuration, FieldPath: unit,
-	}
-}
-
-func policyNames(set *policies.Set) string {
-	var names []string
-	for _, b := range set.Policies() {
-		names = append(names, b.Name+"="+string(b.Enforcement))
-	}
-	return strings.Join(names, ",")
+	s.running = append(running, s.Sources, s.cluster.Watch, s.cluster.Status)
+	return s, nil
 }

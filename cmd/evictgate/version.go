@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/evictgate/evictgate/policies/output"
 )
 
 // Set at link time. Without version, the module's own stands in; revision and epoch, the commit's hash and
@@ -47,7 +49,7 @@ func commitDate(epoch string) string {
 	return time.Unix(seconds, 0).UTC().Format(time.RFC3339)
 }
 
-func newVersion(p printer) *cobra.Command {
+func newVersion(p output.Printer) *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
 		Use:   "version",
@@ -55,10 +57,10 @@ func newVersion(p printer) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			info := currentVersion()
-			if done, err := p.structured(format, info); done {
+			if done, err := p.Structured(format, info); done {
 				return err
 			}
-			p.printf("evictgate %s (%s, %s/%s)\n", info.Version, info.Go, info.OS, info.Arch)
+			p.Printf("evictgate %s (%s, %s/%s)\n", info.Version, info.Go, info.OS, info.Arch)
 			return nil
 		},
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/policies/confined"
+	"github.com/evictgate/evictgate/policies/output"
 	"github.com/evictgate/evictgate/policies/source"
 	"github.com/evictgate/evictgate/webhook/cluster"
 	"github.com/evictgate/evictgate/webhook/evictionpolicy"
@@ -57,14 +58,14 @@ func (f *lookFlags) world(ctx context.Context, needs *policies.Needs) (*cluster.
 
 // set compiles the policies as serve would take them. What serve would leave out is told on standard
 // error.
-func (f *lookFlags) set(ctx context.Context, p printer) (*policies.Set, error) {
+func (f *lookFlags) set(ctx context.Context, p output.Printer) (*policies.Set, error) {
 	if len(f.policies) == 0 {
 		return policies.Default()
 	}
 	sources := source.New()
-	sources.Screen = confined.New(confined.Limits{}, slog.New(slog.NewTextHandler(p.err, nil))).Screen
+	sources.Screen = confined.New(confined.Limits{}, slog.New(slog.NewTextHandler(p.Err, nil))).Screen
 	for _, name := range f.policies {
-		sources.Add(name, name != sourceCluster)
+		sources.Add(name, name != evictionpolicy.Source)
 		if name == source.Default {
 			continue
 		}
@@ -82,7 +83,7 @@ func (f *lookFlags) set(ctx context.Context, p printer) (*policies.Set, error) {
 	case err != nil:
 		return nil, err
 	case len(left) > 0:
-		_, _ = fmt.Fprintf(p.err, "left out, as the server would:\n%s\n", left)
+		p.Aside("left out, as the server would:\n%s\n", left)
 	}
 	return set, nil
 }
@@ -92,9 +93,9 @@ func (f *lookFlags) units(ctx context.Context, name string) ([]source.Unit, erro
 	switch {
 	case isURL(name):
 		return nil, fmt.Errorf("--policies %s: bundles are for serve; download it and name the directory", name)
-	case name == sourceCluster && f.offline():
+	case name == evictionpolicy.Source && f.offline():
 		return nil, errors.New("--policies cluster needs a cluster; over a snapshot, give the EvictionPolicies as a file")
-	case name == sourceCluster:
+	case name == evictionpolicy.Source:
 		config, _, err := connect(f.kubeconfig)
 		if err != nil {
 			return nil, err

@@ -17,8 +17,8 @@ import (
 	"github.com/chromedp/chromedp/kb"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/output"
 	"github.com/evictgate/evictgate/webhook/record"
-	"github.com/evictgate/evictgate/webhook/review/render"
 	"github.com/evictgate/evictgate/webhook/review/store"
 )
 
@@ -394,7 +394,7 @@ func TestExports(t *testing.T) {
 		w := want.Rows[i]
 		for name, value := range map[string]string{"decision_id": w.ID, "namespace": w.Namespace, "pod": w.Pod, "user": w.User, "message": w.Message} {
 			at := slices.Index(rows[0], name)
-			if plain(row[at]) != render.Line(value) {
+			if plain(row[at]) != output.Line(value) {
 				t.Errorf("line %d, column %s: %.80q, want %.80q", i, name, row[at], value)
 			}
 			if row[at] != "" && strings.ContainsAny(row[at][:1], "=+-@\t\r") {

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/evictgate/evictgate/policies/output"
 	"github.com/evictgate/evictgate/webhook/review"
 	"github.com/evictgate/evictgate/webhook/review/render"
 	"github.com/evictgate/evictgate/webhook/review/store"
@@ -31,7 +32,7 @@ func writeJSON(w http.ResponseWriter, v view) error {
 
 func writeCSV(w http.ResponseWriter, v view) error {
 	var b bytes.Buffer
-	if err := render.WriteCSV(&b, v.sheet); err != nil {
+	if err := output.WriteCSV(&b, v.sheet); err != nil {
 		return fmt.Errorf("write %s as CSV: %w", v.title, err)
 	}
 	exportHeaders(w, v, "text/csv; charset=utf-8; header=present", "evictgate-"+strings.ToLower(v.template)+".csv")

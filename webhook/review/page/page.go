@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/webhook/access"
 	"github.com/evictgate/evictgate/webhook/record"
 	"github.com/evictgate/evictgate/webhook/review"
@@ -53,6 +54,18 @@ type Serving struct {
 // ServingPolicy is a bound policy.
 type ServingPolicy struct {
 	Name, Title, Enforcement string
+}
+
+// ServingOf is what the page says of the policies that decide.
+func ServingOf(set *policies.Set) Serving {
+	if set == nil {
+		return Serving{}
+	}
+	s := Serving{Revision: set.Revision()}
+	for _, p := range set.Policies() {
+		s.Policies = append(s.Policies, ServingPolicy{Name: p.Name, Title: p.Title, Enforcement: string(p.Enforcement)})
+	}
+	return s
 }
 
 // Options are the parts of a Page.

@@ -22,6 +22,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/output"
 	"github.com/evictgate/evictgate/webhook/record"
 	"github.com/evictgate/evictgate/webhook/review/page"
 	"github.com/evictgate/evictgate/webhook/review/render"
@@ -308,7 +309,7 @@ func TestExportsAreWhatTheStoreHas(t *testing.T) {
 	}
 	column := func(name string) int { return slices.Index(render.Decisions.Names(), name) }
 	for i, row := range want.Rows {
-		if message := rows[i][column("message")]; rows[i][column("decision_id")] != row.ID || strings.TrimPrefix(message, "'") != render.Line(row.Message) ||
+		if message := rows[i][column("message")]; rows[i][column("decision_id")] != row.ID || strings.TrimPrefix(message, "'") != output.Line(row.Message) ||
 			rows[i][column("code")] != "429" || strings.ContainsAny(message[:1], "=+-@\t") {
 			t.Errorf("row %d: %q, want %+v", i, rows[i], row)
 		}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/evictgate/evictgate/webhook/listen"
@@ -62,4 +63,16 @@ func Loopback(address string) bool {
 	}
 	ip := net.ParseIP(host)
 	return host == "localhost" || (ip != nil && ip.IsLoopback())
+}
+
+// Hosts are the names by which a browser may call the page; nil stands for any, where tokens are checked.
+func Hosts(listen string, tokens bool, more []string) []string {
+	if tokens && !Loopback(listen) {
+		return nil
+	}
+	hosts := LoopbackHosts()
+	for _, host := range more {
+		hosts = append(hosts, strings.ToLower(host))
+	}
+	return hosts
 }

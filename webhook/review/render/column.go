@@ -3,10 +3,10 @@
 package render
 
 import (
-	"encoding/csv"
-	"io"
 	"strings"
 	"time"
+
+	"github.com/evictgate/evictgate/policies/output"
 )
 
 // Column is one of a list of T.
@@ -66,7 +66,7 @@ func (c *Column[T]) cell(style *Style, of *T) string {
 	if c.Cell != nil {
 		return c.Cell(style, of)
 	}
-	return OrDash(c.Data(of))
+	return output.OrDash(c.Data(of))
 }
 
 // Names are the header of CSV.
@@ -94,32 +94,6 @@ func (s Sheet[T]) Lines(list []T) [][]string {
 		lines = append(lines, s.Record(&list[i]))
 	}
 	return lines
-}
-
-// WriteCSV writes lines of CSV for spreadsheets: each cell is one line of visible text, and one that a spreadsheet would
-// take for a formula begins with an apostrophe, as does one that begins with an apostrophe itself
-// (https://owasp.org/www-community/attacks/CSV_Injection).
-func WriteCSV(w io.Writer, lines [][]string) error {
-	out := csv.NewWriter(w)
-	for _, line := range lines {
-		cells := make([]string, len(line))
-		for i, cell := range line {
-			cells[i] = cellOf(cell)
-		}
-		if err := out.Write(cells); err != nil {
-			return err
-		}
-	}
-	out.Flush()
-	return out.Error()
-}
-
-func cellOf(text string) string {
-	line := Line(text)
-	if text != "" && strings.ContainsRune("=+-@\t\r\n'", rune(text[0])) {
-		return "'" + line
-	}
-	return line
 }
 
 // Time is a time in data: RFC 3339 in UTC, with its fractions; empty when it is not known.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/output"
 	"github.com/evictgate/evictgate/webhook/record"
 	"github.com/evictgate/evictgate/webhook/review/store"
 )
@@ -27,7 +28,7 @@ var Decisions = Sheet[store.Row]{
 	{Name: "dry_run", Data: func(r *store.Row) string { return strconv.FormatBool(r.DryRun) }},
 	{Name: "outcome", Data: func(r *store.Row) string { return string(r.Outcome) }, Title: "OUTCOME", In: both, Cell: func(_ *Style, r *store.Row) string { return outcomeOf(r) }},
 	{Name: "code", Data: func(r *store.Row) string { return strconv.Itoa(int(r.Code)) }},
-	{Name: "kind", Data: func(r *store.Row) string { return string(r.Kind) }, Title: "BLOCKER", In: Wide, Cell: func(_ *Style, r *store.Row) string { return OrDash(Blocker(r.Kind, r.Policies, r.Budgets)) }},
+	{Name: "kind", Data: func(r *store.Row) string { return string(r.Kind) }, Title: "BLOCKER", In: Wide, Cell: func(_ *Style, r *store.Row) string { return output.OrDash(Blocker(r.Kind, r.Policies, r.Budgets)) }},
 	{Name: "policies", Data: func(r *store.Row) string { return List(r.Policies) }},
 	{Name: "budgets", Data: func(r *store.Row) string { return List(r.Budgets) }},
 	{Name: "message", Data: func(r *store.Row) string { return r.Message }, Title: "WHY", In: both, Cell: func(s *Style, r *store.Row) string { return s.Message(Reason(r.Message)) }},
@@ -72,7 +73,7 @@ var Episodes = Sheet[record.Episode]{
 	{Name: "users", Data: func(e *record.Episode) string { return List(usersOf(e)) }},
 	{Name: "outcome", Data: func(e *record.Episode) string { return string(latest(e).Outcome) }},
 	{Name: "code", Data: func(e *record.Episode) string { return strconv.Itoa(int(latest(e).Code)) }},
-	{Name: "kind", Data: func(e *record.Episode) string { return string(latest(e).Kind) }, Title: "BLOCKER", In: Wide, Cell: func(_ *Style, e *record.Episode) string { return OrDash(BlockerOf(e)) }},
+	{Name: "kind", Data: func(e *record.Episode) string { return string(latest(e).Kind) }, Title: "BLOCKER", In: Wide, Cell: func(_ *Style, e *record.Episode) string { return output.OrDash(BlockerOf(e)) }},
 	{Name: "policies", Data: func(e *record.Episode) string { return List(latest(e).Policies) }},
 	{Name: "budgets", Data: func(e *record.Episode) string { return List(latest(e).Budgets) }},
 	{Name: "message", Data: lastMessage, Title: "WHY", In: both, Cell: func(s *Style, e *record.Episode) string { return s.Message(Reason(lastMessage(e))) }},
@@ -123,7 +124,7 @@ func AddOnce(names []string, name string) []string {
 func EvictorName(evictor, user string) string {
 	switch evictor {
 	case "user", "node", "service-account", "":
-		return Cut(strings.TrimPrefix(Line(user), "system:serviceaccount:"), maxName)
+		return output.Cut(strings.TrimPrefix(output.Line(user), "system:serviceaccount:"), maxName)
 	}
 	return evictor
 }
@@ -140,7 +141,7 @@ func EvictorNames(list []record.Attempts) string {
 	if more := len(names) - maxEvictors; more > 0 {
 		names = append(names[:maxEvictors], fmt.Sprintf("+%d", more))
 	}
-	return OrDash(strings.Join(names, ","))
+	return output.OrDash(strings.Join(names, ","))
 }
 
 // maxEvictors bounds those that a cell names.
