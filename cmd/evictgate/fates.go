@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"iter"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,7 +14,6 @@ import (
 	"github.com/evictgate/evictgate/webhook/cluster"
 	"github.com/evictgate/evictgate/webhook/fate"
 	"github.com/evictgate/evictgate/webhook/record"
-	"github.com/evictgate/evictgate/webhook/review/store"
 )
 
 // addOutcomes follows the pods that somebody tried to evict: it shows which are stuck, and tells the store,
@@ -40,7 +38,7 @@ func addOutcomes(o *webhook.ServerOptions, informed *cluster.Informed, client ku
 	}
 	if records.store != nil {
 		o.Runnables = append(o.Runnables, &fate.Settler{
-			Pods: pods, Unsettled: records.store.unsettled, Live: cluster.Client{Interface: client}.Pod, Ready: known(informed), Log: o.Log,
+			Pods: pods, Unsettled: records.store.late().Unsettled, Live: cluster.Client{Interface: client}.Pod, Ready: known(informed), Log: o.Log,
 		})
 	}
 	return pods, nil
@@ -61,7 +59,7 @@ func registerOutcomes(pods *fate.Pods, lost func() int64) error {
 // sightings is the queue to the store. What is left of it is sent when the records are closed, and written.
 func sightings(records *recording) *fate.Queue {
 	queue := fate.NewQueue(fate.QueueOptions{
-		Add: records.store.see, Log: records.log,
+		Add: records.store.late().AddSightings, Log: records.log,
 		Progress: func() fate.Progress { return fate.ProgressOf(records.Writer, record.OutputStore) },
 	})
 	flush := func() {
@@ -75,50 +73,6 @@ func sightings(records *recording) *fate.Queue {
 
 // lastSightings is how long the sightings that wait at the end may take.
 const lastSightings = 5 * time.Second
-
-// see stores what was seen of pods.
-func (k *keeper) see(ctx context.Context, list []record.Sighting) error {
-	return k.use(ctx, func(ctx context.Context, s *store.Store) error { return orRefused(s.AddSightings(ctx, list)) })
-}
-
-// unsettledAtOnce is how many episodes are read at once: none of them is kept until the next are.
-const unsettledAtOnce = 500
-
-// unsettled goes through the episodes that are not over, page by page.
-func (k *keeper) unsettled(ctx context.Context) iter.Seq2[record.Episode, error] {
-	return func(yield func(record.Episode, error) bool) {
-		for page := (store.Page{Limit: unsettledAtOnce}); ; {
-			var list store.Episodes
-			err := k.use(ctx, func(ctx context.Context, s *store.Store) (err error) {
-				list, err = s.Unsettled(ctx, page)
-				return err
-			})
-			if err != nil {
-				yield(record.Episode{}, err)
-				return
-			}
-			for _, e := range list.Episodes {
-				if !yield(e, nil) {
-					return
-				}
-			}
-			if page.After = list.Next; page.After == "" {
-				return
-			}
-		}
-	}
-}
-
-// use does something with the store, for a bounded time.
-func (k *keeper) use(ctx context.Context, do func(context.Context, *store.Store) error) error {
-	ctx, cancel := context.WithTimeout(ctx, storePatience)
-	defer cancel()
-	s, err := k.open(ctx)
-	if err != nil {
-		return err
-	}
-	return do(ctx, s)
-}
 
 // known waits until the informers have their first lists, and is false when ctx ended before.
 func known(informed *cluster.Informed) func(context.Context) bool {

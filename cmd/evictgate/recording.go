@@ -6,12 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"runtime"
-	"strings"
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/pflag"
 
 	"github.com/evictgate/evictgate/webhook/record"
@@ -92,7 +89,7 @@ func (f *recordFlags) open(ctx context.Context, out io.Writer, log *slog.Logger)
 		if r.store, err = f.openStore(ctx, log); err != nil {
 			return nil, fmt.Errorf("--store: %w", err)
 		}
-		targets = append(targets, record.OutputOptions{Name: record.OutputStore, Target: r.store, Batch: storeBatch()})
+		targets = append(targets, record.OutputOptions{Name: record.OutputStore, Target: r.store.late(), Batch: store.BatchSize()})
 		r.closers = append(r.closers, r.store.close)
 	}
 	var outputs []*record.Output
@@ -119,26 +116,12 @@ func (r *recording) Close() {
 	})
 }
 
-// storeBatch is how many records are stored at once. The store prepares 64 of them on one core: one core is
-// left to the decisions.
-func storeBatch() int { return 64 * min(8, max(1, runtime.GOMAXPROCS(0)-1)) }
-
-func isPostgres(url string) bool {
-	return strings.HasPrefix(url, "postgres:") || strings.HasPrefix(url, "postgresql:")
-}
-
-// openStore opens a file at once, so that one that cannot be used keeps the server from starting. A
-// database may be away: it is opened when it is back.
+// openStore opens a file at once, so that one that cannot be used keeps the server from starting.
 func (f *recordFlags) openStore(ctx context.Context, log *slog.Logger) (*keeper, error) {
 	retention, err := f.keep.retention(f.store)
 	if err != nil {
 		return nil, err
 	}
 	k := &keeper{url: f.store, options: store.Options{Retention: retention, Log: log}, log: log}
-	if isPostgres(f.store) {
-		_, err := pgxpool.ParseConfig(f.store) // its errors hide the password
-		return k, err
-	}
-	_, err = k.open(ctx)
-	return k, err
+	return k, k.late().Begin(ctx)
 }

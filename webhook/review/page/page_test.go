@@ -172,32 +172,6 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 	}
 }
 
-// crowded is a store with more names than it keeps apart.
-type crowded struct{ page.Store }
-
-func (c crowded) Stats(ctx context.Context, f store.Filter) (store.Stats, error) {
-	stats, err := c.Store.Stats(ctx, f)
-	stats.Unnamed = 1200
-	return stats, err
-}
-
-func TestListsSayWhatTheyMayLack(t *testing.T) {
-	const note = "decisions of this time may be missing in lists of names"
-	for _, target := range []string{"/", "/policies", "/budgets"} {
-		if text := body(t, get(t, handler(t, page.Options{}), target)); strings.Contains(text, note) {
-			t.Errorf("%s lacks nothing, and says so:\n%s", target, text)
-		}
-		h := handler(t, page.Options{Store: crowded{records(t)}})
-		if text := body(t, get(t, h, target)); !strings.Contains(text, note) {
-			t.Errorf("%s does not say %q:\n%s", target, note, text)
-		}
-		var data struct{ Unnamed int }
-		if decode(t, get(t, h, target+"?format=json"), &data); data.Unnamed != 1200 {
-			t.Errorf("%s as JSON: %d", target, data.Unnamed)
-		}
-	}
-}
-
 // faulty is a store that does not answer.
 type faulty struct {
 	page.Store
