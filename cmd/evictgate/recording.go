@@ -6,12 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"runtime"
-	"strings"
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/pflag"
 
 	"github.com/evictgate/evictgate/webhook/record"
@@ -65,7 +62,7 @@ func (f *recordFlags) validate() error {
 type recording struct {
 	*record.Writer
 	form  record.Recording
-	store *keeper // nil without --store
+	store *store.Late // nil without --store
 	log   *slog.Logger
 	close sync.Once
 	// closers run when nothing is written any more.
@@ -92,8 +89,8 @@ func (f *recordFlags) open(ctx context.Context, out io.Writer, log *slog.Logger)
 		if r.store, err = f.openStore(ctx, log); err != nil {
 			return nil, fmt.Errorf("--store: %w", err)
 		}
-		targets = append(targets, record.OutputOptions{Name: record.OutputStore, Target: r.store, Batch: storeBatch()})
-		r.closers = append(r.closers, r.store.close)
+		targets = append(targets, record.OutputOptions{Name: record.OutputStore, Target: r.store, Batch: store.BatchSize()})
+		r.closers = append(r.closers, r.store.Close)
 	}
 	var outputs []*record.Output
 	for _, o := range targets {
@@ -119,26 +116,12 @@ func (r *recording) Close() {
 	})
 }
 
-// storeBatch is how many records are stored at once. The store prepares 64 of them on one core: one core is
-// left to the decisions.
-func storeBatch() int { return 64 * min(8, max(1, runtime.GOMAXPROCS(0)-1)) }
-
-func isPostgres(url string) bool {
-	return strings.HasPrefix(url, "postgres:") || strings.HasPrefix(url, "postgresql:")
-}
-
-// openStore opens a file at once, so that one that cannot be used keeps the server from starting. A
-// database may be away: it is opened when it is back.
-func (f *recordFlags) openStore(ctx context.Context, log *slog.Logger) (*keeper, error) {
+// openStore opens a file at once, so that one that cannot be used keeps the server from starting.
+func (f *recordFlags) openStore(ctx context.Context, log *slog.Logger) (*store.Late, error) {
 	retention, err := f.keep.retention(f.store)
 	if err != nil {
 		return nil, err
 	}
-	k := &keeper{url: f.store, options: store.Options{Retention: retention, Log: log}, log: log}
-	if isPostgres(f.store) {
-		_, err := pgxpool.ParseConfig(f.store) // its errors hide the password
-		return k, err
-	}
-	_, err = k.open(ctx)
-	return k, err
+	s := store.NewLate(f.store, store.Options{Retention: retention, Log: log})
+	return s, s.Begin(ctx)
 }

@@ -121,12 +121,12 @@ func reviewServe(ctx context.Context, f reviewServeFlags, log *slog.Logger) erro
 		return err
 	}
 	// Uploads write, and need to know who sends them.
-	keeper := &keeper{url: f.store, options: store.Options{ReadOnly: checker == nil, Retention: retention, Log: log}, log: log}
-	records, err := keeper.open(ctx)
+	late := store.NewLate(f.store, store.Options{ReadOnly: checker == nil, Retention: retention, Log: log})
+	records, err := late.Open(ctx)
 	if err != nil {
 		return err
 	}
-	defer keeper.close()
+	defer late.Close()
 	o := page.Options{Store: records, Log: log, Timeout: f.timeout, Access: checker, Hosts: page.Hosts(f.listen, checker != nil, f.hosts)}
 	if checker != nil {
 		o.Logs = upload.Handler(upload.HandlerOptions{Add: records.Add, Log: log})
@@ -139,7 +139,7 @@ func reviewServe(ctx context.Context, f reviewServeFlags, log *slog.Logger) erro
 	server := &page.Server{Handler: handler, Listen: f.listen, Log: log}
 	run, ctx := errgroup.WithContext(ctx)
 	if checker != nil {
-		run.Go(func() error { return keeper.Start(ctx) })
+		run.Go(func() error { return late.Start(ctx) })
 	}
 	if f.tlsCert != "" {
 		watcher, err := certwatcher.New(f.tlsCert, f.tlsKey)

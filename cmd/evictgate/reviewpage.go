@@ -12,6 +12,7 @@ import (
 	"github.com/evictgate/evictgate/webhook/access/tokens"
 	"github.com/evictgate/evictgate/webhook/listen"
 	"github.com/evictgate/evictgate/webhook/review/page"
+	"github.com/evictgate/evictgate/webhook/review/store"
 )
 
 // reviewPageFlags are those of the page that serve shows.
@@ -48,7 +49,7 @@ func (f *serveFlags) kept(log *slog.Logger) recordFlags {
 	records := f.records
 	if f.page.on() && records.store == "" {
 		records.store, records.keep = memoryStore, keepFlags{age: memoryAge.String()}
-		log.Warn("the review page shows what this process decides, kept in memory: it is gone when it stops; give --store to keep it", "keep", memoryAge, "max_bytes", memorySize)
+		log.Warn("the review page shows what this process decides, kept in memory: it is gone when it stops; give --store to keep it", "keep", memoryAge, "max_bytes", store.MemorySize)
 	}
 	return records
 }
@@ -68,7 +69,7 @@ func (s *parts) reviewPage() (*page.Server, error) {
 		options.Access = access.Cached(tokens.Cluster{Client: s.api.client}, time.Now)
 		server.TLS, server.HTTP2 = listen.Secure(s.certificates.GetCertificate, f.http2), f.http2
 	}
-	if s.records.store.url == memoryStore {
+	if s.records.store.InMemory() {
 		options.Notice = "These are the decisions of one process, kept in memory. They are gone when it stops; with --store they are kept."
 	}
 	var err error

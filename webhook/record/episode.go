@@ -183,7 +183,10 @@ func (r *Reply) Refused() bool { return r.Code >= 400 }
 
 // Add folds a record in. The caller sees to it that each record is added once, and that it is of this
 // episode and no dry run.
-func (e *Episode) Add(r *Record) {
+func (e *Episode) Add(r *Record) { e.AddReply(r, ReplyOf(r.Result, r.Timestamp)) }
+
+// AddReply is Add for who has the record's ReplyOf.
+func (e *Episode) AddReply(r *Record, reply Reply) {
 	newest := e.Latest == nil || !r.Timestamp.Before(e.Latest.Last)
 	e.identify(r, newest)
 	e.span(r.Timestamp)
@@ -193,7 +196,6 @@ func (e *Episode) Add(r *Record) {
 	}
 	e.Outcomes[r.Result.Outcome]++
 	e.Evictors = addAttempt(e.Evictors, Attempts{Evictor: r.Request.Evictor, User: r.Request.User.Username, Count: 1, First: r.Timestamp, Last: r.Timestamp})
-	reply := ReplyOf(r.Result, r.Timestamp)
 	e.Replies = addReply(e.Replies, reply)
 	if newest {
 		e.Latest = &reply

@@ -134,7 +134,6 @@ func TestTextsAreFoundWhereTheyAre(t *testing.T) {
 	all := components(t)
 	for path, name := range map[string]string{
 		"k8s.io/apimachinery":                  "third_party/forked/golang/LICENSE",
-		"github.com/klauspost/compress":        "zstd/internal/xxhash/LICENSE.txt",
 		"github.com/prometheus/procfs":         "NOTICE",
 		"golang.org/x/crypto":                  "PATENTS",
 		standard:                               "LICENSE",

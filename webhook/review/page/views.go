@@ -488,8 +488,6 @@ type policyPage struct {
 	Revision string
 	// Known is true when it is known which serve.
 	Known bool
-	// Unnamed is that of the sums.
-	Unnamed int
 }
 
 func (p *Page) policies(ctx context.Context, _ *http.Request, q query) (view, error) {
@@ -497,7 +495,7 @@ func (p *Page) policies(ctx context.Context, _ *http.Request, q query) (view, er
 	if err != nil {
 		return view{}, err
 	}
-	b := policyPage{Unnamed: stats.Unnamed}
+	var b policyPage
 	var serving Serving
 	if p.options.Serving != nil {
 		serving = p.options.Serving()
@@ -507,9 +505,8 @@ func (p *Page) policies(ctx context.Context, _ *http.Request, q query) (view, er
 	data := struct {
 		Since    time.Time           `json:"since"`
 		Until    time.Time           `json:"until"`
-		Unnamed  int                 `json:"unnamed"`
 		Policies []store.PolicyCount `json:"policies"`
-	}{stats.Since, stats.Until, stats.Unnamed, stats.Policies}
+	}{stats.Since, stats.Until, stats.Policies}
 	return view{title: "Policies", template: "policies", body: b, data: data, sheet: policySheet(stats.Policies)}, nil
 }
 
@@ -536,8 +533,6 @@ func joinPolicies(counts []store.PolicyCount, serving []ServingPolicy) []policyR
 type budgetPage struct {
 	Budgets      []store.BlockerCount
 	MostRefusals int
-	// Unnamed is that of the sums.
-	Unnamed int
 }
 
 func (p *Page) budgets(ctx context.Context, _ *http.Request, q query) (view, error) {
@@ -545,7 +540,7 @@ func (p *Page) budgets(ctx context.Context, _ *http.Request, q query) (view, err
 	if err != nil {
 		return view{}, err
 	}
-	b := budgetPage{Budgets: []store.BlockerCount{}, Unnamed: stats.Unnamed}
+	b := budgetPage{Budgets: []store.BlockerCount{}}
 	for _, one := range stats.Blockers {
 		if one.Kind == record.ByBudget || one.Kind == record.ByBudgets {
 			b.Budgets = append(b.Budgets, one)
@@ -555,8 +550,7 @@ func (p *Page) budgets(ctx context.Context, _ *http.Request, q query) (view, err
 	data := struct {
 		Since    time.Time            `json:"since"`
 		Until    time.Time            `json:"until"`
-		Unnamed  int                  `json:"unnamed"`
 		Blockers []store.BlockerCount `json:"blockers"`
-	}{stats.Since, stats.Until, stats.Unnamed, b.Budgets}
+	}{stats.Since, stats.Until, b.Budgets}
 	return view{title: "Budgets in trouble", template: "budgets", body: b, data: data, sheet: blockerSheet(b.Budgets)}, nil
 }

@@ -41,9 +41,6 @@ func (r Stats) Print(to output.Printer, format string) error {
 	if total == 0 {
 		return nil
 	}
-	if r.Unnamed > 0 {
-		p.Say(0, "%d of them may be missing in the lists of names: their hours have more names than are kept apart. Filters find them all.", r.Unnamed)
-	}
 	p.Printf("\n")
 	p.chart(r, outcomeBars(r.Decisions))
 	p.timeline(r)
@@ -307,7 +304,6 @@ func statsCSV(s store.Stats) [][]string {
 		add("decisions", string(o), "decisions", s.Decisions[o])
 	}
 	add("dry_runs", "", "decisions", s.DryRuns)
-	add("unnamed", "", "decisions", s.Unnamed)
 	for _, f := range record.Fates {
 		add("episodes", string(f), "episodes", s.Episodes[f])
 	}

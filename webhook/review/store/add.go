@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -18,12 +19,11 @@ import (
 // entry is a record on its way into the store.
 type entry struct {
 	facts
-	id     string
-	at     int64
-	record *record.Record
-	body   []byte
-	// named are the keys under which the record's episode is found.
-	named []string
+	id, episode, pod string
+	at               time.Time
+	record           *record.Record
+	reply            record.Reply
+	text             string
 }
 
 // Add stores records, in one transaction that is committed when it returns. Those whose decision is known
@@ -47,16 +47,16 @@ func (s *Store) Add(ctx context.Context, records []record.Record) (Added, error)
 		if err := s.foldRecords(ctx, w, fresh); err != nil {
 			return fmt.Errorf("fold records into episodes: %w", err)
 		}
-		return s.count(ctx, w, fresh)
+		return count(ctx, w, fresh)
 	})
 	if err != nil {
 		return Added{}, err
 	}
-	bodies := 0
+	bytes := 0
 	for _, e := range fresh {
-		bodies += len(e.body)
+		bytes += len(e.text)
 	}
-	s.took(len(fresh), bodies)
+	s.took(len(fresh), bytes)
 	s.wrote(ctx, len(fresh))
 	return Added{New: len(fresh), Known: len(records) - len(fresh)}, nil
 }
@@ -74,6 +74,12 @@ func (s *Store) wrote(ctx context.Context, n int) {
 		s.log.Warn("the store's statistics are not up to date", "error", err)
 	}
 }
+
+// share is how many records are prepared on one core.
+const share = 64
+
+// BatchSize is how many records are best stored at once by who has other work to do: one core is left to that.
+func BatchSize() int { return share * min(8, max(1, runtime.GOMAXPROCS(0)-1)) }
 
 // entries prepares records on all cores, but for doubles and for what the store has: preparing takes the most time, and
 // who got no answer sends all of an upload again.
@@ -100,12 +106,11 @@ func (s *Store) entries(ctx context.Context, records []record.Record) ([]*entry,
 	}
 	all = slices.DeleteFunc(all, func(e *entry) bool { return known[e.id] })
 	var g errgroup.Group
-	const share = 64
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for part := range slices.Chunk(all, share) {
 		g.Go(func() error {
 			for _, e := range part {
-				if err := s.prepare(e); err != nil {
+				if err := e.prepare(); err != nil {
 					return fmt.Errorf("record %q: %w", e.record.DecisionID, err)
 				}
 			}
@@ -127,28 +132,23 @@ func newEntry(r record.Record) (*entry, error) {
 }
 
 // prepare makes of an entry's record what the tables get.
-func (s *Store) prepare(e *entry) error {
+func (e *entry) prepare() (err error) {
 	r := e.record
 	r.Timestamp = r.Timestamp.UTC().Round(0)
 	r.Input = bytes.ToValidUTF8(r.Input, []byte("\uFFFD"))
 	if len(r.Input) == 0 {
 		r.Input = json.RawMessage("null")
 	}
-	text, err := marshal(r)
-	if err != nil {
+	if e.text, err = marshal(r); err != nil {
 		return err
 	}
-	if bytes.Contains(text, []byte(`\ufffd`)) { // what was no UTF-8; the episode gets what the body has
-		if err := json.Unmarshal(text, r); err != nil {
+	if strings.Contains(e.text, `\ufffd`) { // in place of what is not a character; the episode gets what the record has
+		if err := json.Unmarshal([]byte(e.text), r); err != nil {
 			return err
 		}
 	}
-	e.facts, e.at, e.body = factsOf(r), r.Timestamp.UnixMicro(), s.codec.pack(text)
-	if !e.dryRun {
-		var alone record.Episode
-		alone.Add(r)
-		e.named = episodeNames(&alone)
-	}
+	e.reply = record.ReplyOf(r.Result, r.Timestamp)
+	e.facts, e.at, e.episode, e.pod = factsOf(r, &e.reply), kept(r.Timestamp), clean(r.EpisodeID()), clean(r.Request.Name)
 	return nil
 }
 
@@ -174,20 +174,15 @@ func texts(ctx context.Context, r reader, selection, column string, list []strin
 	return found, err
 }
 
-var recordColumns = []string{
-	"at", "id", "episode", "namespace", "pod", "node", "workload", "workload_name", "username", "evictor", "outcome", "dry_run", "body",
-}
+var recordColumns = append(append([]string{"at", "id", "episode", "pod"}, factColumns...), "record")
 
 func insertRecords(ctx context.Context, w writer, fresh []*entry) error {
 	decisions, records, names := make([][]any, len(fresh)), make([][]any, len(fresh)), [][]any{}
-	times := make([]int64, len(fresh))
+	times := make([]time.Time, len(fresh))
 	for i, e := range fresh {
 		times[i] = e.at
 		decisions[i] = []any{e.id, e.at}
-		records[i] = []any{
-			e.at, e.id, e.episode, e.namespace, e.pod, e.node, e.workload, workloadName(e.workload), e.user, e.evictor, string(e.outcome),
-			int64(bit(e.dryRun)), e.body,
-		}
+		records[i] = append(append([]any{e.at, e.id, e.episode, e.pod}, e.values()...), e.text)
 		for _, name := range e.names() {
 			names = append(names, []any{name, e.at, e.id})
 		}
@@ -203,6 +198,3 @@ func insertRecords(ctx context.Context, w writer, fresh []*entry) error {
 	}
 	return w.insert(ctx, "record_names", []string{"name", "at", "id"}, names)
 }
-
-// fromMicros is the time that micros made.
-func fromMicros(at int64) time.Time { return time.UnixMicro(at).UTC() }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -40,7 +41,7 @@ func (s *Store) AddAnswers(ctx context.Context, answers []record.Answer) (Added,
 		for i, k := range fresh {
 			list[i] = byKey[k]
 		}
-		if err := s.insertAnswers(ctx, w, list); err != nil {
+		if err := insertAnswers(ctx, w, list); err != nil {
 			return fmt.Errorf("store answers: %w", err)
 		}
 		return s.foldAnswers(ctx, w, list)
@@ -65,22 +66,21 @@ func isLoose(a record.Answer) bool {
 	return folds(a) && a.ReviewUID == "" && (a.PodUID == "" || a.Verb == record.VerbDelete)
 }
 
-func (s *Store) insertAnswers(ctx context.Context, w writer, answers []record.Answer) error {
+func insertAnswers(ctx context.Context, w writer, answers []record.Answer) error {
 	rows := make([][]any, len(answers))
 	for i, a := range answers {
-		body, err := s.codec.encode(a)
+		text, err := marshal(a)
 		if err != nil {
 			return fmt.Errorf("answer %q: %w", a.ID, err)
 		}
-		if err := s.codec.decode(body, &answers[i]); err != nil { // with what was no UTF-8 made valid
+		if err := json.Unmarshal([]byte(text), &answers[i]); err != nil { // with what is not a character replaced
 			return err
 		}
 		rows[i] = []any{
-			answerKey(a), a.At.UnixMicro(), clean(string(a.Verb)), clean(string(a.Passage)), clean(a.Namespace), clean(a.Pod), clean(a.ReviewUID),
-			int64(bit(isLoose(a))), body,
+			answerKey(a), kept(a.At), clean(string(a.Verb)), clean(string(a.Passage)), clean(a.Namespace), clean(a.Pod), clean(a.ReviewUID), isLoose(a), text,
 		}
 	}
-	return w.insert(ctx, "answers", []string{"id", "at", "verb", "passage", "namespace", "pod", "review_uid", "loose", "body"}, rows)
+	return w.insert(ctx, "answers", []string{"id", "at", "verb", "passage", "namespace", "pod", "review_uid", "loose", "answer"}, rows)
 }
 
 // foldAnswers gives each answer to its episode: that of the decision it names, which may come later; that
@@ -150,7 +150,7 @@ func (s *Store) reviewed(ctx context.Context, r reader, answers []record.Answer)
 		err := scan(&id, &episode)
 		episodes[id] = episode
 		return err
-	}, "SELECT r.id, r.episode FROM decisions d JOIN records r ON r.at = d.at AND r.id = d.id WHERE r.dry_run = 0 AND "+in, arg)
+	}, "SELECT r.id, r.episode FROM decisions d JOIN records r ON r.at = d.at AND r.id = d.id WHERE NOT r.dry_run AND "+in, arg)
 }
 
 // AddSightings folds in what the watch saw of pods; those without an episode are left out.

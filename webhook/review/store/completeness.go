@@ -45,14 +45,10 @@ func (s *Store) compareDecisions(ctx context.Context, q reader, c *Completeness)
 	}
 	c.Matched = c.Decisions - c.MissingAnswers
 	return q.query(ctx, func(scan func(...any) error) error {
-		var body []byte
-		if err := scan(&body); err != nil {
-			return err
-		}
-		row, err := s.row(body)
-		c.WithoutAnswer = append(c.WithoutAnswer, row)
+		_, r, err := scanRecord(scan)
+		c.WithoutAnswer = append(c.WithoutAnswer, rowOf(&r))
 		return err
-	}, "SELECT r.body FROM records r"+in.sql()+" ORDER BY r.at DESC, r.id DESC LIMIT "+strconv.Itoa(maxShown), in.args...)
+	}, "SELECT r.at, r.id, r.record FROM records r"+in.sql()+" ORDER BY r.at DESC, r.id DESC LIMIT "+strconv.Itoa(maxShown), in.args...)
 }
 
 func (s *Store) compareAnswers(ctx context.Context, q reader, c *Completeness) error {
@@ -96,5 +92,5 @@ func (s *Store) someAnswers(ctx context.Context, q reader, to *[]record.Answer, 
 	return s.eachAnswer(ctx, q, func(a record.Answer) error {
 		*to = append(*to, a)
 		return nil
-	}, "SELECT a.body FROM answers a"+in.sql()+" ORDER BY a.at DESC, a.id DESC LIMIT "+strconv.Itoa(maxShown), in.args...)
+	}, "SELECT a.answer FROM answers a"+in.sql()+" ORDER BY a.at DESC, a.id DESC LIMIT "+strconv.Itoa(maxShown), in.args...)
 }

@@ -41,11 +41,9 @@ func (s *Store) Covered(ctx context.Context) (decisions, answers Span, err error
 
 func span(ctx context.Context, q reader, to *Span, table string) error {
 	return q.query(ctx, func(scan func(...any) error) error {
-		var first, last *int64
-		if err := scan(&first, &last); err != nil || first == nil || last == nil {
-			return err
-		}
-		to.From, to.Until = fromMicros(*first), fromMicros(*last)
-		return nil
+		var first, last moment
+		err := scan(&first, &last)
+		to.From, to.Until = first.Time, last.Time
+		return err
 	}, "SELECT min(at), max(at) FROM "+table)
 }

@@ -1,23 +1,61 @@
 package store
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/webhook/record"
 )
 
-// facts are what decisions are filtered and counted by.
+// facts are what decisions are filtered and counted by. Records and the sums of them have these columns.
 type facts struct {
-	namespace, episode, pod, node, workload, user, evictor string
-	dryRun, refused                                        bool
-	outcome                                                policies.Outcome
-	policies                                               []part
-	budgets                                                []string
-	// detail is other than whole in an entry of the table hours that lacks some of them.
-	detail detail
+	namespace, workloadKind, workloadName, node, user, evictor string
+	outcome                                                    policies.Outcome
+	dryRun, refused                                            bool
+	// policies lists NAME=refused,audited and the like, and budgets names, with a space in between.
+	policies, budgets string
+}
+
+var factColumns = []string{
+	"namespace", "workload_kind", "workload_name", "node", "username", "evictor", "outcome", "dry_run", "refused", "policies", "budgets",
+}
+
+// values are those of factColumns.
+func (f *facts) values() []any {
+	return []any{
+		f.namespace, f.workloadKind, f.workloadName, f.node, f.user, f.evictor, string(f.outcome), f.dryRun, f.refused, f.policies, f.budgets,
+	}
+}
+
+// targets are where factColumns are scanned to.
+func (f *facts) targets() []any {
+	return []any{
+		&f.namespace, &f.workloadKind, &f.workloadName, &f.node, &f.user, &f.evictor, (*string)(&f.outcome), &f.dryRun, &f.refused, &f.policies, &f.budgets,
+	}
+}
+
+// digest is a key of a bounded length for all of them.
+func (f *facts) digest() string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q", f.values()))
+	return hex.EncodeToString(sum[:12])
+}
+
+func factsOf(r *record.Record, reply *record.Reply) facts {
+	f := facts{
+		namespace: clean(r.Request.Namespace), user: clean(r.Request.User.Username), evictor: clean(r.Request.Evictor),
+		outcome: policies.Outcome(clean(string(r.Result.Outcome))), dryRun: r.Request.DryRun, refused: reply.Refused(),
+		policies: joinParts(partsOf(r.Result)), budgets: joinNames(reply.Budgets),
+	}
+	f.workloadKind, f.workloadName = splitWorkload(clean(r.Workload()))
+	if r.Pod != nil {
+		f.node = clean(r.Pod.Node)
+	}
+	return f
 }
 
 // part is what a policy had in a decision.
@@ -27,7 +65,7 @@ type part struct {
 }
 
 // effect is a set of what a policy did.
-type effect uint64
+type effect uint
 
 const (
 	refused effect = 1 << iota
@@ -39,35 +77,11 @@ const (
 	undid
 )
 
-// blocker refuses an eviction: a policy, or a budget of a namespace.
-type blocker struct {
-	kind            record.BlockerKind
-	namespace, name string
-}
-
-// title is the policy, or namespace/budget.
-func (b blocker) title() string {
-	if b.namespace == "" {
-		return b.name
-	}
-	return b.namespace + "/" + b.name
-}
-
-func factsOf(r *record.Record) facts {
-	reply := record.ReplyOf(r.Result, r.Timestamp)
-	f := facts{
-		namespace: clean(r.Request.Namespace), episode: clean(r.EpisodeID()), pod: clean(r.Request.Name), workload: clean(r.Workload()),
-		user: clean(r.Request.User.Username), evictor: clean(r.Request.Evictor), dryRun: r.Request.DryRun, refused: reply.Refused(),
-		outcome: policies.Outcome(clean(string(r.Result.Outcome))), policies: partsOf(r.Result),
-	}
-	if r.Pod != nil {
-		f.node = clean(r.Pod.Node)
-	}
-	for _, b := range reply.Budgets {
-		f.budgets = append(f.budgets, clean(b))
-	}
-	return f
-}
+// effects are the words for them.
+var effects = []struct {
+	effect effect
+	word   string
+}{{refused, "refused"}, {warned, "warned"}, {audited, "audited"}, {expired, "expired"}, {failed, "failed"}, {undid, "undecided"}}
 
 // partsOf is sorted by policy.
 func partsOf(d *policies.Decision) []part {
@@ -107,22 +121,92 @@ func effectOf(v policies.Violation) effect {
 	return 0
 }
 
-// eachBlocker calls each with what refused; not at all when it was admitted.
-func (f *facts) eachBlocker(each func(blocker)) {
+func joinParts(parts []part) string {
+	list := make([]string, len(parts))
+	for i, p := range parts {
+		var did []string
+		for _, e := range effects {
+			if p.did&e.effect != 0 {
+				did = append(did, e.word)
+			}
+		}
+		list[i] = escape(p.policy) + "=" + strings.Join(did, ",")
+	}
+	return strings.Join(list, " ")
+}
+
+func splitParts(text string) []part {
+	var parts []part
+	for _, one := range strings.Fields(text) {
+		policy, did, _ := strings.Cut(one, "=")
+		p := part{policy: unescape(policy)}
+		for _, e := range effects {
+			if slices.Contains(strings.Split(did, ","), e.word) {
+				p.did |= e.effect
+			}
+		}
+		parts = append(parts, p)
+	}
+	return parts
+}
+
+func joinNames(budgets []string) string {
+	list := make([]string, len(budgets))
+	for i, b := range budgets {
+		list[i] = escape(budgetName(clean(b)))
+	}
+	return strings.Join(list, " ")
+}
+
+func splitNames(text string) []string {
+	names := strings.Fields(text)
+	for i, name := range names {
+		names[i] = unescape(name)
+	}
+	return names
+}
+
+// escape leaves a name that Kubernetes takes as it is. In any other it replaces what separates names.
+func escape(name string) string {
+	if name == "" {
+		return "%"
+	}
+	return url.QueryEscape(name)
+}
+
+func unescape(name string) string {
+	text, err := url.QueryUnescape(name)
+	if err != nil { // the empty name
+		return ""
+	}
+	return text
+}
+
+// blocker refuses an eviction. Its name is that of a policy, or namespace/name of a budget.
+type blocker struct {
+	kind record.BlockerKind
+	name string
+}
+
+// blockers are what refused; none when it was admitted.
+func (f *facts) blockers() []blocker {
 	if !f.refused {
-		return
+		return nil
 	}
-	for _, b := range f.budgets {
-		each(blocker{budgetKind(len(f.budgets)), f.namespace, budgetName(b)})
+	var list []blocker
+	budgets := splitNames(f.budgets)
+	for _, b := range budgets {
+		list = append(list, blocker{budgetKind(len(budgets)), f.namespace + "/" + b})
 	}
-	for _, p := range f.policies {
+	for _, p := range splitParts(f.policies) {
 		if p.did&refused != 0 {
-			each(blocker{kind: record.ByPolicy, name: p.policy})
+			list = append(list, blocker{record.ByPolicy, p.policy})
 		}
 		if p.did&undid != 0 {
-			each(blocker{kind: record.ByFailure, name: p.policy})
+			list = append(list, blocker{record.ByFailure, p.policy})
 		}
 	}
+	return list
 }
 
 func budgetKind(n int) record.BlockerKind {
@@ -135,36 +219,18 @@ func budgetKind(n int) record.BlockerKind {
 // budgetName is that of namespace/name, or of the name alone.
 func budgetName(b string) string { return b[strings.LastIndexByte(b, '/')+1:] }
 
-// names are the keys under which record_names has the record.
+// names are the keys under which record_names has a record.
 func (f *facts) names() []string {
 	var names []string
-	for _, p := range f.policies {
+	for _, p := range splitParts(f.policies) {
 		names = append(names, "policy/"+p.policy)
 	}
-	for _, b := range f.budgets {
-		if key := "budget/" + budgetName(b); !slices.Contains(names, key) {
+	for _, b := range splitNames(f.budgets) {
+		if key := "budget/" + b; !slices.Contains(names, key) {
 			names = append(names, key)
 		}
 	}
 	return names
-}
-
-// chooses reports whether a filter takes the decision, but for the time and the pod.
-func (f *Filter) chooses(d *facts) bool {
-	return (f.Namespace == "" || f.Namespace == d.namespace) &&
-		(f.Workload == "" || f.Workload == d.workload || f.Workload == workloadName(d.workload)) &&
-		(f.Node == "" || f.Node == d.node) &&
-		(f.Evictor == "" || f.Evictor == d.evictor) &&
-		(f.User == "" || f.User == d.user) &&
-		(f.Outcome == "" || f.Outcome == d.outcome) &&
-		(f.Policy == "" || slices.ContainsFunc(d.policies, func(p part) bool { return p.policy == f.Policy })) &&
-		(f.Budget == "" || f.choosesBudget(d))
-}
-
-func (f *Filter) choosesBudget(d *facts) bool {
-	namespace, name := splitBudget(f.Budget)
-	return (namespace == "" || namespace == d.namespace) &&
-		slices.ContainsFunc(d.budgets, func(b string) bool { return budgetName(b) == name })
 }
 
 // splitBudget cuts namespace/name; the namespace is empty where there is only a name.
@@ -175,19 +241,10 @@ func splitBudget(b string) (namespace, name string) {
 	return "", b
 }
 
-// workloadName is the name in Kind/name.
-func workloadName(w string) string {
-	_, name, _ := strings.Cut(w, "/")
-	return name
-}
-
-// clean makes a filter's texts what they are in the store.
-func (f Filter) clean() Filter {
-	for _, s := range []*string{&f.Namespace, &f.Pod, &f.Workload, &f.Node, &f.Evictor, &f.User, &f.Policy, &f.Budget, &f.Episode} {
-		*s = clean(*s)
-	}
-	f.Outcome, f.Fate = policies.Outcome(clean(string(f.Outcome))), record.Fate(clean(string(f.Fate)))
-	return f
+// splitWorkload cuts Kind/name; the name is empty where there is no slash.
+func splitWorkload(w string) (kind, name string) {
+	kind, name, _ = strings.Cut(w, "/")
+	return kind, name
 }
 
 // rowOf is a record as lists show it.
@@ -210,12 +267,4 @@ func some[T any](list []T) []T {
 		return []T{}
 	}
 	return list
-}
-
-// micros is a time as the store has it: microseconds since 1970.
-func micros(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixMicro()
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
@@ -34,24 +35,24 @@ func (s *Store) load(ctx context.Context, r reader, ids []string) (*folding, err
 func (s *Store) loadWhere(ctx context.Context, r reader, f *folding, where string, arg any) error {
 	return r.query(ctx, func(scan func(...any) error) error {
 		var id string
-		var body, base []byte
-		if err := scan(&id, &body, &base); err != nil {
+		var text, base []byte
+		if err := scan(&id, &text, &base); err != nil {
 			return err
 		}
 		if f.bases[id] != nil {
 			return nil
 		}
 		if len(base) > 0 {
-			body = base
+			text = base
 		}
 		e := &record.Episode{}
 		f.bases[id], f.stored[id] = e, true
-		err := s.codec.decode(body, e)
+		err := json.Unmarshal(text, e)
 		for _, name := range episodeNames(e) {
 			f.named[episodeName{name, id}] = true
 		}
 		return err
-	}, "SELECT id, body, base FROM episodes WHERE "+where, arg)
+	}, "SELECT id, episode, base FROM episodes WHERE "+where, arg)
 }
 
 // episode is that of an id, a new one where there is none.
@@ -64,7 +65,10 @@ func (f *folding) episode(id string) *record.Episode {
 
 // name adds the names of a record to its episode: what the episode lists is bounded, and may lack some.
 func (f *folding) name(e *entry) {
-	for _, name := range e.named {
+	names := map[string]bool{}
+	attemptNames(names, e.record.Request.Evictor, e.record.Request.User.Username)
+	replyNames(names, &e.reply)
+	for name := range names {
 		if n := (episodeName{name, e.episode}); !f.named[n] {
 			f.named[n] = false
 		}
@@ -88,7 +92,7 @@ func (s *Store) foldRecords(ctx context.Context, w writer, fresh []*entry) error
 	}
 	for _, e := range fresh {
 		if !e.dryRun {
-			f.episode(e.episode).Add(e.record)
+			f.episode(e.episode).AddReply(e.record, e.reply)
 			f.name(e)
 		}
 	}
@@ -96,7 +100,7 @@ func (s *Store) foldRecords(ctx context.Context, w writer, fresh []*entry) error
 	err = s.eachAnswer(ctx, w, func(a record.Answer) error {
 		f.episode(reviews[clean(a.ReviewUID)]).Answered(a)
 		return nil
-	}, "SELECT body FROM answers WHERE review_uid <> '' AND "+in, arg)
+	}, "SELECT answer FROM answers WHERE review_uid <> '' AND "+in, arg)
 	if err != nil {
 		return err
 	}
@@ -105,12 +109,12 @@ func (s *Store) foldRecords(ctx context.Context, w writer, fresh []*entry) error
 
 func (s *Store) eachAnswer(ctx context.Context, r reader, each func(record.Answer) error, sql string, args ...any) error {
 	return r.query(ctx, func(scan func(...any) error) error {
-		var body []byte
-		if err := scan(&body); err != nil {
+		var text []byte
+		if err := scan(&text); err != nil {
 			return err
 		}
 		var a record.Answer
-		if err := s.codec.decode(body, &a); err != nil {
+		if err := json.Unmarshal(text, &a); err != nil {
 			return err
 		}
 		return each(a)
@@ -127,7 +131,7 @@ func (s *Store) save(ctx context.Context, w writer, f *folding) error {
 			loose = append(loose, a)
 		}
 		return nil
-	}, "SELECT body FROM answers WHERE loose = 1 AND "+in, arg)
+	}, "SELECT answer FROM answers WHERE loose AND "+in, arg)
 	if err != nil {
 		return err
 	}
@@ -240,7 +244,7 @@ func copyOf(e *record.Episode) *record.Episode {
 }
 
 var episodeColumns = []string{
-	"id", "namespace", "pod", "pod_uid", "node", "workload", "workload_name", "fate", "first", "last", "first_refused", "blocked_by", "body", "base",
+	"id", "namespace", "pod", "pod_uid", "node", "workload_kind", "workload_name", "fate", "first", "last", "first_refused", "blocked_by", "episode", "base",
 }
 
 func (s *Store) writeEpisodes(ctx context.Context, w writer, f *folding, laid map[string]*record.Episode) error {
@@ -256,7 +260,7 @@ func (s *Store) writeEpisodes(ctx context.Context, w writer, f *folding, laid ma
 			}
 			continue
 		}
-		row, err := s.episodeRow(id, e, bases[id], laid[id] != nil)
+		row, err := episodeRow(id, e, bases[id], laid[id] != nil)
 		if err != nil {
 			return err
 		}
@@ -265,7 +269,7 @@ func (s *Store) writeEpisodes(ctx context.Context, w writer, f *folding, laid ma
 	if err := s.forget(ctx, w, over); err != nil {
 		return err
 	}
-	if err := w.put(ctx, "episodes", episodeColumns, 1, rows); err != nil {
+	if err := put(ctx, w, "episodes", episodeColumns, 1, rows); err != nil {
 		return err
 	}
 	var names [][]any
@@ -274,7 +278,7 @@ func (s *Store) writeEpisodes(ctx context.Context, w writer, f *folding, laid ma
 			names = append(names, []any{n.name, n.episode})
 		}
 	}
-	return w.put(ctx, "episode_names", []string{"name", "episode"}, 2, names)
+	return put(ctx, w, "episode_names", []string{"name", "episode"}, 2, names)
 }
 
 // empty reports whether nothing was tried: an episode that gave its loose answers to another.
@@ -295,43 +299,38 @@ func (s *Store) forget(ctx context.Context, w writer, ids []string) error {
 	return nil
 }
 
-func (s *Store) episodeRow(id string, e, base *record.Episode, isLaid bool) ([]any, error) {
-	body, err := s.codec.encode(e)
+func episodeRow(id string, e, base *record.Episode, isLaid bool) ([]any, error) {
+	text, err := marshal(e)
 	if err != nil {
 		return nil, err
 	}
-	var baseBody []byte
+	var baseText any // NULL
 	if isLaid {
 		if base == nil {
 			base = &record.Episode{Namespace: e.Namespace, Pod: e.Pod}
 		}
-		if baseBody, err = s.codec.encode(base); err != nil {
+		if baseText, err = marshal(base); err != nil {
 			return nil, err
 		}
 	}
-	workload := clean(e.Workload)
+	kind, workload := splitWorkload(clean(e.Workload))
 	return []any{
-		id, clean(e.Namespace), clean(e.Pod), clean(e.PodUID), clean(e.Node), workload, workloadName(workload), string(e.Fate),
-		e.First.UnixMicro(), e.Last.UnixMicro(), micros(e.FirstRefused), blockedBy(e), body, baseBody,
+		id, clean(e.Namespace), clean(e.Pod), clean(e.PodUID), clean(e.Node), kind, workload, string(e.Fate),
+		kept(e.First), kept(e.Last), orNull(e.FirstRefused), blockedBy(e), text, baseText,
 	}, nil
-}
-
-func (s *Store) readEpisode(body []byte) (record.Episode, error) {
-	var e record.Episode
-	return e, s.codec.decode(body, &e)
 }
 
 // maxBlockers bounds blocked_by, which is in an index.
 const maxBlockers = 3
 
-// blockedBy is what refuses still, a line each: its kind, its namespace and its name.
+// blockedBy is what refuses still, a line each: its kind and its name.
 func blockedBy(e *record.Episode) string {
 	if e.Fate != record.Blocked || e.Latest == nil {
 		return ""
 	}
 	var lines []string
 	for _, b := range blockersOf(e.Namespace, e.Latest) {
-		lines = append(lines, strings.Join([]string{string(b.kind), b.namespace, strings.ReplaceAll(b.name, "\n", " ")}, " "))
+		lines = append(lines, string(b.kind)+" "+strings.ReplaceAll(b.name, "\n", " "))
 	}
 	return strings.Join(lines[:min(len(lines), maxBlockers)], "\n")
 }
@@ -339,9 +338,8 @@ func blockedBy(e *record.Episode) string {
 func parseBlockers(lines string) []blocker {
 	var list []blocker
 	for line := range strings.Lines(lines) {
-		parts := strings.SplitN(strings.TrimSuffix(line, "\n"), " ", 3)
-		if len(parts) == 3 {
-			list = append(list, blocker{record.BlockerKind(parts[0]), parts[1], parts[2]})
+		if kind, name, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " "); ok {
+			list = append(list, blocker{record.BlockerKind(kind), name})
 		}
 	}
 	return list
@@ -351,7 +349,7 @@ func parseBlockers(lines string) []blocker {
 func blockersOf(namespace string, r *record.Reply) []blocker {
 	var list []blocker
 	for _, b := range r.Budgets {
-		list = append(list, blocker{budgetKind(len(r.Budgets)), word(clean(namespace)), budgetName(clean(b))})
+		list = append(list, blocker{budgetKind(len(r.Budgets)), clean(namespace) + "/" + budgetName(clean(b))})
 	}
 	kind := record.ByPolicy
 	if r.Kind == record.ByFailure {
@@ -363,25 +361,31 @@ func blockersOf(namespace string, r *record.Reply) []blocker {
 	return list
 }
 
-// word leaves out white space, which no namespace has.
-func word(s string) string { return strings.Join(strings.Fields(s), "") }
-
 // episodeNames are the keys under which episode_names has what an episode lists.
 func episodeNames(e *record.Episode) []string {
 	names := map[string]bool{}
 	for _, a := range e.Evictors {
-		names["evictor/"+clean(a.Evictor)], names["user/"+clean(a.User)] = true, true
+		attemptNames(names, a.Evictor, a.User)
 	}
-	for _, r := range e.Replies {
-		for _, p := range r.Policies {
-			names["policy/"+clean(p)] = true
-		}
-		for _, b := range r.Budgets {
-			names["budget/"+budgetName(clean(b))] = true
-		}
+	for i := range e.Replies {
+		replyNames(names, &e.Replies[i])
 	}
 	for o := range e.Outcomes {
 		names["outcome/"+clean(string(o))] = true
 	}
 	return slices.Sorted(maps.Keys(names))
+}
+
+func attemptNames(names map[string]bool, evictor, user string) {
+	names["evictor/"+clean(evictor)], names["user/"+clean(user)] = true, true
+}
+
+func replyNames(names map[string]bool, r *record.Reply) {
+	for _, p := range r.Policies {
+		names["policy/"+clean(p)] = true
+	}
+	for _, b := range r.Budgets {
+		names["budget/"+budgetName(clean(b))] = true
+	}
+	names["outcome/"+clean(string(r.Outcome))] = true
 }

@@ -1,8 +1,10 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -14,16 +16,16 @@ import (
 )
 
 // ErrPage is returned for a Page.After that no page has given as Next.
-var ErrPage = errors.New("no page of a list")
+var ErrPage = errors.New("not a page of a list")
 
 // place in a list: of what stands there, its time and its id.
 type position struct {
-	at int64
+	at time.Time
 	id string
 }
 
 func (p position) String() string {
-	return base64.RawURLEncoding.EncodeToString([]byte(strconv.FormatInt(p.at, 10) + " " + p.id))
+	return base64.RawURLEncoding.EncodeToString([]byte(strconv.FormatInt(p.at.UnixMicro(), 10) + " " + p.id))
 }
 
 func parsePosition(text string) (position, error) {
@@ -33,7 +35,7 @@ func parsePosition(text string) (position, error) {
 	if err != nil || !ok || atErr != nil || clean(id) != id {
 		return position{}, fmt.Errorf("%q is %w; take what the page before gives as next", text, ErrPage)
 	}
-	return position{n, id}, nil
+	return position{fromMicros(n), id}, nil
 }
 
 const defaultLimit = 100
@@ -83,7 +85,7 @@ func (c *condition) pageBy(p Page, at, id, beyond, order string) (limit int, end
 func (s *Store) List(ctx context.Context, f Filter, p Page) (Rows, error) {
 	rows := Rows{Rows: []Row{}}
 	var last position
-	bytes := 0
+	size := 0
 	err := s.db.read(ctx, func(q reader) error {
 		c, err := chooseRecords(ctx, q, f.clean())
 		if err != nil {
@@ -94,18 +96,17 @@ func (s *Store) List(ctx context.Context, f Filter, p Page) (Rows, error) {
 			return err
 		}
 		return unlessEnough(q.query(ctx, func(scan func(...any) error) error {
-			var here position
-			var body []byte
-			if err := scan(&here.at, &here.id, &body); err != nil {
+			here, r, err := scanRecord(scan)
+			if err != nil {
 				return err
 			}
-			if len(rows.Rows) == limit || bytes > maxPageBytes {
+			if len(rows.Rows) == limit || size > maxPageBytes {
 				rows.Next = last.String()
 				return errEnough
 			}
-			row, err := s.row(body)
-			rows.Rows, last, bytes = append(rows.Rows, row), here, bytes+row.size()
-			return err
+			row := rowOf(&r)
+			rows.Rows, last, size = append(rows.Rows, row), here, size+row.size()
+			return nil
 		}, "SELECT "+c.columns+c.from+c.sql()+end, c.args...))
 	})
 	return rows, err
@@ -122,12 +123,26 @@ func (r *Row) size() int {
 	return n
 }
 
-func (s *Store) row(body []byte) (Row, error) {
-	var r record.Record
-	if err := s.codec.decode(body, &r); err != nil {
-		return Row{}, err
+// scanRecord reads a row of chosen.columns.
+func scanRecord(scan func(...any) error) (at position, r record.Record, err error) {
+	var when moment
+	var text []byte
+	if err := scan(&when, &at.id, &text); err != nil {
+		return at, r, err
 	}
-	return rowOf(&r), nil
+	at.at = when.Time
+	return at, r, readRecord(text, &r)
+}
+
+// readRecord reads the JSON of a record. PostgreSQL sets its input's keys in another order, with spaces in between.
+func readRecord(text []byte, r *record.Record) error {
+	if err := json.Unmarshal(text, r); err != nil {
+		return err
+	}
+	var input bytes.Buffer
+	err := json.Compact(&input, r.Input)
+	r.Input = input.Bytes()
+	return err
 }
 
 // Record is that of a decision, or ErrNotFound.
@@ -135,19 +150,19 @@ func (s *Store) Record(ctx context.Context, id string) (record.Record, error) {
 	var r record.Record
 	found := false
 	err := s.db.read(ctx, func(q reader) error {
-		var at int64
+		var at moment
 		err := q.query(ctx, func(scan func(...any) error) error { return scan(&at) }, "SELECT at FROM decisions WHERE id = $1", clean(id))
 		if err != nil {
 			return err
 		}
 		return q.query(ctx, func(scan func(...any) error) error {
 			found = true
-			var body []byte
-			if err := scan(&body); err != nil {
+			var text []byte
+			if err := scan(&text); err != nil {
 				return err
 			}
-			return s.codec.decode(body, &r)
-		}, "SELECT body FROM records WHERE at = $1 AND id = $2", at, clean(id))
+			return readRecord(text, &r)
+		}, "SELECT record FROM records WHERE at = $1 AND id = $2", at.Time, clean(id))
 	})
 	if err == nil && !found {
 		err = fmt.Errorf("decision %s: %w", id, ErrNotFound)
@@ -193,16 +208,11 @@ func (s *Store) following(ctx context.Context, f Filter, after *position) (list 
 			c.and("("+c.by+".at > ? OR "+c.by+".id > ?)", after.at, after.id)
 		}
 		return q.query(ctx, func(scan func(...any) error) error {
-			var body []byte
-			var r record.Record
-			last = &position{}
-			if err := scan(&last.at, &last.id, &body); err != nil {
+			here, r, err := scanRecord(scan)
+			if err != nil {
 				return err
 			}
-			if err := s.codec.decode(body, &r); err != nil {
-				return err
-			}
-			list = append(list, r)
+			list, last = append(list, r), &here
 			return nil
 		}, "SELECT "+c.columns+c.from+c.sql()+" ORDER BY "+c.by+".at, "+c.by+".id LIMIT "+strconv.Itoa(readAtOnce), c.args...)
 	})
@@ -224,11 +234,7 @@ func (s *Store) Count(ctx context.Context, f Filter) (int, error) {
 			}
 			f.Since, f.Until = orElse(f.Since, first), orElse(f.Until, last)
 		}
-		return s.eachCount(ctx, q, f, hour, func(d *facts, _ int64, m int) {
-			if f.DryRuns || !d.dryRun {
-				n += m
-			}
-		})
+		return s.eachMoment(ctx, q, f, hour, func(_ time.Time, _ moments, m int) { n += m })
 	})
 	return n, err
 }
@@ -244,7 +250,7 @@ func orElse(t, other time.Time) time.Time {
 func (s *Store) Episodes(ctx context.Context, f Filter, p Page) (Episodes, error) {
 	page := Episodes{Episodes: []record.Episode{}}
 	err := s.db.read(ctx, func(q reader) error {
-		c, err := pageOfEpisodes(ctx, q, f.clean())
+		c, err := chooseEpisodes(ctx, q, f.clean(), true)
 		if err != nil {
 			return err
 		}
@@ -252,7 +258,7 @@ func (s *Store) Episodes(ctx context.Context, f Filter, p Page) (Episodes, error
 		if err != nil {
 			return err
 		}
-		page.Episodes, page.Next, err = s.pageOf(ctx, q, c, "e.last", end, limit)
+		page.Episodes, page.Next, err = pageOf(ctx, q, c, "e.last", end, limit)
 		return err
 	})
 	return page, err
@@ -260,25 +266,27 @@ func (s *Store) Episodes(ctx context.Context, f Filter, p Page) (Episodes, error
 
 // pageOf reads a page of episodes, and the mark of the next one; by is the column that they are sorted by, before
 // their ids.
-func (s *Store) pageOf(ctx context.Context, q reader, c *condition, by, end string, limit int) (list []record.Episode, next string, err error) {
+func pageOf(ctx context.Context, q reader, c *condition, by, end string, limit int) (list []record.Episode, next string, err error) {
 	list = []record.Episode{}
-	bytes := 0
+	size := 0
 	var last position
 	err = q.query(ctx, func(scan func(...any) error) error {
+		var at moment
 		var here position
-		var body []byte
-		if err := scan(&here.at, &here.id, &body); err != nil {
+		var text []byte
+		if err := scan(&at, &here.id, &text); err != nil {
 			return err
 		}
-		if len(list) == limit || bytes > maxPageBytes {
+		here.at = at.Time
+		if len(list) == limit || size > maxPageBytes {
 			next = last.String()
 			return errEnough
 		}
 		var e record.Episode
-		n, err := s.codec.measure(body, &e)
-		list, last, bytes = append(list, e), here, bytes+n
+		err := json.Unmarshal(text, &e)
+		list, last, size = append(list, e), here, size+len(text)
 		return err
-	}, "SELECT "+by+", e.id, e.body FROM episodes e"+c.sql()+end, c.args...)
+	}, "SELECT "+by+", e.id, e.episode FROM episodes e"+c.sql()+end, c.args...)
 	return list, next, unlessEnough(err)
 }
 
@@ -288,7 +296,7 @@ func (s *Store) Episode(ctx context.Context, id string) (record.Episode, error) 
 	err := s.db.read(ctx, func(q reader) (err error) {
 		c := &condition{}
 		c.and("e.id = ?", clean(id))
-		list, _, err = s.pageOf(ctx, q, c, "e.last", "", 1)
+		list, _, err = pageOf(ctx, q, c, "e.last", "", 1)
 		return err
 	})
 	if err == nil && len(list) == 0 {
@@ -319,25 +327,33 @@ func (s *Store) StuckPage(ctx context.Context, f Filter, triedSince time.Time, p
 		if err := countStuck(ctx, q, f, triedSince, &page); err != nil {
 			return err
 		}
-		c := chosenEpisodes(f)
+		c, err := chooseEpisodes(ctx, q, f, false)
+		if err != nil {
+			return err
+		}
 		c.between("e.last", triedSince, time.Time{})
 		limit, end, err := c.pageUp(p, "e.first_refused", "e.id")
 		if err != nil {
 			return err
 		}
-		page.Episodes, page.Next, err = s.pageOf(ctx, q, c, "e.first_refused", end, limit)
+		page.Episodes, page.Next, err = pageOf(ctx, q, c, "e.first_refused", end, limit)
 		return err
 	})
 	return page, err
 }
 
 func countStuck(ctx context.Context, q reader, f Filter, triedSince time.Time, page *StuckPage) error {
-	c := chosenEpisodes(f)
+	c, err := chooseEpisodes(ctx, q, f, false)
+	if err != nil {
+		return err
+	}
 	c.between("e.last", triedSince, time.Time{})
 	if err := one(ctx, q, &page.Total, "SELECT count(*) FROM episodes e"+c.sql(), c.args); err != nil || triedSince.IsZero() {
 		return err
 	}
-	c = chosenEpisodes(f)
+	if c, err = chooseEpisodes(ctx, q, f, false); err != nil {
+		return err
+	}
 	c.between("e.last", time.Time{}, triedSince)
 	return one(ctx, q, &page.GivenUp, "SELECT count(*) FROM episodes e"+c.sql(), c.args)
 }
@@ -368,7 +384,7 @@ func (s *Store) Unsettled(ctx context.Context, p Page) (Episodes, error) {
 		if err != nil {
 			return err
 		}
-		page.Episodes, page.Next, err = s.pageOf(ctx, q, c, "e.last", end, limit)
+		page.Episodes, page.Next, err = pageOf(ctx, q, c, "e.last", end, limit)
 		return err
 	})
 	return page, err

@@ -25,10 +25,8 @@ type Options struct {
 // Store keeps records. It is for use by many goroutines at once.
 type Store struct {
 	db        database
-	codec     codec
 	retention Retention
 	readOnly  bool
-	rooms     rooms
 	log       *slog.Logger
 	// written counts records since the planner's statistics were brought up to date, and room about the bytes that
 	// they took since Retain; grown tells that these are many.
@@ -39,14 +37,11 @@ type Store struct {
 // Open opens a store: sqlite:FILE, sqlite::memory: or postgres://…. A store that is new, or of an older
 // version, is brought to the form that this version knows; one of a newer version is refused.
 func Open(ctx context.Context, url string, o Options) (*Store, error) {
-	s := &Store{retention: o.Retention, readOnly: o.ReadOnly, rooms: hourRooms, log: o.Log, grown: make(chan struct{}, 1)}
+	s := &Store{retention: o.Retention, readOnly: o.ReadOnly, log: o.Log, grown: make(chan struct{}, 1)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	var err error
-	if s.codec, err = newCodec(); err != nil {
-		return nil, err
-	}
 	if s.db, err = open(ctx, url, o.ReadOnly, s.log); err != nil {
 		return nil, err
 	}
@@ -64,12 +59,11 @@ func open(ctx context.Context, url string, readOnly bool, log *slog.Logger) (dat
 	case scheme == "postgres", scheme == "postgresql":
 		return openPostgres(ctx, url, readOnly)
 	}
-	return nil, fmt.Errorf("%q is no store; expected sqlite:FILE, sqlite::memory: or postgres://USER@HOST/DATABASE", scheme)
+	return nil, fmt.Errorf("%q is not a store; expected sqlite:FILE, sqlite::memory: or postgres://USER@HOST/DATABASE", scheme)
 }
 
 // Close ends all connections. What was acknowledged is kept.
 func (s *Store) Close() error {
-	s.codec.close()
 	return s.db.close()
 }
 

@@ -15,13 +15,13 @@ func (s *Store) Grown() <-chan struct{} { return s.grown }
 const (
 	// grownPart is that part of the size.
 	grownPart = 32
-	// rowsSize is about what a record or an answer takes beside its body, in tables and indexes.
+	// rowsSize is about what a record or an answer takes beside its JSON, in tables and indexes.
 	rowsSize = 1 << 10
 )
 
 // took notes what was written.
-func (s *Store) took(rows, bodies int) {
-	room := s.room.Add(int64(rows*rowsSize + bodies))
+func (s *Store) took(rows, bytes int) {
+	room := s.room.Add(int64(rows*rowsSize + bytes))
 	if s.retention.Size == 0 || room < s.retention.Size/grownPart {
 		return
 	}
@@ -37,7 +37,7 @@ func (s *Store) took(rows, bodies int) {
 func (s *Store) Retain(ctx context.Context, now time.Time) (removed int, err error) {
 	s.room.Store(0)
 	if s.retention.Age > 0 {
-		if removed, err = s.removeBefore(ctx, floor(now.Add(-s.retention.Age).UnixMicro(), minute)); err != nil {
+		if removed, err = s.removeBefore(ctx, floor(now.Add(-s.retention.Age), time.Minute)); err != nil {
 			return removed, err
 		}
 	}
@@ -64,7 +64,7 @@ func (s *Store) shrink(ctx context.Context) (removed int, err error) {
 		}
 		last = size
 		before, err := s.oldest(ctx, float64(size-s.retention.Size)/float64(size))
-		if err != nil || before == 0 {
+		if err != nil || before.IsZero() {
 			return removed, err
 		}
 		n, err := s.removeBefore(ctx, before)
@@ -74,9 +74,9 @@ func (s *Store) shrink(ctx context.Context) (removed int, err error) {
 	}
 }
 
-// oldest is the time before which a share of all records were decided, at least a grain of them; 0 when
+// oldest is the time before which a share of all records were decided, at least a grain of them; zero when
 // there is not more than one. Where there are more answers than records, it is that of answers.
-func (s *Store) oldest(ctx context.Context, share float64) (before int64, err error) {
+func (s *Store) oldest(ctx context.Context, share float64) (before time.Time, err error) {
 	return before, s.db.read(ctx, func(q reader) error {
 		table, total, answers := "records", 0, 0
 		if err := one(ctx, q, &total, "SELECT count(*) FROM records", nil); err != nil {
@@ -92,12 +92,16 @@ func (s *Store) oldest(ctx context.Context, share float64) (before int64, err er
 		if err != nil || first.IsZero() {
 			return err
 		}
-		var at int64
+		var at moment
 		err = q.query(ctx, func(scan func(...any) error) error { return scan(&at) },
 			"SELECT at FROM "+table+" ORDER BY at LIMIT 1 OFFSET "+strconv.Itoa(min(int(float64(total)*share), total-1)))
 		grain := s.db.grain()
-		if at = max(floor(at, grain), floor(first.UnixMicro(), grain)+grain); at <= floor(after.UnixMicro()-1, grain) {
-			before = at
+		from := floor(first, grain).Add(grain)
+		if share := floor(at.Time, grain); share.After(from) {
+			from = share
+		}
+		if !from.After(floor(after.Add(-time.Microsecond), grain)) {
+			before = from
 		}
 		return err
 	})
@@ -106,7 +110,7 @@ func (s *Store) oldest(ctx context.Context, share float64) (before int64, err er
 // removedAtOnce bounds the records of a transaction, so that writers have their turn.
 const removedAtOnce = 5000
 
-func (s *Store) removeBefore(ctx context.Context, before int64) (removed int, err error) {
+func (s *Store) removeBefore(ctx context.Context, before time.Time) (removed int, err error) {
 	for {
 		n := 0
 		err := s.write(ctx, func(w writer) error {
@@ -125,7 +129,7 @@ func (s *Store) removeBefore(ctx context.Context, before int64) (removed int, er
 }
 
 // removeRest removes what is beside the records.
-func removeRest(ctx context.Context, w writer, before int64) error {
+func removeRest(ctx context.Context, w writer, before time.Time) error {
 	for _, sql := range []string{
 		"DELETE FROM episode_names WHERE episode IN (SELECT id FROM episodes WHERE last < $1)",
 		"DELETE FROM episodes WHERE last < $1",
@@ -135,17 +139,19 @@ func removeRest(ctx context.Context, w writer, before int64) error {
 			return err
 		}
 	}
-	if _, err := w.exec(ctx, "DELETE FROM hours WHERE at < $1", floor(before, hour)); err != nil {
-		return err
-	}
-	return trim(ctx, w, before)
+	return uncount(ctx, w, before)
 }
 
 // deleteBefore removes the oldest records row by row, at most removedAtOnce and those of the same time.
-func deleteBefore(ctx context.Context, w writer, before int64) (int, error) {
+func deleteBefore(ctx context.Context, w writer, before time.Time) (int, error) {
 	n := 0
-	err := w.query(ctx, func(scan func(...any) error) error { return scan(&before) },
-		"SELECT at + 1 FROM records WHERE at < $1 ORDER BY at LIMIT 1 OFFSET "+strconv.Itoa(removedAtOnce), before)
+	err := w.query(ctx, func(scan func(...any) error) error {
+		var last moment
+		err := scan(&last)
+		before = last.Add(time.Microsecond)
+		return err
+	},
+		"SELECT at FROM records WHERE at < $1 ORDER BY at LIMIT 1 OFFSET "+strconv.Itoa(removedAtOnce), before)
 	if err != nil {
 		return 0, err
 	}
@@ -166,7 +172,7 @@ func deleteBefore(ctx context.Context, w writer, before int64) (int, error) {
 }
 
 // deleteNames goes from name to name: there are few, and their rows are sorted by time.
-func deleteNames(ctx context.Context, w writer, before int64) error {
+func deleteNames(ctx context.Context, w writer, before time.Time) error {
 	for name, more := "", true; more; {
 		if _, err := w.exec(ctx, "DELETE FROM record_names WHERE name = $1 AND at < $2", name, before); err != nil {
 			return err

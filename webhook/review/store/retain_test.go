@@ -16,7 +16,7 @@ func rowsOf(t *testing.T, s *Store) map[string]int {
 	t.Helper()
 	counts := map[string]int{}
 	err := s.db.read(t.Context(), func(q reader) error {
-		for _, table := range []string{"decisions", "records", "record_names", "episodes", "episode_names", "answers", "hours"} {
+		for _, table := range []string{"decisions", "records", "record_names", "episodes", "episode_names", "answers", "decisions_by_day", "decisions_by_hour", "decisions_by_minute"} {
 			n := 0
 			if err := one(t.Context(), q, &n, "SELECT count(*) FROM "+table, nil); err != nil {
 				return err
@@ -53,7 +53,10 @@ func TestRetentionByAge(t *testing.T) {
 		}
 		kept := listed(t, s, Filter{})
 		equal(t, "what is kept", 49-1, len(kept)) // 0 to 47 hours old; 48 hours and 90 s is too old
-		equal(t, "rows", map[string]int{"decisions": 48, "records": 48, "record_names": 48, "episodes": 24 + 1, "episode_names": 24 * 4, "answers": 1, "hours": 48}, rowsOf(t, s))
+		equal(t, "rows", map[string]int{
+			"decisions": 48, "records": 48, "record_names": 48, "episodes": 24 + 1, "episode_names": 24 * 4, "answers": 1,
+			"decisions_by_day": 3, "decisions_by_hour": 48, "decisions_by_minute": 48,
+		}, rowsOf(t, s))
 		stats, err := s.Stats(t.Context(), Filter{})
 		if err != nil || stats.Decisions["delayed"] != 48 {
 			t.Errorf("stats %+v, %v", stats.Decisions, err)
@@ -88,7 +91,7 @@ func agreesCounted(t *testing.T, s *Store, n int) {
 
 func TestRetentionBySizeGivesRoomBack(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "store.db")
-	const size = 1 << 20
+	const size = 2 << 20
 	s := opened(t, "sqlite:"+file, Options{Retention: Retention{Size: size}})
 	for b := range 10 {
 		var list []made
@@ -117,7 +120,7 @@ func TestRetentionBySizeGivesRoomBack(t *testing.T) {
 }
 
 func TestRetentionBySizeOfAnswersAlone(t *testing.T) {
-	const size = 1 << 20
+	const size = 2 << 20
 	s := opened(t, "sqlite:"+filepath.Join(t.TempDir(), "store.db"), Options{Retention: Retention{Size: size}})
 	for b := range 10 {
 		var list []record.Answer

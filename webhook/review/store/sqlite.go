@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"time"
 
 	_ "modernc.org/sqlite" // the driver "sqlite"
 )
@@ -47,7 +48,7 @@ func openSQLite(ctx context.Context, file string, readOnly bool, log *slog.Logge
 			return nil, err
 		}
 		d.writer.SetMaxOpenConns(1)
-		if err := d.writer.PingContext(ctx); err != nil { // makes the file, before one reads
+		if _, err := d.writer.ExecContext(ctx, newFile); err != nil { // before one reads
 			return nil, errors.Join(fmt.Errorf("open %s: %w", file, err), d.close())
 		}
 	}
@@ -88,13 +89,16 @@ func keepPrivate(file string, log *slog.Logger) error {
 	return nil
 }
 
-// dataSource names the file and the connection's settings. A file gives room back only when auto_vacuum is
-// set before all else. A commit in the WAL outlives the end of the process without a sync.
+// newFile is what a file gets before all else, and keeps: pages that hold some records each, and that it gives room back.
+// The driver would sort these settings among those of dataSource.
+const newFile = "PRAGMA page_size = 8192; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL"
+
+// dataSource names the file and the connection's settings. A commit in the WAL outlives the end of the process without a
+// sync.
 func dataSource(file, mode string) string {
 	pragmas := []string{"busy_timeout(20000)", "cache_size(-65536)", "temp_store(MEMORY)"}
 	if mode != "ro" {
-		pragmas = append(pragmas, "auto_vacuum(INCREMENTAL)", "journal_mode(WAL)", "synchronous(NORMAL)",
-			"wal_autocheckpoint(8192)", "journal_size_limit(67108864)")
+		pragmas = append(pragmas, "synchronous(NORMAL)", "wal_autocheckpoint(4096)", "journal_size_limit(67108864)")
 	}
 	v := url.Values{"_pragma": pragmas, "mode": {mode}}
 	if mode != "ro" {
@@ -104,7 +108,12 @@ func dataSource(file, mode string) string {
 }
 
 func (d *sqlite) kinds() *strings.Replacer {
-	return strings.NewReplacer("{text}", "TEXT NOT NULL", "{int}", "INTEGER NOT NULL", "{bytes}", "BLOB", "{clustered}", "WITHOUT ROWID", "{by day}", "")
+	return strings.NewReplacer("{text}", "TEXT NOT NULL", "{time}", "TEXT NOT NULL", "{time or null}", "TEXT", "{bool}", "BOOLEAN NOT NULL",
+		"{count}", "INTEGER NOT NULL", "{json}", "TEXT", "{clustered}", "WITHOUT ROWID", "{by day}", "")
+}
+
+func (d *sqlite) minuteOf(column string) string {
+	return fmt.Sprintf("substr(%s, 1, %d)", column, len(minuteForm))
 }
 
 func (d *sqlite) read(ctx context.Context, f func(reader) error) error {
@@ -144,10 +153,10 @@ func (d *sqlite) size(ctx context.Context) (int64, error) {
 	return (pages - free) * bytes, nil
 }
 
-func (d *sqlite) grain() int64 { return minute }
+func (d *sqlite) grain() time.Duration { return time.Minute }
 
 // freedAtOnce bounds the pages that are given back before another writer has its turn.
-const freedAtOnce = 2000
+const freedAtOnce = 1000
 
 func (d *sqlite) tidy(ctx context.Context) error {
 	for {
@@ -195,8 +204,18 @@ func (d *sqlite) close() error {
 
 type sqliteTx struct{ tx *sql.Tx }
 
+// sqliteArgs makes texts of times.
+func sqliteArgs(args []any) []any {
+	for i, a := range args {
+		if at, ok := a.(time.Time); ok {
+			args[i] = at.UTC().Format(timeForm)
+		}
+	}
+	return args
+}
+
 func (t *sqliteTx) query(ctx context.Context, each func(scan func(...any) error) error, sql string, args ...any) (err error) {
-	rows, err := t.tx.QueryContext(ctx, sql, args...)
+	rows, err := t.tx.QueryContext(ctx, sql, sqliteArgs(args)...)
 	if err != nil {
 		return err
 	}
@@ -218,7 +237,7 @@ func (t *sqliteTx) in(column string, n int, list []string) (string, any) {
 }
 
 func (t *sqliteTx) exec(ctx context.Context, sql string, args ...any) (int64, error) {
-	r, err := t.tx.ExecContext(ctx, sql, args...)
+	r, err := t.tx.ExecContext(ctx, sql, sqliteArgs(args)...)
 	if err != nil {
 		return 0, err
 	}
@@ -227,10 +246,6 @@ func (t *sqliteTx) exec(ctx context.Context, sql string, args ...any) (int64, er
 
 func (t *sqliteTx) insert(ctx context.Context, table string, columns []string, rows [][]any) error {
 	return t.each(ctx, insertStatement(table, columns), rows)
-}
-
-func (t *sqliteTx) put(ctx context.Context, table string, columns []string, keys int, rows [][]any) error {
-	return t.each(ctx, putStatement(table, columns, keys), rows)
 }
 
 func (t *sqliteTx) each(ctx context.Context, sql string, rows [][]any) (err error) {
@@ -243,15 +258,15 @@ func (t *sqliteTx) each(ctx context.Context, sql string, rows [][]any) (err erro
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	for _, row := range rows {
-		if _, err := s.ExecContext(ctx, row...); err != nil {
+		if _, err := s.ExecContext(ctx, sqliteArgs(row)...); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (t *sqliteTx) makeRoom(context.Context, []int64) error { return nil }
+func (t *sqliteTx) makeRoom(context.Context, []time.Time) error { return nil }
 
-func (t *sqliteTx) dropBefore(ctx context.Context, before int64) (int, error) {
+func (t *sqliteTx) dropBefore(ctx context.Context, before time.Time) (int, error) {
 	return deleteBefore(ctx, t, before)
 }

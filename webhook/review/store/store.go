@@ -91,9 +91,6 @@ type Stats struct {
 	// Decisions counts by outcome, DryRuns beside them.
 	Decisions map[policies.Outcome]int `json:"decisions"`
 	DryRuns   int                      `json:"dry_runs"`
-	// Unnamed counts decisions that lists of names may lack: an hour that has more names than are kept apart
-	// counts the rest by outcome alone, or without node and workload. All other sums have them.
-	Unnamed int `json:"unnamed"`
 	// Episodes counts by fate those that have an attempt in the time.
 	Episodes map[record.Fate]int `json:"episodes"`
 	Timeline []Bucket            `json:"timeline"`

@@ -382,7 +382,7 @@ func TestPagesStayWhereTheyAre(t *testing.T) {
 		equal(t, "pages", want, got)
 		equal(t, "pages of episodes", want, episodes)
 		for _, bad := range []string{"x", "!", "MTIz", "eCB5"} {
-			if _, err := s.List(ctx, Filter{}, Page{After: bad}); err == nil || !strings.Contains(err.Error(), "is no page of a list; take what the page before gives as next") {
+			if _, err := s.List(ctx, Filter{}, Page{After: bad}); err == nil || !strings.Contains(err.Error(), "is not a page of a list; take what the page before gives as next") {
 				t.Errorf("page %q: %v", bad, err)
 			}
 			if _, err := s.Episodes(ctx, Filter{}, Page{After: bad}); err == nil {
