@@ -105,7 +105,7 @@ func TestASightingNeverComesBeforeItsRecord(t *testing.T) {
 			}
 			wg.Wait()
 			w.Close()
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			for {
 				tt.shelf.mu.Lock()

@@ -120,8 +120,8 @@ func TestSumsAgreeWithTheRecordsThatAreLeft(t *testing.T) {
 
 // A record comes back as it was, but for what JSONB does not take.
 func TestARecordComesBack(t *testing.T) {
-	input := `{"z":1,"a":{"n":[0.10,1e3,12345678901234567890,-0.5],"nul":"a\u0000b","half":"\ud800x","pair":"\ud83d\ude00","back":"\\u0000","text":"ü\n\"/<>"},"":[],"null":null}`
-	want := strings.NewReplacer(`a\u0000b`, `a\ufffdb`, `\ud800x`, `\ufffdx`).Replace(input)
+	input := `{"z":1,"a":{"n":[0.10,1e3,12345678901234567890,-0.5],"huge":[1e131071,-2.5E+1000,1e-9999,1e100,"x\"1e5555,"],"nul":"a\u0000b","half":"\ud800x","pair":"\ud83d\ude00","back":"\\u0000","text":"ü\n\"/<>"},"":[],"null":null}`
+	want := strings.NewReplacer(`a\u0000b`, `a\ufffdb`, `\ud800x`, `\ufffdx`, `1e131071`, `"1e131071"`, `-2.5E+1000`, `"-2.5E+1000"`, `1e-9999`, `"1e-9999"`).Replace(input)
 	eachStore(t, func(t *testing.T, open func(testing.TB, Options) *Store) {
 		s := open(t, Options{})
 		r := made{id: "d1", uid: "u1", budget: "web", policy: "p", message: "a <b> & \"c\" \\u0000"}.record()

@@ -5,13 +5,14 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode/utf16"
 )
 
 // marshal is a value as the JSON that a row has, without the escapes that only HTML needs. PostgreSQL's JSONB takes
-// neither NUL nor half of a surrogate pair: in place of each stands U+FFFD, in SQLite as well.
+// neither NUL nor half of a surrogate pair: in place of each stands U+FFFD, in SQLite as well. Huge numbers are texts.
 func marshal(v any) (string, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
@@ -21,7 +22,46 @@ func marshal(v any) (string, error) {
 	}
 	text := bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 	cleanEscapes(text)
-	return string(text), nil
+	return string(quoteHuge(text)), nil
+}
+
+// huge is the exponent of a number that JSONB would print with all its digits, a hundred thousand for ten bytes.
+var huge = regexp.MustCompile(`[0-9][eE][+-]?[0-9]{4}`)
+
+// quoteHuge makes texts of the numbers in JSON whose exponents have more than three digits, which no float64 has.
+func quoteHuge(text []byte) []byte {
+	if !huge.Match(text) {
+		return text
+	}
+	var quoted []byte
+	for i := 0; i < len(text); {
+		n := 1
+		switch c := text[i]; {
+		case c == '"':
+			n = stringLength(text[i:])
+		case c == '-' || '0' <= c && c <= '9':
+			n = len(text[i:]) - len(bytes.TrimLeft(text[i:], "+-.0123456789eE"))
+		}
+		token := text[i : i+n]
+		if token[0] != '"' && huge.Match(token) {
+			token = strconv.AppendQuote(nil, string(token))
+		}
+		quoted, i = append(quoted, token...), i+n
+	}
+	return quoted
+}
+
+// stringLength is the length of the string that JSON begins with, its quotes included.
+func stringLength(text []byte) int {
+	for i := 1; i < len(text); i++ {
+		switch text[i] {
+		case '\\':
+			i++
+		case '"':
+			return i + 1
+		}
+	}
+	return len(text)
 }
 
 // cleanEscapes replaces in JSON the escapes of what is not a character.
