@@ -4,7 +4,12 @@ package test
 import (
 	"bytes"
 	"encoding/json"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -109,13 +114,13 @@ var forbidden = map[string][]string{
 
 // ours are our packages, with what each imports itself and what it uses in all.
 type ours struct {
-	ImportPath    string
-	Imports, Deps []string
+	ImportPath, Dir        string
+	GoFiles, Imports, Deps []string
 }
 
 // listed asks go list once for all tests: each call takes a second.
 var listed = sync.OnceValues(func() ([]ours, error) {
-	out, err := exec.Command("go", "list", "-json=ImportPath,Imports,Deps", module+"/cmd/...", module+"/output/...", module+"/webhook/...", module+"/policies/...", module+"/certs/...").Output()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Dir,GoFiles,Imports,Deps", module+"/cmd/...", module+"/webhook/...", module+"/policies/...", module+"/certs/...").Output()
 	if err != nil {
 		return nil, err
 	}
@@ -185,6 +190,45 @@ func TestTheLayoutNamesPackagesThatAreThere(t *testing.T) {
 			t.Errorf("there is no package %s, but the layout forbids it something", own)
 		}
 	}
+}
+
+// rooms are to be read as a whole: how many lines they have at most, and how many names they export; 0 for no bound.
+var rooms = map[string]struct{ lines, exported int }{
+	"/policies":      {4500, 110}, // the decision, which everybody must know
+	"/cmd/evictgate": {3700, 0},   // flags and wiring
+}
+
+func TestRoomsStaySmall(t *testing.T) {
+	all := packages(t)
+	for own, most := range rooms {
+		lines, exported := 0, 0
+		for _, file := range all[own].GoFiles {
+			raw, err := os.ReadFile(filepath.Join(all[own].Dir, file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines += bytes.Count(raw, []byte("\n"))
+			exported += exportedIn(t, raw)
+		}
+		if lines == 0 || lines > most.lines || most.exported > 0 && exported > most.exported {
+			t.Errorf("%s has %d lines and exports %d names, expected at most %d and %d", own, lines, exported, most.lines, most.exported)
+		}
+	}
+}
+
+// exportedIn counts the exported names of a file's package level.
+func exportedIn(t *testing.T, source []byte) (n int) {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), "", source, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range file.Scope.Objects { //nolint:staticcheck // what the package level has is all that is asked
+		if ast.IsExported(name) {
+			n++
+		}
+	}
+	return n
 }
 
 func TestOnlyTracingKnowsOpenTelemetry(t *testing.T) {
