@@ -153,29 +153,24 @@ func (t *trust) notInjected(hook *admissionv1.ValidatingWebhook, leaf *x509.Cert
 	return fmt.Errorf("caBundle of webhook %s in %s %s: %s", hook.Name, t.subject(), lack, t.injector())
 }
 
-// injector asks the annotations in cainjector's own order.
-// https://github.com/cert-manager/cert-manager/blob/v1.21.2/pkg/controller/cainjector/setup.go
+// injector is who should write the caBundle.
 func (t *trust) injector() string {
-	notes := t.seen.Annotations
-	if from, ok := notes[cmapi.WantInjectFromSecretAnnotation]; ok {
+	switch by, from := InjectionOf(t.seen.Annotations); by {
+	case FromSecret:
 		return fmt.Sprintf("cert-manager's cainjector must run and take it from Secret %s, as annotation %s says; the Secret must hold it as ca.crt and carry annotation %s=true",
-			from, cmapi.WantInjectFromSecretAnnotation, cmapi.AllowsInjectionFromSecretAnnotation)
-	}
-	if from, ok := notes[cmapi.WantInjectAnnotation]; ok {
-		return fmt.Sprintf("cert-manager's cainjector must run and take it from Certificate %s, as annotation %s says; its Secret must be the one that is mounted",
-			from, cmapi.WantInjectAnnotation)
-	}
-	if notes[cmapi.WantInjectAPIServerCAAnnotation] == "true" {
-		return fmt.Sprintf("annotation %s brings the API server's CA there: replace it by %s", cmapi.WantInjectAPIServerCAAnnotation, t.wanted())
+			from, by, cmapi.AllowsInjectionFromSecretAnnotation)
+	case FromCertificate:
+		return fmt.Sprintf("cert-manager's cainjector must run and take it from Certificate %s, as annotation %s says; its Secret must be the one that is mounted", from, by)
+	case FromAPIServer:
+		return fmt.Sprintf("annotation %s brings the API server's CA there: replace it by %s", by, t.wanted())
 	}
 	return fmt.Sprintf("add annotation %s for cert-manager's cainjector, or write the CA there", t.wanted())
 }
 
 // untrusted says why the caBundle lacks our CA.
 func (t *trust) untrusted(webhook string) error {
-	notes := t.seen.Annotations
-	switch from, ok := notes[cmapi.WantInjectFromSecretAnnotation]; {
-	case !ok:
+	switch by, from := InjectionOf(t.seen.Annotations); {
+	case by != FromSecret:
 		return fmt.Errorf("%s lacks annotation %s: add it, so that our CA is written to its caBundle", t.subject(), t.wanted())
 	case from != t.secret.String():
 		return fmt.Errorf("%s takes its caBundle from Secret %s, but our CA is in Secret %s: set annotation %s",
@@ -204,9 +199,9 @@ func (t *trust) subject() string { return "ValidatingWebhookConfiguration " + t.
 // wanted is the annotation that the configuration should carry.
 func (t *trust) wanted() string {
 	if t.foreign() {
-		return cmapi.WantInjectAnnotation + "=NAMESPACE/CERTIFICATE"
+		return string(FromCertificate) + "=NAMESPACE/CERTIFICATE"
 	}
-	return fmt.Sprintf("%s=%s", cmapi.WantInjectFromSecretAnnotation, t.secret)
+	return fmt.Sprintf("%s=%s", FromSecret, t.secret)
 }
 
 // since is when the caBundle last changed; zero if it did not since we look.

@@ -69,7 +69,7 @@ var allowed = map[string][]string{
 	"/webhook/memory":               {},
 	"/webhook/install/rights":       {"/certs", "/webhook", "/webhook/access/tokens", "/webhook/callers", "/webhook/evictionpolicy", "/webhook/install/registration"},
 	"/webhook/install/doctor": {
-		"/policies/output", "/policies", "/webhook/evictionpolicy", "/policies/v1alpha1", "/webhook", "/webhook/record", "/webhook/budget", "/webhook/callers", "/webhook/cluster", "/webhook/history", "/webhook/fate",
+		"/certs", "/policies/output", "/policies", "/webhook/evictionpolicy", "/policies/v1alpha1", "/webhook", "/webhook/record", "/webhook/budget", "/webhook/callers", "/webhook/cluster", "/webhook/history", "/webhook/fate",
 		"/webhook/hooks", "/webhook/listen", "/webhook/memory", "/webhook/install/registration", "/webhook/tracing",
 	},
 	"/webhook/follow": {"/webhook/cluster", "/webhook/fate", "/webhook/history"},

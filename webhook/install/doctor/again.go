@@ -5,9 +5,9 @@ import (
 	"maps"
 	"slices"
 
-	cmapi "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/evictgate/evictgate/certs"
 	"github.com/evictgate/evictgate/webhook/hooks"
 	"github.com/evictgate/evictgate/webhook/install/registration"
 )
@@ -96,5 +96,6 @@ func (f *Facts) issued() bool {
 	if f.Configuration.Value == nil {
 		return true
 	}
-	return f.Configuration.Value.Annotations[cmapi.WantInjectAnnotation] != ""
+	by, _ := f.injection()
+	return by == certs.FromCertificate
 }

@@ -12,11 +12,11 @@ import (
 	"strings"
 	"time"
 
-	cmapi "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/evictgate/evictgate/certs"
 	"github.com/evictgate/evictgate/webhook/hooks"
 )
 
@@ -28,31 +28,27 @@ func checkCertificate(f *Facts, l *findings) {
 	for i := range f.Configuration.Value.Webhooks {
 		checkBundle(f, &f.Configuration.Value.Webhooks[i], l)
 	}
-	from, ok := f.injected()
-	switch {
-	case !ok:
-		l.note("certificate.secret", "the caBundle is kept by hand: the configuration has no annotation %s or %s", cmapi.WantInjectFromSecretAnnotation, cmapi.WantInjectAnnotation)
+	switch by, from := f.injection(); by {
+	case certs.ByHand:
+		l.note("certificate.secret", "the caBundle is kept by hand: the configuration has no annotation %s or %s", certs.FromSecret, certs.FromCertificate)
 		checkServed(f, l)
+	case certs.FromAPIServer:
+		f.reapply(l.problem("certificate.secret", "annotation %s brings the API server's own CA into the caBundle, which signs no replica's certificate", by), "%s")
 	default:
 		checkCertificateObject(f, l)
 		checkSecret(f, from, l)
 	}
 }
 
-// injected is the Secret or Certificate that the caBundle is made from, as NAMESPACE/NAME.
-func (f *Facts) injected() (name string, ok bool) {
-	for _, key := range []string{cmapi.WantInjectFromSecretAnnotation, cmapi.WantInjectAnnotation} {
-		if name, ok = f.Configuration.Value.Annotations[key]; ok {
-			return name, true
-		}
-	}
-	return "", false
+// injection is what the caBundle is made from.
+func (f *Facts) injection() (by certs.Injection, from string) {
+	return certs.InjectionOf(f.Configuration.Value.Annotations)
 }
 
 // selfSigned reports whether evictgate keeps the CA itself.
 func (f *Facts) selfSigned() bool {
-	_, ok := f.Configuration.Value.Annotations[cmapi.WantInjectFromSecretAnnotation]
-	return ok
+	by, _ := f.injection()
+	return by == certs.FromSecret
 }
 
 // certificatesIn parses PEM; what is not a certificate is an error.
@@ -127,20 +123,19 @@ func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // cureBundle says who writes a caBundle, and so what hinders it.
 func (f *Facts) cureBundle(finding *Finding) {
-	from, ok := f.injected()
-	switch {
-	case !ok && f.Arguments.Value != nil && f.keepsCA():
-		secret := f.Arguments.Value.CASecret
-		finding.cure("write the CA that issued the serving certificate into it, or have it written: annotate the configuration %s=%s", cmapi.WantInjectFromSecretAnnotation, secret).
-			run("kubectl annotate validatingwebhookconfiguration %s %s=%s", f.Target.Configuration, cmapi.WantInjectFromSecretAnnotation, secret)
-	case !ok:
-		finding.cure("have whoever issues the serving certificate write its CA there: replicas do so for their own CA only, and cert-manager for a configuration annotated %s", cmapi.WantInjectAnnotation)
-	case f.selfSigned():
+	switch by, from := f.injection(); {
+	case by == certs.FromSecret:
 		finding.cure("see that a replica runs and may patch the configuration; it writes the CA of Secret %s there", from).
 			run("kubectl -n %s logs deployment/%s --tail=20", f.Namespace, f.Name)
-	default:
+	case by == certs.FromCertificate:
 		finding.cure("see that cert-manager's cainjector runs; it writes the CA of Certificate %s there", from).
 			run("kubectl -n cert-manager logs deployment/cert-manager-cainjector --tail=20")
+	case f.Arguments.Value != nil && f.keepsCA():
+		secret := f.Arguments.Value.CASecret
+		finding.cure("write the CA that issued the serving certificate into it, or have it written: annotate the configuration %s=%s", certs.FromSecret, secret).
+			run("kubectl annotate validatingwebhookconfiguration %s %s=%s", f.Target.Configuration, certs.FromSecret, secret)
+	default:
+		finding.cure("have whoever issues the serving certificate write its CA there: replicas do so for their own CA only, and cert-manager for a configuration annotated %s", certs.FromCertificate)
 	}
 }
 
@@ -298,7 +293,7 @@ func checkCertificateObject(f *Facts, l *findings) {
 	if f.selfSigned() {
 		return
 	}
-	name := f.Configuration.Value.Annotations[cmapi.WantInjectAnnotation]
+	_, name := f.injection()
 	switch {
 	case f.Certificate.missing():
 		f.reapply(l.problem(check, "Certificate %s does not exist, or cert-manager is not installed", name),

@@ -287,7 +287,10 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 			hook(f).ClientConfig.CABundle = root(29 * 24 * time.Hour)
 		}, "certificate.caBundle", Warning, "nothing has renewed it"},
 		"our own CA, where it should have been renewed": {func(f *Facts) { hook(f).ClientConfig.CABundle = root(31 * 24 * time.Hour) }, "certificate.caBundle", Warning, "nothing has renewed it"},
-		"a caBundle of another CA":                      {func(f *Facts) { hook(f).ClientConfig.CABundle = other }, "certificate.secret", Problem, "does not hold the CA of Secret evictgate/evictgate-ca"},
+		"the API server's own CA": {func(f *Facts) {
+			f.Configuration.Value.Annotations = map[string]string{"cert-manager.io/inject-apiserver-ca": "true"}
+		}, "certificate.secret", Problem, "annotation cert-manager.io/inject-apiserver-ca brings the API server's own CA into the caBundle"},
+		"a caBundle of another CA": {func(f *Facts) { hook(f).ClientConfig.CABundle = other }, "certificate.secret", Problem, "does not hold the CA of Secret evictgate/evictgate-ca"},
 		"a rotation": {func(f *Facts) {
 			hook(f).ClientConfig.CABundle = slices.Concat(expired, other, hook(f).ClientConfig.CABundle)
 		},

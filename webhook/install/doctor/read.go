@@ -25,6 +25,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/evictgate/evictgate/certs"
 	"github.com/evictgate/evictgate/policies/v1alpha1"
 	"github.com/evictgate/evictgate/webhook/hooks"
 )
@@ -198,15 +199,15 @@ func (r *Reader) readCertificate(ctx context.Context, f *Facts) {
 	if f.Configuration.Value == nil {
 		return
 	}
-	from, ok := f.injected()
-	if !ok {
+	by, from := f.injection()
+	if from == "" {
 		from = f.servedSecret()
 	}
 	namespace, name, err := cache.SplitMetaNamespaceKey(from)
 	if from == "" || err != nil {
 		return
 	}
-	if ok && !f.selfSigned() {
+	if by == certs.FromCertificate {
 		certificates := r.dynamic.Resource(cmapi.SchemeGroupVersion.WithResource("certificates")).Namespace(namespace)
 		f.Certificate = fact(certificates.Get(ctx, name, metav1.GetOptions{}))
 		if f.Certificate.Err != nil {
