@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -38,6 +39,10 @@ func startProgram(t *testing.T, stdout *os.File, wrap ...string) *running {
 	if err := os.Symlink(self, program); err != nil {
 		t.Fatal(err)
 	}
+	// A program that nohup starts ignores SIGHUP, and so do those that it starts: one that is caught is theirs again.
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	t.Cleanup(func() { signal.Stop(hangup) })
 	p := &running{listen: freePort(t), metrics: freePort(t), stderr: new(bytes.Buffer), ended: make(chan error, 1)}
 	args := append(slices.Clone(wrap), program, "serve", "--snapshot", "../../config/samples/cluster.yaml", "--shutdown-delay", "0s",
 		"--listen", p.listen, "--metrics-listen", p.metrics, "--health-listen", "0")
@@ -49,6 +54,20 @@ func startProgram(t *testing.T, stdout *os.File, wrap ...string) *running {
 	go func() { p.ended <- p.Wait() }()
 	t.Cleanup(func() { _ = p.Process.Kill() })
 	return p
+}
+
+// awaitEnd waits until the program has ended well.
+func (p *running) awaitEnd(t *testing.T) {
+	t.Helper()
+	select {
+	case err := <-p.ended:
+		if err != nil {
+			t.Errorf("the gate ended with %v:\n%s", err, p.stderr)
+		}
+	case <-time.After(time.Minute):
+		_ = p.Process.Kill()
+		t.Fatalf("the gate did not end:\n%s", p.stderr)
+	}
 }
 
 func freePort(t *testing.T) string {
@@ -127,9 +146,7 @@ func TestServeOutlivesItsStdoutAndDrainsOnHangup(t *testing.T) {
 	if err := p.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-p.ended; err != nil {
-		t.Errorf("the gate ended with %v:\n%s", err, p.stderr)
-	}
+	p.awaitEnd(t)
 	if !strings.Contains(p.stderr.String(), "shutting down") || strings.Count(p.stderr.String(), "decision records lost") != 1 {
 		t.Errorf("the log is\n%s", p.stderr)
 	}
