@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize"
+
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/webhook/record"
 )
@@ -139,17 +141,7 @@ func trimZero(a int, unitA string, b int, unitB string) string {
 }
 
 // number writes a count with a thin space between thousands.
-func number(n int) string {
-	text := strconv.Itoa(n)
-	var b strings.Builder
-	for i, r := range text {
-		if i > 0 && (len(text)-i)%3 == 0 && text[i-1] != '-' {
-			b.WriteRune('\u202f')
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
-}
+func number(n int) string { return strings.ReplaceAll(humanize.Comma(int64(n)), ",", "\u202f") }
 
 func plural(n int, word string) string {
 	if n == 1 {

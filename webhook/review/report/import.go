@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize"
+
 	"github.com/evictgate/evictgate/policies/output"
 	"github.com/evictgate/evictgate/webhook/record"
 	"github.com/evictgate/evictgate/webhook/review/apilog"
@@ -34,17 +36,7 @@ func (d date) between(since, until time.Time) string {
 }
 
 // bytesText is a number of bytes as people read it.
-func bytesText(n int64) string {
-	units := []string{"bytes", "KiB", "MiB", "GiB", "TiB"}
-	value, unit := float64(n), 0
-	for value >= 1024 && unit < len(units)-1 {
-		value, unit = value/1024, unit+1
-	}
-	if unit == 0 {
-		return fmt.Sprintf("%d bytes", n)
-	}
-	return fmt.Sprintf("%.1f %s", value, units[unit])
-}
+func bytesText(n int64) string { return humanize.IBytes(uint64(max(0, n))) }
 
 // Import is what an import found, and how it is told.
 type Import struct {
