@@ -11,7 +11,7 @@ has_chromium() {
   command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null
 }
 has_builder() {
-  [ -n "$("$(dirname "${BASH_SOURCE[0]}")/image/build.sh" which)" ]
+  [ -n "$("$(dirname "${BASH_SOURCE[0]}")/../suites/image/build.sh" which)" ]
 }
 has_iproute2() {
   command -v ip >/dev/null
