@@ -51,9 +51,6 @@ type cluster struct {
 // startControlPlane skips by name what is not built.
 func startControlPlane(t *testing.T) *kube.ControlPlane {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("needs a control plane")
-	}
 	kube.Need(t)
 	ctrl.SetLogger(logr.Discard())
 	control, err := kube.Start(t.Context(), kube.Options{})
