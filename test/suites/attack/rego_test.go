@@ -28,16 +28,6 @@ const (
 	regoSeed = 14
 )
 
-// program builds the real one.
-func regoProgram(t *testing.T) string {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "evictgate")
-	if out, err := exec.Command("go", "build", "-o", file, "github.com/evictgate/evictgate/cmd/evictgate").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return file
-}
-
 // regoCost is what one run of the program took.
 type regoCost struct {
 	cpu    time.Duration
@@ -101,7 +91,7 @@ func TestRegoBombs(t *testing.T) {
 	if testing.Short() {
 		n = len(regoKinds)
 	}
-	evictgate, dir := regoProgram(t), t.TempDir()
+	evictgate, dir := binary(t), t.TempDir()
 	random := rand.New(rand.NewPCG(regoSeed, regoSeed))
 	var w regoWorst
 	texts := make([]string, n)
@@ -137,7 +127,7 @@ func TestRegoBombs(t *testing.T) {
 
 // Honest policies are loaded, however many there are.
 func TestLargeHonestPolicies(t *testing.T) {
-	evictgate := regoProgram(t)
+	evictgate := binary(t)
 	for name, write := range map[string]func(t *testing.T, dir string){
 		"20,000 names":         manyNames,
 		"5,000 rules":          manyRules,
@@ -157,7 +147,7 @@ func TestLargeHonestPolicies(t *testing.T) {
 
 // A check that is at work ends at once by a signal, and its child with it.
 func TestRegoCheckHeedsSignals(t *testing.T) {
-	evictgate, dir := regoProgram(t), t.TempDir()
+	evictgate, dir := binary(t), t.TempDir()
 	regoWrite(t, dir, "bomb.rego", regoHead("bomb")+"x := "+strings.Repeat("[1|", 48)+"true"+strings.Repeat("]", 48)+regoViolation+"\n")
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 		cmd := exec.Command(evictgate, "policy", "check", "--max-cpu", "1h", dir)
