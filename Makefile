@@ -97,8 +97,7 @@ test: ## run the quick tests: what needs Go alone, no control plane, no root and
 	@echo "left out, and run by make test-all: the race detector, a real control plane, the image, installations, attacks, the browser"
 	@$(SKIPPED)
 
-# The race detector needs a C compiler; without one these tests run without it. It looks for races, and make test for
-# cases: here properties are tried a fifth as often (-short).
+# The race detector needs a C compiler; without one these tests run without it.
 RACE := $(if $(shell command -v $${CC:-gcc} 2>/dev/null),CGO_ENABLED=1 $(GO_TEST) -race)
 
 # Nothing runs at once in these; make test has them.
@@ -135,7 +134,7 @@ test-all: build controlplane descheduler opa promtool helm certmanager programs 
 	cd test/programs/opa && $(FRESH) ./...
 	cd test/tools/release && $(FRESH) ./...
 	cd test/suites/monitoring && $(FRESH) ./...
-	$(or $(RACE),$(GO_TEST)) -short -timeout 20m $(shell $(GO) list ./policies/... ./webhook/... ./certs/... | grep -vE '$(SEQUENTIAL)')
+	$(or $(RACE),$(GO_TEST)) -timeout 20m $(shell $(GO) list ./policies/... ./webhook/... ./certs/... | grep -vE '$(SEQUENTIAL)')
 	EVICTGATE_TESTS=whole $(GO_TEST) -timeout 20m -run '$(LARGE)' ./policies ./webhook ./webhook/review/replay
 	cd test/suites/browser && $(FRESH) ./...
 	@$(SKIPPED)
