@@ -117,13 +117,17 @@ func (f *sourceFlags) open(ctx context.Context, api api, want func(context.Conte
 	s := sources{Sources: source.New()}
 	s.Prepare, s.Screen, s.OnChange = want, compiler.Screen, tell.Change
 	running, err := f.addTo(ctx, s.Sources, tell.Log)
-	if err != nil || !slices.Contains(f.names(), evictionpolicy.Source) {
-		s.running = append(running, s.Sources)
+	if err != nil {
 		return s, err
+	}
+	s.running = append(s.running, running...)
+	s.running = append(s.running, s.Sources)
+	if !slices.Contains(f.names(), evictionpolicy.Source) {
+		return s, nil
 	}
 	if s.cluster, err = evictionpolicy.Follow(api.config, s.Sources, compiler.Try, tell); err != nil {
 		return s, err
 	}
-	s.running = append(running, s.Sources, s.cluster.Watch, s.cluster.Status)
+	s.running = append(s.running, s.cluster.Watch, s.cluster.Status)
 	return s, nil
 }
