@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/evictgate/evictgate/certs"
+	"github.com/evictgate/evictgate/policies/output"
 	"github.com/evictgate/evictgate/webhook/hooks"
 )
 
@@ -93,7 +94,7 @@ func checkBundle(f *Facts, hook *admissionregistrationv1.ValidatingWebhook, l *f
 	case overdue(born, until, f.Now, f.selfSigned()):
 		f.cureBundle(l.warn(check, "the CA in the caBundle of %s ends at %s, and nothing has renewed it", hook.Name, stamp(until)))
 	default:
-		l.ok(check, "the caBundle of %s has %d valid %s, until %s", hook.Name, good, plural("CA", good), stamp(until))
+		l.ok(check, "the caBundle of %s has %d valid %s, until %s", hook.Name, good, output.Plural("CA", good), stamp(until))
 	}
 }
 

@@ -3,6 +3,8 @@ package doctor
 import (
 	"slices"
 	"time"
+
+	"github.com/evictgate/evictgate/policies/output"
 )
 
 // tolerance is how far clocks may be apart: certificates are served two seconds after they were made.
@@ -45,7 +47,7 @@ func checkClocks(f *Facts, l *findings) {
 	case len(names) == 0:
 		l.ok(check, "the clocks of the API server and of this machine agree within %s", tolerance)
 	default:
-		l.ok(check, "the clocks of the API server, of %d %s and of this machine agree within %s", len(names), plural("replica", len(names)), tolerance)
+		l.ok(check, "the clocks of the API server, of %d %s and of this machine agree within %s", len(names), output.Plural("replica", len(names)), tolerance)
 	}
 }
 

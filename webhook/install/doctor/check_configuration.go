@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
+	"github.com/evictgate/evictgate/policies/output"
 	"github.com/evictgate/evictgate/policies/v1alpha1"
 	"github.com/evictgate/evictgate/webhook/hooks"
 	"github.com/evictgate/evictgate/webhook/install/registration"
@@ -387,10 +388,10 @@ func checkEndpoints(f *Facts, name string, l *findings) {
 			cure("see why the pods are not ready, and that the Service selects them").
 			run("kubectl -n %s get pods,endpointslices", f.Namespace)
 	case ready < wanted:
-		l.warn(check, "Service %s has %d ready %s for %d ready pods", name, ready, plural("endpoint", ready), wanted).
+		l.warn(check, "Service %s has %d ready %s for %d ready pods", name, ready, output.Plural("endpoint", ready), wanted).
 			cure("wait a moment; if it stays, see that the Service selects all pods")
 	default:
-		l.ok(check, "Service %s has %d ready %s", name, ready, plural("endpoint", ready))
+		l.ok(check, "Service %s has %d ready %s", name, ready, output.Plural("endpoint", ready))
 	}
 }
 
@@ -412,13 +413,6 @@ func endpoints(list []discoveryv1.EndpointSlice) int {
 		}
 	}
 	return len(seen)
-}
-
-func plural(word string, n int) string {
-	if n == 1 {
-		return word
-	}
-	return word + "s"
 }
 
 // resource is that of EvictionPolicies, as kubectl takes it.

@@ -10,6 +10,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/evictgate/evictgate/policies/output"
 )
 
 // checkWorkload looks at the replicas as Kubernetes sees them.
@@ -247,7 +249,7 @@ func checkBudget(f *Facts, l *findings) {
 				pdb.Status.CurrentHealthy, pdb.Status.ExpectedPods, pdb.Status.DesiredHealthy).
 				cure("fix the pods that are not ready; if all are, let the budget allow one: maxUnavailable 1").run("kubectl -n %s get pods,poddisruptionbudgets", pdb.Namespace)
 		} else {
-			l.ok(check, "PodDisruptionBudget %s/%s allows %d %s", pdb.Namespace, pdb.Name, pdb.Status.DisruptionsAllowed, plural("disruption", int(pdb.Status.DisruptionsAllowed)))
+			l.ok(check, "PodDisruptionBudget %s/%s allows %d %s", pdb.Namespace, pdb.Name, pdb.Status.DisruptionsAllowed, output.Plural("disruption", int(pdb.Status.DisruptionsAllowed)))
 		}
 	}
 	switch {

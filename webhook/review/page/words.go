@@ -9,6 +9,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/output"
 	"github.com/evictgate/evictgate/webhook/record"
 )
 
@@ -143,9 +144,5 @@ func trimZero(a int, unitA string, b int, unitB string) string {
 // number writes a count with a thin space between thousands.
 func number(n int) string { return strings.ReplaceAll(humanize.Comma(int64(n)), ",", "\u202f") }
 
-func plural(n int, word string) string {
-	if n == 1 {
-		return word
-	}
-	return word + "s"
-}
+// plural is output.Plural in the order in which templates read well.
+func plural(n int, word string) string { return output.Plural(word, n) }
