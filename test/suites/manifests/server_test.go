@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -129,11 +130,15 @@ func register(t *testing.T, plane *kube.ControlPlane, listen string) {
 	_, port, err := net.SplitHostPort(listen)
 	check(t, err)
 	change(t, plane, func(w *admissionv1.ValidatingWebhook) {
-		if w.ClientConfig.Service == nil { // by an earlier server
-			return
+		to := url.URL{Scheme: "https", Host: "localhost:" + port}
+		if w.ClientConfig.Service != nil {
+			to.Path = *w.ClientConfig.Service.Path
+		} else { // by an earlier server
+			earlier, err := url.Parse(*w.ClientConfig.URL)
+			check(t, err)
+			to.Path = earlier.Path
 		}
-		url := "https://localhost:" + port + *w.ClientConfig.Service.Path
-		w.ClientConfig.URL, w.ClientConfig.Service = &url, nil
+		w.ClientConfig.URL, w.ClientConfig.Service = new(to.String()), nil
 	})
 }
 
@@ -157,10 +162,10 @@ func token(t *testing.T, plane *kube.ControlPlane, account string) string {
 	return request.Status.Token
 }
 
-func get(ctx context.Context, client *http.Client, url, token string) (int, string, error) {
+func get(ctx context.Context, client *http.Client, page, token string) (int, string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, page, nil)
 	if err != nil {
 		return 0, "", err
 	}
