@@ -10,8 +10,8 @@ export CGO_ENABLED ?= 0
 GO ?= go
 # For the program, the tests and the checks alike, so that all share what is compiled; and no build holds a path.
 export GOFLAGS := $(strip $(shell $(GO) env GOFLAGS 2>/dev/null) -trimpath)
-# Without debug information tests link in half the time, and there are forty programs of them.
-GO_TEST := $(GO) test -ldflags '-s -w'
+# Without debug information tests link in half the time, and there are forty programs of them. make verify vets.
+GO_TEST := $(GO) test -vet=off -ldflags '-s -w'
 
 .PHONY: help
 help: ## list the targets
@@ -58,9 +58,10 @@ run: build ## serve the library over a sample cluster and show its answers; no K
 demo: build controlplane ## a real control plane, a budget, a policy, and a kubectl drain that is told why
 	$(GO) run ./test/tools/demo
 
+KUBE ?=
 .PHONY: controlplane
-controlplane: ## build etcd, Kubernetes 1.37 and kwok into bin/ (5 to 15 minutes once, then cached)
-	@test/programs/controlplane/build.sh
+controlplane: ## build etcd, Kubernetes 1.37 and kwok into bin/, or with KUBE=1.34 that minor into bin/kube-1.34.x (5 to 15 minutes once, then cached)
+	@KUBE='$(KUBE)' test/programs/controlplane/build.sh
 
 .PHONY: opa
 opa: ## build the opa program, which tests hold the shipped schema to, into bin/ (up to 4 minutes once, then cached)

@@ -25,17 +25,28 @@ func otherCA(t *testing.T) string {
 // patience is how long a change may take to show.
 const patience = 40 * time.Second
 
+// until asks doctor until what it says is good, and returns what it said last. Between two questions it waits, since the
+// API server must learn of the change meanwhile, on the processors that doctor and other tests want, too.
+func until(ctx context.Context, t *testing.T, good func(report) bool, args ...string) (last report, err error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err = kube.Wait(ctx, "another report of doctor", func(context.Context) (bool, error) {
+		last = ask(t, args...)
+		if good(last) {
+			return true, nil
+		}
+		time.Sleep(time.Second)
+		return false, nil
+	})
+	return last, err
+}
+
 // settled asks until the finding is there, since the API server learns of a change a moment later, and gives up
 // with what was said last.
 func settled(t *testing.T, check string, status findings.Status, text string, args ...string) report {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	var last report
-	_ = kube.Wait(ctx, "the finding", func(context.Context) (bool, error) {
-		last = ask(t, args...)
-		return last.find(check, status, text) != nil, nil
-	})
+	last, _ := until(t.Context(), t, func(r report) bool { return r.find(check, status, text) != nil }, args...)
 	return last
 }
 

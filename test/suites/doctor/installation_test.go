@@ -330,13 +330,7 @@ func run(t *testing.T, command string) {
 // healthy waits until nothing is wrong any more.
 func healthy(t *testing.T) report {
 	t.Helper()
-	var last report
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	err := kube.Wait(ctx, "doctor to find nothing", func(context.Context) (bool, error) {
-		last = ask(t)
-		return last.code == 0, nil
-	})
+	last, err := until(context.Background(), t, func(r report) bool { return r.code == 0 }) // a cleanup asks, too
 	if err != nil {
 		t.Fatalf("%v\n%s", err, last)
 	}

@@ -133,11 +133,6 @@ func TestAnInstallationOutsideTheCluster(t *testing.T) {
 // settledAs asks until the rights of a user are known everywhere.
 func settledAs(t *testing.T, kubeconfig string) report {
 	t.Helper()
-	var last report
-	for range 20 {
-		if last = ask(t, "--kubeconfig", kubeconfig); last.find("gate", findings.OK, "") != nil {
-			break
-		}
-	}
+	last, _ := until(t.Context(), t, func(r report) bool { return r.find("gate", findings.OK, "") != nil }, "--kubeconfig", kubeconfig)
 	return last
 }
