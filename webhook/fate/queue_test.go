@@ -73,10 +73,7 @@ func writing(t *testing.T, s *shelf, o record.OutputOptions) (*record.Writer, *Q
 	output := record.NewOutput(o)
 	w := record.NewWriter(io.Discard, log, output)
 	q := NewQueue(QueueOptions{Add: s.add, Log: log, Progress: func() Progress { return ProgressOf(w, record.OutputStore) }})
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() { defer close(done); _ = q.Start(ctx) }()
-	t.Cleanup(func() { cancel(); <-done })
+	t.Cleanup(func() { q.Close(context.Background()) })
 	return w, q
 }
 
@@ -145,7 +142,7 @@ func TestLostRecordsDoNotLetSightingsPassOthers(t *testing.T) {
 		w.Write(func() (record.Record, error) { return record.Record{DecisionID: fmt.Sprint("lost-", i)}, nil })
 	}
 	w.Close()
-	q.Flush(t.Context())
+	q.Close(t.Context())
 	if n := w.Counts()[1].Lost; n != 10 || s.early != 0 || len(s.sightings) != 10 {
 		t.Errorf("%d records are lost, %d sightings of %d came too early", n, s.early, len(s.sightings))
 	}
@@ -168,7 +165,7 @@ func TestOnlyTheSightingThatTheStoreRefusesIsLost(t *testing.T) {
 	for _, uid := range []string{"a", "b", "bad", "c", "d", "e", "f"} {
 		q.Put(record.Sighting{PodUID: uid})
 	}
-	q.Flush(t.Context())
+	q.Close(t.Context())
 	if got := strings.Join(kept, ""); got != "abcdef" || q.Lost() != 1 {
 		t.Errorf("kept %s, %d lost", got, q.Lost())
 	}
@@ -187,7 +184,7 @@ func TestSightingsBeyondTheQueueAreLostAndCounted(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	q.Flush(ctx)
+	q.Close(ctx)
 	if q.Lost() != maxWaiting+5 {
 		t.Errorf("%d are lost at the end, expected %d", q.Lost(), maxWaiting+5)
 	}
