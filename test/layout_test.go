@@ -52,7 +52,7 @@ var allowed = map[string][]string{
 	},
 	"/webhook/review":               {"/policies", "/policies/v1alpha1", "/webhook/record", "/webhook/review/store"},
 	"/webhook/review/completeness":  {"/webhook/review/apilog", "/webhook/review/store"},
-	"/webhook/review/files":         {"/policies/output", "/webhook/review", "/webhook/review/replay"},
+	"/webhook/review/files":         {"/policies/output", "/webhook/review/store", "/webhook/review/replay"},
 	"/webhook/review/report":        {"/policies/output", "/webhook/review", "/webhook/review/completeness", "/webhook/review/render", "/webhook/review/replay"},
 	"/webhook/review/render":        {"/policies/output", "/policies", "/policies/v1alpha1", "/webhook/record", "/webhook/review/store"},
 	"/webhook/review/upload":        {"/policies", "/policies/v1alpha1", "/webhook/record", "/webhook/review/store"},
