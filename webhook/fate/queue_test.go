@@ -1,6 +1,7 @@
 package fate
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/evictgate/evictgate/webhook/record"
@@ -172,20 +174,33 @@ func TestOnlyTheSightingThatTheStoreRefusesIsLost(t *testing.T) {
 }
 
 func TestSightingsBeyondTheQueueAreLostAndCounted(t *testing.T) {
-	q := NewQueue(QueueOptions{
-		Add:      func(context.Context, []record.Sighting) error { return errors.New("the store is away") },
-		Progress: func() Progress { return Progress{} }, Log: slog.New(slog.DiscardHandler),
+	synctest.Test(t, func(t *testing.T) {
+		var logged bytes.Buffer
+		q := NewQueue(QueueOptions{
+			Add:      func(context.Context, []record.Sighting) error { return errors.New("the store is away") },
+			Progress: func() Progress { return Progress{} }, Log: slog.New(slog.NewTextHandler(&logged, nil)),
+		})
+		for range maxWaiting + 5 {
+			q.Put(record.Sighting{})
+		}
+		if q.Lost() != 5 {
+			t.Errorf("%d are lost, expected 5", q.Lost())
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		q.Close(ctx)
+		synctest.Wait()
+		if q.Lost() != maxWaiting+5 {
+			t.Errorf("%d are lost at the end, expected %d", q.Lost(), maxWaiting+5)
+		}
+		for _, want := range []string{
+			`msg="sightings of pods lost" lost=1 why="the queue is full"`,
+			`msg="sightings of pods lost" lost=20005 why="the store did not take them before the end"`,
+			`msg="sightings of pods wait, the store does not take them" error="the store is away"`,
+		} {
+			if strings.Count(logged.String(), want) != 1 {
+				t.Errorf("%s is not told once:\n%s", want, logged.String())
+			}
+		}
 	})
-	for range maxWaiting + 5 {
-		q.Put(record.Sighting{})
-	}
-	if q.Lost() != 5 {
-		t.Errorf("%d are lost, expected 5", q.Lost())
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-	defer cancel()
-	q.Close(ctx)
-	if q.Lost() != maxWaiting+5 {
-		t.Errorf("%d are lost at the end, expected %d", q.Lost(), maxWaiting+5)
-	}
 }
