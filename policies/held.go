@@ -106,15 +106,10 @@ func (n *Needs) Trim(in *Input) *Input {
 	}
 	if by := n.Neighbours(); !by.All && len(in.Neighbours) > 0 {
 		trimmed.Neighbours = slices.DeleteFunc(slices.Clone(in.Neighbours), func(other Neighbour) bool {
-			return in.Pod == nil || !by.share(in.Pod.Labels, other.Labels)
+			return in.Pod == nil || !by.Share(in.Pod.Labels, other.Labels)
 		})
 	}
 	return &trimmed
-}
-
-// share reports whether two pods share the value of one of the labels.
-func (n NeighbourLabels) share(a, b map[string]string) bool {
-	return slices.ContainsFunc(n.Labels, func(label string) bool { return a[label] != "" && a[label] == b[label] })
 }
 
 // truth is that of a statement about which not all is known.

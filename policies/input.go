@@ -126,11 +126,17 @@ type Peer struct {
 	Name string `json:"name"`
 	Node string `json:"node"`
 	Zone string `json:"zone"`
-	// NodeUnschedulable is true when the peer's node is cordoned.
+	// NodeUnschedulable is true when its node is cordoned.
 	NodeUnschedulable bool   `json:"node_unschedulable"`
 	Ready             bool   `json:"ready"`
 	Phase             string `json:"phase"`
 	Terminating       bool   `json:"terminating"`
+}
+
+// Neighbour is another pod of the pod's namespace, of whatever owner.
+type Neighbour struct {
+	Peer   `json:",inline"`
+	Labels map[string]string `json:"labels"`
 }
 
 // Budget is a PodDisruptionBudget that matches the pod: the numbers of its spec and its status.
@@ -185,19 +191,6 @@ type Blocker struct {
 	Since *metav1.Time `json:"since"`
 	// Until is when the grace period of a terminating pod ends; null for others.
 	Until *metav1.Time `json:"until"`
-}
-
-// Neighbour is another pod of the pod's namespace, of whatever owner.
-type Neighbour struct {
-	Name   string            `json:"name"`
-	Labels map[string]string `json:"labels"`
-	Node   string            `json:"node"`
-	Zone   string            `json:"zone"`
-	// NodeUnschedulable is true when the neighbour's node is cordoned.
-	NodeUnschedulable bool   `json:"node_unschedulable"`
-	Ready             bool   `json:"ready"`
-	Phase             string `json:"phase"`
-	Terminating       bool   `json:"terminating"`
 }
 
 // Claim is a persistent volume claim that the pod mounts.

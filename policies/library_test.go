@@ -414,7 +414,7 @@ func anySurroundings(r *rand.Rand, in *policies.Input) {
 	for i := range r.IntN(4) {
 		name, phase := fmt.Sprintf("%s-%d", anyWord(r), i), []string{"", "Running", "Failed", "Succeeded"}[r.IntN(4)]
 		in.Peers = append(in.Peers, policies.Peer{Name: name, NodeUnschedulable: r.IntN(2) == 0, Ready: r.IntN(2) == 0, Phase: phase, Terminating: r.IntN(2) == 0})
-		in.Neighbours = append(in.Neighbours, policies.Neighbour{Name: name, Phase: phase, NodeUnschedulable: r.IntN(2) == 0})
+		in.Neighbours = append(in.Neighbours, policies.Neighbour{Peer: policies.Peer{Name: name, Phase: phase, NodeUnschedulable: r.IntN(2) == 0}})
 		if r.IntN(2) == 0 {
 			in.Neighbours[i].Labels = map[string]string{"evictgate.dev/gang": "a"}
 		}

@@ -43,6 +43,11 @@ type NeighbourLabels struct {
 	Labels []string `json:"labels"`
 }
 
+// Share reports whether a pod with the labels a is given one with the labels b as a neighbour.
+func (n NeighbourLabels) Share(a, b map[string]string) bool {
+	return n.All || slices.ContainsFunc(n.Labels, func(label string) bool { return a[label] != "" && a[label] == b[label] })
+}
+
 // HistoryDepth is how many of the newest times of a list of the history are read, at most all.
 func (n *Needs) HistoryDepth(scope string, all int) int {
 	if depth, ok := n.depths[scope]; ok {

@@ -27,12 +27,12 @@ func sightings(records *recording) *fate.Queue {
 		Add: records.store.AddSightings, Log: records.log,
 		Progress: func() fate.Progress { return fate.ProgressOf(records.Writer, record.OutputStore) },
 	})
-	flush := func() {
+	end := func() {
 		ctx, cancel := context.WithTimeout(context.Background(), lastSightings)
 		defer cancel()
-		queue.Flush(ctx)
+		queue.Close(ctx)
 	}
-	records.closers = append([]func(){flush}, records.closers...) // before the store is closed
+	records.closers = append([]func(){end}, records.closers...) // before the store is closed
 	return queue
 }
 

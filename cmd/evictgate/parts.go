@@ -162,7 +162,6 @@ func (s *parts) runnables() []manager.Runnable {
 	add(s.view.informed != nil, s.view.informed)
 	add(s.records.store != nil, s.records.store)
 	add(s.door.paths != nil, s.door.paths)
-	add(s.fates.Queue != nil, s.fates.Queue)
 	add(s.fates.Settler != nil, s.fates.Settler)
 	add(s.events != nil, s.events)
 	list = append(list, s.policies.running...)

@@ -91,10 +91,10 @@ func (f *evalFlags) eval(ctx context.Context, pods []string, p output.Printer) (
 	if err != nil {
 		return r, err
 	}
-	r.Revision, r.At, r.User = set.Revision(), at, f.user
-	r.Evictor = evictors.Of(policies.User{Username: f.user, Groups: f.groups})
+	r.Revision, r.At, r.User = set.Revision(), at, f.as.Username
+	r.Evictor = evictors.Of(f.as)
 	r.Pods, err = preview.Evaluate(ctx, world, set, pods, preview.EvaluateOptions{
-		At: at, User: policies.User{Username: f.user, Groups: f.groups}, Annotations: f.annotations, Evictors: evictors,
+		At: at, User: f.as, Annotations: f.annotations, Evictors: evictors,
 		Decide: f.options(), Input: f.input, Explain: f.explain,
 	})
 	return r, err

@@ -95,7 +95,7 @@ func (f *previewFlags) run(ctx context.Context, args []string, p output.Printer)
 }
 
 func (f *previewFlags) options(ctx context.Context, p output.Printer) (preview.Options, error) {
-	o := preview.Options{User: f.user, Groups: f.groups, ReadyAfter: f.readyAfter}
+	o := preview.Options{User: f.as, ReadyAfter: f.readyAfter}
 	var err error
 	if o.Now, err = f.time(); err != nil {
 		return o, err

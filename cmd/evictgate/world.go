@@ -23,8 +23,7 @@ type lookFlags struct {
 	kubeconfig string
 	snapshots  []string
 	policies   []string
-	user       string
-	groups     []string
+	as         policies.User
 	evictors   string
 	at         string
 }
@@ -33,8 +32,8 @@ func (f *lookFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "reach the cluster by this kubeconfig; default: the pod's service account")
 	flags.StringSliceVar(&f.snapshots, "snapshot", nil, "look at these files instead of a cluster; - is stdin")
 	flags.StringSliceVar(&f.policies, "policies", nil, "directories or files of policies, cluster (the EvictionPolicies) or default, the first having precedence; default: the embedded library's default set")
-	flags.StringVar(&f.user, "as", "kubernetes-admin", "the user who would evict")
-	flags.StringSliceVar(&f.groups, "as-group", []string{"system:masters", "system:authenticated"}, "the groups of that user")
+	flags.StringVar(&f.as.Username, "as", "kubernetes-admin", "the user who would evict")
+	flags.StringSliceVar(&f.as.Groups, "as-group", []string{"system:masters", "system:authenticated"}, "the groups of that user")
 	flags.StringVar(&f.evictors, "evictors", "", "file with rules that name who evicts, before the default ones")
 	flags.StringVar(&f.at, "at", "", "decide as at this time, RFC 3339; default: now")
 }

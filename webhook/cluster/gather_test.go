@@ -269,8 +269,8 @@ func TestGatherOnlyWhatIsRead(t *testing.T) {
 	neighbours := func(in *policies.Input) {
 		label := map[string]string{"app": "web"}
 		in.Neighbours = []policies.Neighbour{
-			{Name: "web-1", Labels: label, Node: "gone", Ready: true, Phase: "Running"},
-			{Name: "web-2", Labels: label, Node: "n2", Zone: "west", Phase: "Running", Terminating: true},
+			{Labels: label, Peer: policies.Peer{Name: "web-1", Node: "gone", Ready: true, Phase: "Running"}},
+			{Labels: label, Peer: policies.Peer{Name: "web-2", Node: "n2", Zone: "west", Phase: "Running", Terminating: true}},
 		}
 	}
 	nodes := func(in *policies.Input) {

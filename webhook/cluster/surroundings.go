@@ -63,8 +63,8 @@ func (g *Gatherer) neighbours(in *policies.Input, by policies.NeighbourLabels) [
 	list := make([]policies.Neighbour, 0, len(objs))
 	for _, obj := range objs {
 		pod, ok := obj.(*corev1.Pod)
-		if ok && pod.Name != in.Pod.Name && areNeighbours(in.Pod, pod, by) {
-			list = append(list, g.neighbour(pod, g.leaves(pod, in)))
+		if ok && pod.Name != in.Pod.Name && by.Share(in.Pod.Labels, pod.Labels) {
+			list = append(list, policies.Neighbour{Peer: g.peer(pod, g.leaves(pod, in)), Labels: pod.Labels})
 		}
 	}
 	slices.SortFunc(list, func(a, b policies.Neighbour) int { return cmp.Compare(a.Name, b.Name) })
@@ -73,25 +73,7 @@ func (g *Gatherer) neighbours(in *policies.Input, by policies.NeighbourLabels) [
 
 // haveNeighbours reports whether any pod could be a neighbour of interest.
 func haveNeighbours(pod *corev1.Pod, by policies.NeighbourLabels) bool {
-	return areNeighbours(pod, pod, by)
-}
-
-// areNeighbours reports whether two pods share the value of a label.
-func areNeighbours(a, b *corev1.Pod, by policies.NeighbourLabels) bool {
-	return by.All || slices.ContainsFunc(by.Labels, func(label string) bool {
-		return a.Labels[label] != "" && a.Labels[label] == b.Labels[label]
-	})
-}
-
-func (s *Store) neighbour(pod *corev1.Pod, leaves bool) policies.Neighbour {
-	n := policies.Neighbour{
-		Name: pod.Name, Labels: pod.Labels, Node: pod.Spec.NodeName, Ready: policies.PodReady(pod),
-		Phase: string(pod.Status.Phase), Terminating: leaves,
-	}
-	if node, ok := get[*corev1.Node](s.nodes, "", pod.Spec.NodeName); ok {
-		n.Zone, n.NodeUnschedulable = node.Labels[zoneLabel], node.Spec.Unschedulable
-	}
-	return n
+	return by.Share(pod.Labels, pod.Labels)
 }
 
 // claims lists the persistent volume claims that the pod mounts; an ephemeral volume's claim is named

@@ -2,12 +2,10 @@ package fate
 
 import (
 	"context"
-	"errors"
 	"log/slog"
-	"sync"
-	"sync/atomic"
 	"time"
 
+	"github.com/evictgate/evictgate/webhook/internal/queue"
 	"github.com/evictgate/evictgate/webhook/record"
 )
 
@@ -41,15 +39,8 @@ type QueueOptions struct {
 // Queue hands sightings to a store, each after the records that were written before it was seen. It takes
 // them without waiting, and tries again while the store is away.
 type Queue struct {
-	QueueOptions
-	lost atomic.Int64
-
-	// sending is held while sightings are sent: the last ones are while Start may still be at it.
-	sending sync.Mutex
-
-	mu      sync.Mutex
-	waiting []waiting
-	wake    chan struct{}
+	progress func() Progress
+	waiting  *queue.Queue[waiting]
 }
 
 // waiting is a sighting, and how far the records must be before it.
@@ -58,132 +49,46 @@ type waiting struct {
 	offered, lost int64
 }
 
-// NewQueue makes an empty queue; Start empties it.
-func NewQueue(o QueueOptions) *Queue { return &Queue{QueueOptions: o, wake: make(chan struct{}, 1)} }
+// NewQueue starts a queue. Close ends it.
+func NewQueue(o QueueOptions) *Queue {
+	q := &Queue{progress: o.Progress}
+	q.waiting = queue.New(queue.Options[waiting]{
+		Send: func(ctx context.Context, list []waiting) (int, error) {
+			sightings := make([]record.Sighting, len(list))
+			for i, w := range list {
+				sightings[i] = w.sighting
+			}
+			return 0, o.Add(ctx, sightings) // all, or none
+		},
+		Ready: q.due, Length: maxWaiting, Batch: maxBatch, FirstRetry: lookEvery, LastRetry: lastRetry, Log: o.Log,
+		Texts: queue.Texts{
+			Lost: "sightings of pods lost", Closed: "the queue is closed", Late: "the store did not take them before the end",
+			Away: "sightings of pods wait, the store does not take them",
+		},
+	})
+	return q
+}
 
 // Put queues a sighting; it never blocks. One that finds the queue full is lost and counted.
 func (q *Queue) Put(s record.Sighting) {
-	p := q.Progress()
-	q.mu.Lock()
-	full := len(q.waiting) >= maxWaiting
-	if !full {
-		q.waiting = append(q.waiting, waiting{s, p.Offered, p.Lost})
-	}
-	q.mu.Unlock()
-	if full {
-		q.lose(1, "the queue is full")
-		return
-	}
-	select {
-	case q.wake <- struct{}{}:
-	default:
-	}
+	p := q.progress()
+	q.waiting.Put(waiting{s, p.Offered, p.Lost}, 0)
 }
 
 // Lost is the number of sightings lost so far.
-func (q *Queue) Lost() int64 { return q.lost.Load() }
+func (q *Queue) Lost() int64 { return q.waiting.Counts().Lost }
 
-// lose counts, and tells the first loss and every thousandth.
-func (q *Queue) lose(n int, why string) {
-	after := q.lost.Add(int64(n))
-	if before := after - int64(n); before == 0 || before/1000 != after/1000 {
-		q.Log.Error("sightings of pods lost", "lost", after, "why", why)
+// Close sends what is left once the records are written, until ctx is done, and counts the rest as lost.
+func (q *Queue) Close(ctx context.Context) { q.waiting.Close(ctx) }
+
+// due counts the oldest sightings whose records are in the store or lost.
+func (q *Queue) due(list []waiting) (n int) {
+	p := q.progress()
+	// Losses since then may be of later records; when some were of earlier ones, nothing waits in the end.
+	for n < len(list) && (p.Waiting == 0 || p.Written+list[n].lost >= list[n].offered) {
+		n++
 	}
-}
-
-// NeedLeaderElection is false: every replica tells what it saw.
-func (*Queue) NeedLeaderElection() bool { return false }
-
-// Start empties the queue until ctx is done; Flush sends the rest. It is a controller-runtime Runnable.
-func (q *Queue) Start(ctx context.Context) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-q.wake:
-			q.drain(ctx)
-		}
-	}
-}
-
-// Flush sends what is left once the records are written, until ctx is done, and counts the rest as lost.
-func (q *Queue) Flush(ctx context.Context) {
-	q.drain(ctx)
-	q.mu.Lock()
-	n := len(q.waiting)
-	q.waiting = nil
-	q.mu.Unlock()
-	if n > 0 {
-		q.lose(n, "the store did not take them before the end")
-	}
-}
-
-// drain returns when nothing waits, or ctx is done. A batch that is refused is halved, so that only what is
-// refused alone is lost.
-func (q *Queue) drain(ctx context.Context) {
-	q.sending.Lock()
-	defer q.sending.Unlock()
-	failing, pause, size := false, lookEvery, maxBatch
-	for {
-		batch, more := q.due(size)
-		if !more || ctx.Err() != nil {
-			return
-		}
-		if len(batch) > 0 {
-			err := q.Add(ctx, batch)
-			switch {
-			case err == nil:
-				q.remove(len(batch))
-				failing, pause, size = false, lookEvery, min(2*size, maxBatch)
-				continue
-			case errors.Is(err, record.ErrRefused) && len(batch) > 1:
-				size = len(batch) / 2
-				continue
-			case errors.Is(err, record.ErrRefused):
-				q.remove(1)
-				q.lose(1, err.Error())
-				continue
-			}
-			q.tellAway(&failing, err)
-			pause = min(2*pause, lastRetry)
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
-		}
-	}
-}
-
-func (q *Queue) tellAway(told *bool, err error) {
-	if !*told {
-		*told = true
-		q.Log.Warn("sightings of pods wait, the store does not take them", "error", err.Error())
-	}
-}
-
-// due lists the oldest sightings whose records are in the store or lost, at most size; more is whether any
-// wait.
-func (q *Queue) due(size int) (batch []record.Sighting, more bool) {
-	p := q.Progress()
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for _, w := range q.waiting {
-		// Losses since then may be of later records; when some were of earlier ones, nothing waits in the end.
-		if len(batch) == size || (p.Waiting > 0 && p.Written+w.lost < w.offered) {
-			break
-		}
-		batch = append(batch, w.sighting)
-	}
-	return batch, len(q.waiting) > 0
-}
-
-func (q *Queue) remove(n int) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	clear(q.waiting[:n])
-	if q.waiting = q.waiting[n:]; len(q.waiting) == 0 {
-		q.waiting = nil
-	}
+	return n
 }
 
 // ProgressOf reads how far the records of a writer are on their way to one of its outputs.

@@ -1,6 +1,7 @@
 package fate
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/evictgate/evictgate/webhook/record"
@@ -73,10 +75,7 @@ func writing(t *testing.T, s *shelf, o record.OutputOptions) (*record.Writer, *Q
 	output := record.NewOutput(o)
 	w := record.NewWriter(io.Discard, log, output)
 	q := NewQueue(QueueOptions{Add: s.add, Log: log, Progress: func() Progress { return ProgressOf(w, record.OutputStore) }})
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() { defer close(done); _ = q.Start(ctx) }()
-	t.Cleanup(func() { cancel(); <-done })
+	t.Cleanup(func() { q.Close(context.Background()) })
 	return w, q
 }
 
@@ -145,7 +144,7 @@ func TestLostRecordsDoNotLetSightingsPassOthers(t *testing.T) {
 		w.Write(func() (record.Record, error) { return record.Record{DecisionID: fmt.Sprint("lost-", i)}, nil })
 	}
 	w.Close()
-	q.Flush(t.Context())
+	q.Close(t.Context())
 	if n := w.Counts()[1].Lost; n != 10 || s.early != 0 || len(s.sightings) != 10 {
 		t.Errorf("%d records are lost, %d sightings of %d came too early", n, s.early, len(s.sightings))
 	}
@@ -168,27 +167,40 @@ func TestOnlyTheSightingThatTheStoreRefusesIsLost(t *testing.T) {
 	for _, uid := range []string{"a", "b", "bad", "c", "d", "e", "f"} {
 		q.Put(record.Sighting{PodUID: uid})
 	}
-	q.Flush(t.Context())
+	q.Close(t.Context())
 	if got := strings.Join(kept, ""); got != "abcdef" || q.Lost() != 1 {
 		t.Errorf("kept %s, %d lost", got, q.Lost())
 	}
 }
 
 func TestSightingsBeyondTheQueueAreLostAndCounted(t *testing.T) {
-	q := NewQueue(QueueOptions{
-		Add:      func(context.Context, []record.Sighting) error { return errors.New("the store is away") },
-		Progress: func() Progress { return Progress{} }, Log: slog.New(slog.DiscardHandler),
+	synctest.Test(t, func(t *testing.T) {
+		var logged bytes.Buffer
+		q := NewQueue(QueueOptions{
+			Add:      func(context.Context, []record.Sighting) error { return errors.New("the store is away") },
+			Progress: func() Progress { return Progress{} }, Log: slog.New(slog.NewTextHandler(&logged, nil)),
+		})
+		for range maxWaiting + 5 {
+			q.Put(record.Sighting{})
+		}
+		if q.Lost() != 5 {
+			t.Errorf("%d are lost, expected 5", q.Lost())
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		q.Close(ctx)
+		synctest.Wait()
+		if q.Lost() != maxWaiting+5 {
+			t.Errorf("%d are lost at the end, expected %d", q.Lost(), maxWaiting+5)
+		}
+		for _, want := range []string{
+			`msg="sightings of pods lost" lost=1 why="the queue is full"`,
+			`msg="sightings of pods lost" lost=20005 why="the store did not take them before the end"`,
+			`msg="sightings of pods wait, the store does not take them" error="the store is away"`,
+		} {
+			if strings.Count(logged.String(), want) != 1 {
+				t.Errorf("%s is not told once:\n%s", want, logged.String())
+			}
+		}
 	})
-	for range maxWaiting + 5 {
-		q.Put(record.Sighting{})
-	}
-	if q.Lost() != 5 {
-		t.Errorf("%d are lost, expected 5", q.Lost())
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-	defer cancel()
-	q.Flush(ctx)
-	if q.Lost() != maxWaiting+5 {
-		t.Errorf("%d are lost at the end, expected %d", q.Lost(), maxWaiting+5)
-	}
 }

@@ -11,9 +11,6 @@ import (
 // stuckAfter is for how long the eviction of a pod must be refused until it is stuck.
 const stuckAfter = 5 * time.Minute
 
-// blockers lists what can refuse: each has its metrics, also when it blocks nothing.
-var blockers = []record.BlockerKind{record.ByBudget, record.ByBudgets, record.ByPolicy, record.ByFailure}
-
 // Stuck is what one kind of blocker holds.
 type Stuck struct {
 	// Episodes are the pods whose eviction is refused for more than five minutes and was tried again in the
@@ -23,11 +20,11 @@ type Stuck struct {
 	Oldest time.Duration
 }
 
-// Stuck says what is stuck, by what blocks it; every kind is there.
+// Stuck says what is stuck, by what blocks it. Every kind is there: each has its metrics, also when it blocks nothing.
 func (p *Pods) Stuck() map[record.BlockerKind]Stuck {
 	now := p.now()
-	found := make(map[record.BlockerKind]Stuck, len(blockers))
-	for _, kind := range blockers {
+	found := make(map[record.BlockerKind]Stuck, len(record.BlockerKinds))
+	for _, kind := range record.BlockerKinds {
 		found[kind] = Stuck{}
 	}
 	p.mu.Lock()

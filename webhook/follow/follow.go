@@ -56,7 +56,7 @@ type Store struct {
 // what became of them.
 type Fates struct {
 	*fate.Pods
-	// Queue and Settler have to run; they are nil without a store.
+	// Queue and Settler, which has to run, are nil without a store.
 	Queue   *fate.Queue
 	Settler *fate.Settler
 }

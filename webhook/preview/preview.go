@@ -21,9 +21,8 @@ type Options struct {
 	// Policies and Decision are those of the server.
 	Policies *policies.Set
 	Decision policies.Options
-	// User and Groups are who evicts.
-	User   string
-	Groups []string
+	// User is who evicts.
+	User policies.User
 	// Evictors names who evicts; nil for the default rules.
 	Evictors *policies.Evictors
 	// Now is when the preview begins.
@@ -125,8 +124,7 @@ func skipped(pod *corev1.Pod) string {
 
 func (p *player) gather(ctx context.Context, pod *corev1.Pod, now time.Time) *policies.Input {
 	request := policies.Request{
-		UID: "preview", Namespace: pod.Namespace, Name: pod.Name, DryRun: true,
-		User: policies.User{Username: p.options.User, Groups: p.options.Groups},
+		UID: "preview", Namespace: pod.Namespace, Name: pod.Name, DryRun: true, User: p.options.User,
 	}
 	in, _ := p.gatherer.Gather(ctx, request, p.options.Policies.Needs(), now)
 	return in

@@ -20,7 +20,7 @@ import (
 )
 
 func options(set *policies.Set) Options {
-	return Options{Policies: set, User: "admin", Now: start, ReadyAfter: 10 * time.Second, Drain: "old"}
+	return Options{Policies: set, User: policies.User{Username: "admin"}, Now: start, ReadyAfter: 10 * time.Second, Drain: "old"}
 }
 
 func TestDrain(t *testing.T) {

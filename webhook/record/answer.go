@@ -48,9 +48,19 @@ type Answer struct {
 	Message   string `json:"message,omitempty"`
 	// ReviewUID is the decision's id, from our audit annotation; empty when we were not asked.
 	ReviewUID string `json:"review_uid,omitempty"`
-	// RefusedBy says who refused, when we did not: budget, webhook NAME, or api-server.
+	// RefusedBy says who refused, when we did not: budget, webhook NAME, policy NAME, or api-server.
 	RefusedBy string `json:"refused_by,omitempty"`
 }
+
+// Who refused, as Answer.RefusedBy says it.
+const (
+	RefuserBudget    = "budget"
+	RefuserAPIServer = "api-server"
+	// RefuserWebhook stands before the name of another webhook, RefuserPolicy before that of a
+	// ValidatingAdmissionPolicy.
+	RefuserWebhook = "webhook "
+	RefuserPolicy  = "policy "
+)
 
 // Succeeded reports whether the API server did what it was asked.
 func (a Answer) Succeeded() bool { return a.Code >= 200 && a.Code < 300 }

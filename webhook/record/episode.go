@@ -48,6 +48,9 @@ const (
 	ByFailure BlockerKind = "failure"
 )
 
+// BlockerKinds lists all of them.
+var BlockerKinds = []BlockerKind{ByBudget, ByBudgets, ByPolicy, ByFailure}
+
 // maxListed bounds the distinct evictors, and the distinct replies, that an episode lists: a policy's
 // message may differ each time. What is beyond it is counted in the last one.
 const maxListed = 32
@@ -163,12 +166,18 @@ func (r *Reply) kind() BlockerKind {
 		return ""
 	case r.Outcome == policies.Undecided:
 		return ByFailure
-	case len(r.Budgets) > 1:
-		return ByBudgets
-	case len(r.Budgets) == 1:
-		return ByBudget
+	case len(r.Budgets) > 0:
+		return ByBudgetsOf(len(r.Budgets))
 	}
 	return ByPolicy
+}
+
+// ByBudgetsOf is the kind of a refusal by so many budgets on one pod.
+func ByBudgetsOf(n int) BlockerKind {
+	if n > 1 {
+		return ByBudgets
+	}
+	return ByBudget
 }
 
 func addOnce(list []string, s string) []string {
@@ -352,7 +361,7 @@ func (e *Episode) fate() Fate {
 		return Blocked
 	case e.Refusal == nil || e.Refusal.At.Before(e.LastAdmitted):
 		return AdmittedOnly
-	case e.Refusal.RefusedBy == "budget":
+	case e.Refusal.RefusedBy == RefuserBudget:
 		return RefusedByBudget
 	}
 	return RefusedElsewhere

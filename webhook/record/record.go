@@ -90,6 +90,12 @@ type Request struct {
 	Annotations map[string]string `json:"annotations"`
 }
 
+// requestOf is what a record has of a request: all but the UID, which is the decision's id, and the options of the
+// deletion, which stand in the input where a policy reads them.
+func requestOf(r *policies.Request) Request {
+	return Request{Namespace: r.Namespace, Name: r.Name, User: r.User, Evictor: r.Evictor, DryRun: r.DryRun, Annotations: r.Annotations}
+}
+
 // Object identifies a pod or an owner.
 type Object struct {
 	Kind string `json:"kind"`
@@ -148,14 +154,11 @@ func (o Recording) Record(in *policies.Input, reading *policies.Reading, d *poli
 		Path:        "eviction",
 		RequestedBy: in.Request.User.Username,
 		Revision:    d.Revision,
-		Request: Request{
-			Namespace: in.Request.Namespace, Name: in.Request.Name, User: in.Request.User,
-			Evictor: in.Request.Evictor, DryRun: in.Request.DryRun, Annotations: in.Request.Annotations,
-		},
-		InputRefs: reading.Refs(),
-		Result:    d,
-		Basis:     newBasis(in, reading, o.needs(reading)),
-		Metrics:   map[string]int64{"timer_rego_query_eval_ns": d.Duration.Nanoseconds()},
+		Request:     requestOf(&in.Request),
+		InputRefs:   reading.Refs(),
+		Result:      d,
+		Basis:       newBasis(in, reading, o.needs(reading)),
+		Metrics:     map[string]int64{"timer_rego_query_eval_ns": d.Duration.Nanoseconds()},
 	}
 	if in.Pod != nil {
 		r.Pod = &Object{Kind: "Pod", Name: in.Pod.Name, UID: string(in.Pod.UID), Node: in.Pod.Spec.NodeName}

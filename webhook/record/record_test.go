@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -31,6 +32,35 @@ deny contains {"reason": "held", "detail": {"app": "web"}} if input.pod.metadata
 		t.Fatal(err)
 	}
 	return s
+}
+
+// A record has all of the request that its own fields do not say, under the keys of the input.
+func TestARecordHasTheWholeRequest(t *testing.T) {
+	request := policies.Request{
+		UID: "review-1", Namespace: "shop", Name: "web-0", User: policies.User{Username: "admin", Groups: []string{"ops"}},
+		Evictor: "user", DryRun: true, Annotations: map[string]string{"reason": "r"}, DeleteOptions: &metav1.DeleteOptions{},
+	}
+	keys := func(value any) (m map[string]any) {
+		raw, err := json.Marshal(value)
+		if err == nil {
+			err = json.Unmarshal(raw, &m)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	want := keys(request)
+	for key, value := range want {
+		if value == nil || reflect.ValueOf(value).IsZero() {
+			t.Errorf("the test leaves %s out", key)
+		}
+	}
+	delete(want, "uid")            // the decision's id
+	delete(want, "delete_options") // of the input
+	if diff := cmp.Diff(want, keys(requestOf(&request))); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
 }
 
 func TestNewRecord(t *testing.T) {

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/evictgate/evictgate/webhook/internal/queue"
 )
 
 // queueLength and maxQueued bound the records that wait to be written: their number, and what they hold in memory,
@@ -22,7 +24,7 @@ const (
 // that finds the queue full, or that cannot be written, is lost, counted and told in the log. Each record
 // is made once, and handed on to further outputs, which cannot hold it up: they have queues of their own.
 type Writer struct {
-	tally
+	tally queue.Tally
 	queue chan queued
 	done  chan struct{}
 	// offered counts the calls of Write.
@@ -48,7 +50,7 @@ type queued struct {
 // NewWriter starts writing to out, and to the outputs. Close ends it, and them.
 func NewWriter(out io.Writer, log *slog.Logger, outputs ...*Output) *Writer {
 	w := &Writer{
-		tally: tally{name: OutputStdout, log: log}, queue: make(chan queued, queueLength), done: make(chan struct{}),
+		tally: queue.Tally{Log: log.With("output", OutputStdout), Text: textLost}, queue: make(chan queued, queueLength), done: make(chan struct{}),
 		outputs: outputs, patience: closeTimeout,
 	}
 	go w.run(out)
@@ -71,7 +73,7 @@ func (w *Writer) WriteSized(size int, make func() (Record, error)) {
 	q := queued{make, int64(size)}
 	if after := w.bytes.Add(q.size); after > maxQueued && after > q.size {
 		w.bytes.Add(-q.size)
-		w.loseAll("the queue is full")
+		w.loseAll(queue.Full)
 		return
 	}
 	w.waiting.Add(1) // before the writer takes it off
@@ -80,7 +82,7 @@ func (w *Writer) WriteSized(size int, make func() (Record, error)) {
 	default:
 		w.waiting.Add(-1)
 		w.bytes.Add(-q.size)
-		w.loseAll("the queue is full")
+		w.loseAll(queue.Full)
 	}
 }
 
@@ -88,11 +90,11 @@ func (w *Writer) WriteSized(size int, make func() (Record, error)) {
 func (w *Writer) Offered() int64 { return w.offered.Load() }
 
 // Lost is the number of records lost so far to the JSON lines.
-func (w *Writer) Lost() int64 { return w.lost.Load() }
+func (w *Writer) Lost() int64 { return w.tally.Counts().Lost }
 
 // Counts says what became of the records so far, for each output: of the JSON lines first.
 func (w *Writer) Counts() []Counts {
-	own := w.counts()
+	own := countsOf(OutputStdout, w.tally.Counts())
 	own.Waiting = w.waiting.Load()
 	list := []Counts{own}
 	for _, o := range w.outputs {
@@ -103,9 +105,9 @@ func (w *Writer) Counts() []Counts {
 
 // loseAll counts a record that was never made: every output lacks it.
 func (w *Writer) loseAll(why string) {
-	w.lose(1, why)
+	w.tally.Lose(1, why)
 	for _, o := range w.outputs {
-		o.lose(1, why)
+		o.queue.Lose(1, why)
 	}
 }
 
@@ -139,12 +141,12 @@ func (w *Writer) abandon() {
 	for q := range w.queue { // it is closed
 		if err := b.add(q.make); err != nil {
 			for _, o := range w.outputs {
-				o.lose(1, err.Error())
+				o.queue.Lose(1, err.Error())
 			}
 		}
 		b.lines = b.lines[:0]
 	}
-	w.lose(int(w.waiting.Load()), "the output takes no more")
+	w.tally.Lose(int(w.waiting.Load()), "the output takes no more")
 }
 
 func (w *Writer) run(out io.Writer) {
@@ -154,9 +156,9 @@ func (w *Writer) run(out io.Writer) {
 		records := b.records
 		lost, err := b.flush()
 		w.waiting.Add(-int64(records))
-		w.written.Add(int64(records - lost))
+		w.tally.Wrote(records - lost)
 		if lost > 0 {
-			w.lose(lost, err.Error())
+			w.tally.Lose(lost, err.Error())
 		}
 	}
 	for q := range w.queue {
@@ -179,7 +181,7 @@ const batchSize = 32 << 10
 // hand gives a record to the outputs.
 func (w *Writer) hand(r Record, size int) {
 	for _, o := range w.outputs {
-		o.put(r, size)
+		o.queue.Put(r, size)
 	}
 }
 

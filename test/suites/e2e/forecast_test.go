@@ -370,7 +370,7 @@ func (f *forecast) foresee(t *testing.T, node string) (fates map[string]*fate, d
 			f.random.Shuffle(len(pods), func(i, j int) { pods[i], pods[j] = pods[j], pods[i] })
 		}
 		results, err := preview.Drain(t.Context(), world, pods, preview.Options{
-			Policies: f.set, User: "evictgate-test-admin", Now: time.Now(), ReadyAfter: time.Second, Drain: node,
+			Policies: f.set, User: policies.User{Username: "evictgate-test-admin"}, Now: time.Now(), ReadyAfter: time.Second, Drain: node,
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -142,13 +142,13 @@ func (e *event) refuser() string {
 	s := e.ResponseStatus
 	switch {
 	case e.webhook() != "":
-		return "webhook " + e.webhook()
+		return record.RefuserWebhook + e.webhook()
 	case policy(s.Message) != "":
-		return "policy " + policy(s.Message)
+		return record.RefuserPolicy + policy(s.Message)
 	case e.budget():
-		return "budget"
+		return record.RefuserBudget
 	}
-	return "api-server"
+	return record.RefuserAPIServer
 }
 
 // policy names the ValidatingAdmissionPolicy in its refusal.

@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 
 	"github.com/evictgate/evictgate/webhook/record"
-	"github.com/evictgate/evictgate/webhook/review"
 	"github.com/evictgate/evictgate/webhook/review/replay"
 	"github.com/evictgate/evictgate/webhook/review/store"
 )
@@ -120,7 +119,7 @@ func (f *file) records(ctx context.Context, filter store.Filter, yield func(reco
 		if err != nil {
 			return yield(r, fmt.Errorf("read %s: %w", f.name, err))
 		}
-		if review.Chosen(&filter, &r) && !yield(r, nil) {
+		if filter.Chooses(&r) && !yield(r, nil) {
 			return false
 		}
 	}

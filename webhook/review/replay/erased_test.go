@@ -2,6 +2,8 @@ package replay
 
 import (
 	"fmt"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -11,6 +13,17 @@ import (
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/webhook/record"
 )
+
+// What a record has of the request is what a replay restores: kept is the only way back.
+func TestEveryPartOfTheRequestIsRestored(t *testing.T) {
+	of := reflect.TypeFor[record.Request]()
+	for i := range of.NumField() {
+		at := path("request." + of.Field(i).Tag.Get("json"))
+		if !slices.ContainsFunc(kept, func(k keptPart) bool { return slices.Equal(k.at, at) && slices.Equal(k.path, at) }) {
+			t.Errorf("a replay does not restore %s", strings.Join(at, "."))
+		}
+	}
+}
 
 // TestWhatWasCutIsNotJudged records an eviction whose annotation is too long to be kept, and asks policies that did not
 // decide it: one that reads what was cut cannot be judged, one that reads what is whole can.

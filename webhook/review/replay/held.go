@@ -88,12 +88,15 @@ func (h *held) HoldsNeighbours(by policies.NeighbourLabels) bool {
 	return true
 }
 
-// kept are the parts of the Input that every record holds outside of its input.
-var kept = []struct {
+// keptPart is a part of the Input that every record holds outside of its input.
+type keptPart struct {
 	// path is in the Input, at in the record.
 	path, at []string
 	set      func(*policies.Input, *record.Record)
-}{
+}
+
+// kept are all of them.
+var kept = []keptPart{
 	{path("now"), path("timestamp"), func(in *policies.Input, r *record.Record) { in.Now.Time = r.Timestamp }},
 	{path("request.uid"), path("decision_id"), func(in *policies.Input, r *record.Record) { in.Request.UID = r.DecisionID }},
 	{path("request.namespace"), path("request.namespace"), func(in *policies.Input, r *record.Record) { in.Request.Namespace = r.Request.Namespace }},

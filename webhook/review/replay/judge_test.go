@@ -153,7 +153,7 @@ func anyEviction(pick func(n int) int) *policies.Input {
 		}
 	}
 	for i := range pick(4) {
-		in.Neighbours = append(in.Neighbours, policies.Neighbour{Name: fmt.Sprint("n-", i), Phase: "Running", Ready: yes(), NodeUnschedulable: yes(), Labels: map[string]string{"evictgate.dev/gang": one("a", "b"), "rack": one("a", "b")}})
+		in.Neighbours = append(in.Neighbours, policies.Neighbour{Peer: policies.Peer{Name: fmt.Sprint("n-", i), Phase: "Running", Ready: yes(), NodeUnschedulable: yes()}, Labels: map[string]string{"evictgate.dev/gang": one("a", "b"), "rack": one("a", "b")}})
 	}
 	in.Disruption = &policies.Disruption{Allowed: true, Code: 201}
 	if pick(4) > 0 {

@@ -67,9 +67,9 @@ func refusedSentence(c clock, e *record.Episode) string {
 // refuserText names who refused what was admitted here.
 func refuserText(by string) string {
 	switch by {
-	case "budget":
+	case record.RefuserBudget:
 		return "the API server's own look at the budgets"
-	case "api-server":
+	case record.RefuserAPIServer:
 		return "the API server"
 	}
 	return by

@@ -147,9 +147,20 @@ func (e *entry) prepare() (err error) {
 			return err
 		}
 	}
+	e.describe()
+	return nil
+}
+
+// describe finds out what the entry's record is found by.
+func (e *entry) describe() {
+	r := e.record
 	e.reply = record.ReplyOf(r.Result, r.Timestamp)
 	e.facts, e.at, e.episode, e.pod = factsOf(r, &e.reply), kept(r.Timestamp), clean(r.EpisodeID()), clean(r.Request.Name)
-	return nil
+}
+
+// row are the values of recordColumns.
+func (e *entry) row() []any {
+	return append(append([]any{e.at, e.id, e.episode, e.pod}, e.values()...), e.text)
 }
 
 // knownOf are the ids of entries that the store has.
@@ -182,7 +193,7 @@ func insertRecords(ctx context.Context, w writer, fresh []*entry) error {
 	for i, e := range fresh {
 		times[i] = e.at
 		decisions[i] = []any{e.id, e.at}
-		records[i] = append(append([]any{e.at, e.id, e.episode, e.pod}, e.values()...), e.text)
+		records[i] = e.row()
 		for _, name := range e.names() {
 			names = append(names, []any{name, e.at, e.id})
 		}

@@ -196,7 +196,7 @@ func (f *facts) blockers() []blocker {
 	var list []blocker
 	budgets := splitNames(f.budgets)
 	for _, b := range budgets {
-		list = append(list, blocker{budgetKind(len(budgets)), f.namespace + "/" + b})
+		list = append(list, blocker{record.ByBudgetsOf(len(budgets)), f.namespace + "/" + b})
 	}
 	for _, p := range splitParts(f.policies) {
 		if p.did&refused != 0 {
@@ -207,13 +207,6 @@ func (f *facts) blockers() []blocker {
 		}
 	}
 	return list
-}
-
-func budgetKind(n int) record.BlockerKind {
-	if n > 1 {
-		return record.ByBudgets
-	}
-	return record.ByBudget
 }
 
 // budgetName is that of namespace/name, or of the name alone.

@@ -12,7 +12,8 @@ import (
 )
 
 // A filter is a list of criteria, made once by Filter.criteria. Each table that can be filtered says where it has what a
-// criterion asks for, and the SQL is made of both: see subject.
+// criterion asks for, and the SQL is made of both: see subject. Of records that are in no store, Filter.Chooses asks the
+// same of the row that they would be.
 
 // criterion asks that something has a value.
 type criterion struct {
@@ -164,7 +165,7 @@ func (c *condition) sql() string {
 
 // meet adds the condition of a criterion. As an expression, no index is used for it.
 func (c *condition) meet(t *subject, k criterion, expression string) {
-	switch columns := t.columns[k.field]; {
+	switch columns := t.columnsOf(k); {
 	case columns != nil:
 		c.equal(t, columns, k, expression)
 	case t.named[k.field]:
@@ -175,12 +176,18 @@ func (c *condition) meet(t *subject, k criterion, expression string) {
 	}
 }
 
-// equal adds that one of some columns has the value. A pod's UID has no slash, and an episode's id has one where the UID
-// is not known.
-func (c *condition) equal(t *subject, columns []string, k criterion, expression string) {
+// columnsOf are those of which one must have a criterion's value. A pod's UID has no slash, and an episode's id has one
+// where the UID is not known.
+func (t *subject) columnsOf(k criterion) []string {
+	columns := t.columns[k.field]
 	if text, ok := k.value.(string); ok && k.field == "pod" && strings.Contains(text, "/") {
 		columns = columns[:1]
 	}
+	return columns
+}
+
+// equal adds that one of some columns has the value.
+func (c *condition) equal(t *subject, columns []string, k criterion, expression string) {
 	if _, ok := k.value.(string); !ok {
 		expression = ""
 	}

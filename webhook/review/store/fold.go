@@ -345,20 +345,18 @@ func parseBlockers(lines string) []blocker {
 	return list
 }
 
-// blockersOf are what refused in a reply.
+// blockersOf are what refused in a reply, as they are told from the columns of a record.
 func blockersOf(namespace string, r *record.Reply) []blocker {
-	var list []blocker
-	for _, b := range r.Budgets {
-		list = append(list, blocker{budgetKind(len(r.Budgets)), clean(namespace) + "/" + budgetName(clean(b))})
-	}
-	kind := record.ByPolicy
+	did := refused
 	if r.Kind == record.ByFailure {
-		kind = record.ByFailure
+		did = undid
 	}
-	for _, p := range r.Policies {
-		list = append(list, blocker{kind: kind, name: clean(p)})
+	parts := make([]part, len(r.Policies))
+	for i, p := range r.Policies {
+		parts[i] = part{clean(p), did}
 	}
-	return list
+	f := facts{namespace: clean(namespace), refused: true, policies: joinParts(parts), budgets: joinNames(r.Budgets)}
+	return f.blockers()
 }
 
 // episodeNames are the keys under which episode_names has what an episode lists.
