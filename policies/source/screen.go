@@ -43,6 +43,7 @@ func contentOf(units []Unit) [sha256.Size]byte {
 		_ = binary.Write(h, binary.BigEndian, int64(len(u.Files)))
 		for _, f := range u.Files {
 			write([]byte(f.Name))
+			_ = binary.Write(h, binary.BigEndian, f.Object)
 			write(f.Data)
 		}
 	}

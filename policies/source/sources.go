@@ -402,10 +402,19 @@ func compareOffers(before, after []offer, source, name string) policies.Problems
 		}
 		was := slices.IndexFunc(before, func(b offer) bool { return b.feed == o.feed && b.unit.Name == o.unit.Name })
 		if len(o.verdict.Problems) > 0 && was >= 0 && len(before[was].verdict.Problems) == 0 {
-			problems = append(problems, policies.Problem{File: name, Message: fmt.Sprintf("it cannot stand beside %s of %s: %s", o.unit.Name, o.feed.name, o.verdict.Problems[0].Message)})
+			problems = append(problems, policies.Problem{File: name, Message: fmt.Sprintf("it cannot stand beside %s of %s: %s", o.unit.Name, o.feed.name, why(o))})
 		}
 	}
 	return problems
+}
+
+// why is the first problem of a unit, at its place in the unit.
+func why(o offer) string {
+	p := o.verdict.Problems[0]
+	if p.File == o.unit.Name {
+		return p.AtField()
+	}
+	return p.String()
 }
 
 // offer is a unit on its way into a set.
