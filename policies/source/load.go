@@ -125,6 +125,11 @@ func Load(paths ...string) (*policies.Set, error) {
 	if err != nil {
 		return nil, err
 	}
+	return CompileFiles(files, paths...)
+}
+
+// CompileFiles compiles what was read from some paths, as Load does.
+func CompileFiles(files []policies.File, paths ...string) (*policies.Set, error) {
 	set, err := Compile(files)
 	if err == nil && len(set.Policies()) == 0 {
 		return nil, NoPolicy(strings.Join(paths, ", "))
