@@ -287,10 +287,10 @@ func (s *Set) acceptParameters(p *boundPolicy) error {
 	if err != nil {
 		return err
 	}
-	b := limits.NewBudget(context.Background(), DefaultPolicySteps, p.weight)
-	query.WithInput(ast.ObjectTerm([2]*ast.Term{parametersKey, p.parametersTerm})).WithCancel(b).WithVirtualCache(limits.NewRuleCache(nil, b))
+	allowance := limits.NewAllowance(context.Background(), DefaultPolicySteps, p.weight)
+	query.WithInput(ast.ObjectTerm([2]*ast.Term{parametersKey, p.parametersTerm})).WithCancel(allowance).WithVirtualCache(limits.NewRuleCache(nil, allowance))
 	var problems Problems
-	err = query.Iter(b.Ctx, func(answer topdown.QueryResult) error {
+	err = query.Iter(allowance.Ctx, func(answer topdown.QueryResult) error {
 		set, ok := answer[ast.Var("x")].Value.(ast.Set)
 		if !ok {
 			return fmt.Errorf("%s must be a set of sentences", invalidParameters)
@@ -301,16 +301,16 @@ func (s *Set) acceptParameters(p *boundPolicy) error {
 		})
 	})
 	switch {
-	case err != nil && (b.Why != nil || topdown.IsCancel(err)):
-		return p.overBudget(b.Explained(p.File, err))
+	case err != nil && (allowance.Why != nil || topdown.IsCancel(err)):
+		return p.overLimit(allowance.Explained(p.File, err))
 	case err == nil && len(problems) > 0:
 		return rego.AtMost(problems)
 	}
 	return err
 }
 
-// overBudget is a limit met while the policy looked at its parameters.
-func (p *boundPolicy) overBudget(err error) error {
+// overLimit is a limit met while the policy looked at its parameters.
+func (p *boundPolicy) overLimit(err error) error {
 	return Problems{p.parameterProblem("", fmt.Sprintf("%s could not be evaluated: %v", invalidParameters, err))}
 }
 

@@ -21,16 +21,16 @@ const constantsTime = time.Second
 func (s *Set) constants(p *boundPolicy) *limits.RuleValues {
 	ctx, cancel := context.WithTimeout(context.Background(), constantsTime)
 	defer cancel()
-	b := limits.NewBudget(ctx, DefaultPolicySteps, p.weight)
-	cache := limits.NewRuleCache(nil, b)
+	allowance := limits.NewAllowance(ctx, DefaultPolicySteps, p.weight)
+	cache := limits.NewRuleCache(nil, allowance)
 	input := ast.ObjectTerm([2]*ast.Term{parametersKey, p.parametersTerm})
 	for _, ref := range s.constantRules(p.Policy) {
 		query, err := s.query(ast.NewBody(ast.Equality.Expr(ast.VarTerm("x"), ast.NewTerm(ref))))
 		if err != nil {
 			return nil
 		}
-		query.WithInput(input).WithVirtualCache(cache).WithCancel(b)
-		if _, err := query.Run(b.Ctx); err != nil || b.Over {
+		query.WithInput(input).WithVirtualCache(cache).WithCancel(allowance)
+		if _, err := query.Run(allowance.Ctx); err != nil || allowance.Over {
 			return nil
 		}
 	}

@@ -277,8 +277,8 @@ func (p *boundPolicy) evaluate(ctx context.Context, q *asking, clock builtins.ND
 		constants = nil
 		query.WithQueryTracer(q.tracer)
 	}
-	b := limits.NewBudget(ctx, q.steps, p.weight)
-	query.WithInput(input).WithTime(q.Now()).WithCancel(b).WithNDBuiltinCache(clock).WithVirtualCache(limits.NewRuleCache(constants, b))
+	allowance := limits.NewAllowance(ctx, q.steps, p.weight)
+	query.WithInput(input).WithTime(q.Now()).WithCancel(allowance).WithNDBuiltinCache(clock).WithVirtualCache(limits.NewRuleCache(constants, allowance))
 	answers := 0
 	var bad error // of members that cannot be read; the others count
 	err = query.Iter(ctx, func(sets topdown.QueryResult) error {
@@ -287,10 +287,10 @@ func (p *boundPolicy) evaluate(ctx context.Context, q *asking, clock builtins.ND
 		return nil
 	})
 	switch {
-	case err == nil && b.Why != nil: // at its last step
-		return nil, fmt.Errorf("%s: %w", p.File, b.Why)
+	case err == nil && allowance.Why != nil: // at its last step
+		return nil, fmt.Errorf("%s: %w", p.File, allowance.Why)
 	case err != nil:
-		return nil, b.Explained(p.File, err)
+		return nil, allowance.Explained(p.File, err)
 	case answers != 1:
 		return nil, fmt.Errorf("%s: the policy has no single answer but %d; do its rules conflict?", p.File, answers)
 	}

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"hash"
-	"path"
 	"slices"
 	"strings"
 	"time"
@@ -43,9 +42,9 @@ func (p *Parts) Add(f File) {
 	if p.digest == nil {
 		p.digest = sha256.New()
 	}
-	fmt.Fprintf(p.digest, "%s %d\n", path.Ext(f.Name), len(f.Data))
+	fmt.Fprintf(p.digest, "%s %d\n", f.Ext(), len(f.Data))
 	p.digest.Write(f.Data)
-	if path.Ext(f.Name) == ".rego" {
+	if f.Ext() == ".rego" {
 		p.Parse(f)
 	}
 }
@@ -121,8 +120,9 @@ type Binding struct {
 	Match *v1alpha1.Match
 	// MaxHold is 0 for no limit.
 	MaxHold time.Duration
-	// Places finds the binding's fields in the file.
+	// Places finds the binding's fields in the file. It knows none when Object says that it is an object of a cluster.
 	Places rego.Places
+	Object bool
 }
 
 // NewBinding reads what an EvictionPolicy says, and tells all that is wrong with it.
@@ -199,7 +199,7 @@ func (b *Binding) parameterProblem(parameter, message string) Problem {
 	if parameter != "" {
 		path = append(path, parameter)
 	}
-	if strings.HasSuffix(b.File, ".rego") { // bound by itself
+	if !b.Object && strings.HasSuffix(b.File, ".rego") { // bound by itself
 		return Problem{File: b.File, Message: message + "; bind the policy by an EvictionPolicy that gives it parameters"}
 	}
 	return b.problemAt(strings.Join(path, "."), path, message)

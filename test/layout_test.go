@@ -57,7 +57,7 @@ var allowed = map[string][]string{
 	"/webhook/review/render":        {"/policies/output", "/policies", "/policies/v1alpha1", "/webhook/record", "/webhook/review/store"},
 	"/webhook/review/upload":        {"/policies", "/policies/v1alpha1", "/webhook/record", "/webhook/review/store"},
 	"/webhook/review/apilog":        {"/policies", "/policies/v1alpha1", "/webhook/record", "/webhook/hooks"},
-	"/webhook/cluster":              {"/policies/suite", "/webhook/budget"},
+	"/webhook/cluster":              {"/policies", "/policies/v1alpha1", "/webhook/budget"},
 	"/webhook/preview":              {"/policies/output", "/policies/report", "/policies", "/policies/v1alpha1", "/webhook/budget", "/webhook/cluster"},
 	"/webhook/evictionpolicy":       {"/policies/check"},
 	"/webhook/history":              {"/policies", "/policies/v1alpha1"},

@@ -83,5 +83,5 @@ func loadPaths(paths []string) (*policies.Set, error) {
 		return nil, err
 	}
 	confined.Files(len(files))
-	return source.Load(paths...)
+	return source.CompileFiles(files, paths...)
 }

@@ -206,7 +206,7 @@ func TestTheFilesCompile(t *testing.T) {
 	run(t, bundle)
 	files := <-got
 	if files[0].Name != bundle.Name()+"!/a.rego" || string(files[1].Data) != yamlC {
-		t.Errorf("files %q", files)
+		t.Errorf("files %q, the second with %q", files[0].Name, files[1].Data)
 	}
 	set, err := source.Compile(files)
 	must(t, err)

@@ -53,10 +53,12 @@ type Findings struct {
 // Try runs a trial: it says what would be wrong with the offered unit, or with others because of it, and else what
 // is doubtful about it.
 func Try(t source.Trial) Findings {
-	if problems := t.Problems(); len(problems) > 0 {
+	set, problems := t.Compile()
+	if len(problems) > 0 || set == nil {
 		return Findings{Problems: problems}
 	}
-	return Findings{Doubts: Lint(t.Offers[t.Offered].Unit.Files)}
+	unit, _ := source.Parse(t.Offers[t.Offered].Unit.Files) // it is part of the set
+	return Findings{Doubts: lintSources(set.Compiler(), unit)}
 }
 
 // lintSources looks at what was parsed, whose modules are compiled.

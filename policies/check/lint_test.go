@@ -245,3 +245,20 @@ func TestBrokenSourcesAreTold(t *testing.T) {
 		}
 	})
 }
+
+// A policy that is tried is looked at as part of the set, with the helpers that others offer.
+func TestATrialHasTheDoubtsOfACheck(t *testing.T) {
+	helper := policies.File{Name: "names.rego", Data: []byte("package lib.names\n\nlong := 63\n")}
+	doubtful := policies.File{Name: "x.rego", Data: []byte("package eviction.x\n\nimport data.lib.names\n\ndeny contains \"x\" if count(input.pod.metadata.name) > names.long\n")}
+	s := source.New()
+	s.Add("dir", false)
+	s.Put("dir", []source.Unit{{Name: "names", Files: []policies.File{helper}}}, nil)
+	must(t, s.Begin(t.Context()))
+	trial, err := s.Trial("dir", source.Unit{Name: "x", Files: []policies.File{doubtful}})
+	must(t, err)
+	found := Try(trial)
+	_, want := Files([]policies.File{helper, doubtful})
+	if len(found.Problems) > 0 || len(want) == 0 || found.Doubts.Error() != want.Error() {
+		t.Errorf("problems %v; doubts\n%v\nwant\n%v", found.Problems, found.Doubts, want)
+	}
+}

@@ -3,6 +3,8 @@ package source
 import (
 	"strings"
 	"testing"
+
+	"github.com/evictgate/evictgate/policies"
 )
 
 // FuzzManifest reads files of policies as far as the compiler: nothing panics, each problem is told in one line at a place
@@ -20,7 +22,7 @@ func FuzzManifest(f *testing.F) {
 		for _, doc := range splitYAML(text) {
 			parts = append(parts, doc.text)
 			var s Parsed
-			for _, p := range s.addPolicy("fuzz.yaml", doc) {
+			for _, p := range s.addPolicy(policies.File{Name: "fuzz.yaml"}, doc) {
 				if p.Message == "" || strings.ContainsAny(p.Message, "\n\r") || p.Row < 1 || p.Row > strings.Count(text, "\n")+2 {
 					t.Errorf("problem %+v", p)
 				}

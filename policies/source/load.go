@@ -125,6 +125,11 @@ func Load(paths ...string) (*policies.Set, error) {
 	if err != nil {
 		return nil, err
 	}
+	return CompileFiles(files, paths...)
+}
+
+// CompileFiles compiles what was read from some paths, as Load does.
+func CompileFiles(files []policies.File, paths ...string) (*policies.Set, error) {
 	set, err := Compile(files)
 	if err == nil && len(set.Policies()) == 0 {
 		return nil, NoPolicy(strings.Join(paths, ", "))
@@ -177,7 +182,7 @@ func Parse(files []policies.File) (*Parsed, policies.Problems) {
 func (s *Parsed) addFiles(files []policies.File) policies.Problems {
 	var problems policies.Problems
 	for _, f := range files {
-		if s.Add(f); path.Ext(f.Name) != ".rego" {
+		if s.Add(f); f.Ext() != ".rego" {
 			problems = append(problems, s.addYAML(f)...)
 		}
 	}
@@ -188,7 +193,12 @@ func (s *Parsed) addYAML(f policies.File) policies.Problems {
 	var problems policies.Problems
 	for _, doc := range splitYAML(string(f.Data)) {
 		if strings.TrimSpace(stripComments(doc.text)) != "" {
-			problems = append(problems, s.addPolicy(f.Name, doc)...)
+			problems = append(problems, s.addPolicy(f, doc)...)
+		}
+	}
+	if f.Object {
+		for i := range problems {
+			problems[i].Row, problems[i].Col = 0, 0
 		}
 	}
 	return problems
@@ -238,8 +248,8 @@ func stripComments(doc string) string {
 	return strings.Join(kept, "\n")
 }
 
-func (s *Parsed) addPolicy(file string, doc yamlDoc) policies.Problems {
-	m := newManifest(file, doc)
+func (s *Parsed) addPolicy(f policies.File, doc yamlDoc) policies.Problems {
+	m := newManifest(f, doc)
 	if problems := m.check(); len(problems) > 0 {
 		return problems
 	}
@@ -247,12 +257,14 @@ func (s *Parsed) addPolicy(file string, doc yamlDoc) policies.Problems {
 	if err := yaml.UnmarshalStrict([]byte(doc.text), &p); err != nil {
 		return m.unreadable(err)
 	}
-	b, errs := policies.NewBinding(file, &p)
+	b, errs := policies.NewBinding(f.Name, &p)
 	var problems policies.Problems
 	for _, err := range errs {
 		problems = append(problems, m.problemOf(err))
 	}
-	b.Places = m.at
+	if b.Object = f.Object; !b.Object {
+		b.Places = m.at
+	}
 	if p.Spec.Rego != "" && p.Spec.Library == "" {
 		problems = append(problems, s.addInline(newInlineModule(m, p.Name, p.Spec.Rego), &b)...)
 	} else {

@@ -44,6 +44,37 @@ func TestProblemsOfEvictionPolicies(t *testing.T) {
 	}
 }
 
+// An object of a cluster has no lines; its problems are told by field, and in its Rego by line and column of that.
+func TestProblemsOfObjects(t *testing.T) {
+	const head = `{"apiVersion":"evictgate.dev/v1alpha1","kind":"EvictionPolicy","metadata":{"name":"a"},"spec":`
+	for name, tt := range map[string]struct {
+		object, spec string
+		want         []string
+	}{
+		"a type error in Rego": {"EvictionPolicy/a", `{"rego":"package eviction.a\n\ndeny contains nope(1)\n"}`, []string{"EvictionPolicy/a spec.rego:3:15: there is no function nope"}},
+		"two errors in Rego": {"EvictionPolicy/a", `{"rego":"package eviction.a\n\ndeny contains nope(1)\ndelay contains neither(1)\n"}`, []string{
+			"EvictionPolicy/a spec.rego:3:15: there is no function nope",
+			"EvictionPolicy/a spec.rego:4:16: there is no function neither",
+		}},
+		"a bracket that is never closed":     {"EvictionPolicy/a", `{"rego":"package eviction.a\n\ndeny contains ("}`, []string{"EvictionPolicy/a spec.rego:3:15: this ( is never closed"}},
+		"METADATA that contradicts":          {"EvictionPolicy/a", `{"rego":"# METADATA\n# custom:\n#   id: y\npackage eviction.a\n\ndeny contains \"x\"\n"}`, []string{"EvictionPolicy/a spec.rego:3:5: METADATA: custom.id is y, but the package is eviction.a"}},
+		"an empty module":                    {"EvictionPolicy/a", `{"rego":"# nothing"}`, []string{"EvictionPolicy/a spec.rego: the file is empty; it must begin with its package: `package eviction.<id>`"}},
+		"a helper instead of a policy":       {"EvictionPolicy/a", `{"rego":"package lib.y\n"}`, []string{"EvictionPolicy/a spec.rego:1:1: must be a policy, package eviction.<id>; a helper below lib stands in a .rego file"}},
+		"a parameter of another type":        {"EvictionPolicy/a", `{"library":"last_ready_replica","parameters":{"min_ready":"two"}}`, []string{"EvictionPolicy/a spec.parameters.min_ready: parameter min_ready: Invalid type. Expected: integer, given: string"}},
+		"a field nobody knows":               {"EvictionPolicy/a", `{"library":"freeze_window","mode":1}`, []string{"EvictionPolicy/a spec.mode: there is no field spec.mode; there are enforcement, library, match, maxHold, parameters, rego"}},
+		"a field that is wrong":              {"EvictionPolicy/a", `{"library":"do_not_disrupt","maxHold":"-1s"}`, []string{"EvictionPolicy/a spec.maxHold: is -1s; give a time such as 24h, or leave it out for no limit"}},
+		"a name that ends as a file of Rego": {"EvictionPolicy/a.rego", `{"library":"last_ready_replica","parameters":{"min_ready":"two"}}`, []string{"EvictionPolicy/a.rego spec.parameters.min_ready: parameter min_ready: Invalid type. Expected: integer, given: string"}},
+		"a policy that is there as a file":   {"EvictionPolicy/a", `{"rego":"package eviction.z\n\ndeny contains \"x\"\n"}`, []string{"z.rego:1:1: policy eviction.z is defined in EvictionPolicy/a spec.rego, too; give one of them another id"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Compile([]policies.File{{Name: tt.object, Data: []byte(head + tt.spec + "}"), Object: true}, policy("z", `deny contains "z"`)})
+			if diff := cmp.Diff(tt.want, problemLines(t, err)); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
 func TestIsSource(t *testing.T) {
 	for name, want := range map[string]bool{
 		"a.rego":            true,

@@ -22,12 +22,14 @@ import (
 // manifest is one YAML document that should be an EvictionPolicy.
 type manifest struct {
 	file string
-	doc  yamlDoc
-	at   rego.Places
+	// object says that the document is that of an object, whose places are its fields.
+	object bool
+	doc    yamlDoc
+	at     rego.Places
 }
 
-func newManifest(file string, doc yamlDoc) manifest {
-	return manifest{file, doc, rego.NewPlaces(doc.text, doc.row)}
+func newManifest(f policies.File, doc yamlDoc) manifest {
+	return manifest{f.Name, f.Object, doc, rego.NewPlaces(doc.text, doc.row)}
 }
 
 // check holds the document to the fields of an EvictionPolicy, each finding at its line: a decoder of JSON
@@ -250,28 +252,38 @@ type inlineModule struct {
 
 // newInlineModule names the module after its EvictionPolicy, so that what evaluation tells can be found.
 func newInlineModule(m manifest, policy, text string) inlineModule {
-	return inlineModule{policies.File{Name: fmt.Sprintf("%s (%s spec.rego)", m.file, policy), Data: []byte(text)}, m}
+	name := fmt.Sprintf("%s (%s spec.rego)", m.file, policy)
+	if m.object {
+		name = m.file + " spec.rego"
+	}
+	return inlineModule{policies.File{Name: name, Data: []byte(text)}, m}
 }
 
 // locate gives a finding in the module its place in the YAML file. Only a literal block, `rego: |`, has
-// the lines of the text; of any other style the field is the place.
+// the lines of the text; of any other style the field is the place, and the message says where in it.
 func (i inlineModule) locate(p policies.Problem) policies.Problem {
 	p.File, p.Path, p.InnerRow, p.InnerCol = i.manifest.file, "spec.rego", p.Row, p.Col
+	p.Row, p.Col = 0, 0
+	if i.manifest.object {
+		return p
+	}
 	p.Row, p.Col = i.manifest.at.At("spec", "rego")
 	_, spec := rego.LookUp(i.manifest.at.Root, "spec")
-	_, rego := rego.LookUp(spec, "rego")
-	if rego == nil || p.InnerRow == 0 {
+	_, block := rego.LookUp(spec, "rego")
+	if block == nil || p.InnerRow == 0 {
 		return p
 	}
-	if rego.Kind == yaml.AliasNode {
-		rego = rego.Alias
+	if block.Kind == yaml.AliasNode {
+		block = block.Alias
 	}
-	indent, ok := i.manifest.indentOf(rego)
+	indent, ok := i.manifest.indentOf(block)
 	if !ok {
-		p.Message = fmt.Sprintf("line %d of the text: %s", p.InnerRow, p.Message)
+		within := p
+		within.Severity = 0 // which is said before the message
+		p.Message = within.AtField()
 		return p
 	}
-	p.Row, p.Col = i.manifest.at.Row+rego.Line-1+p.InnerRow, 0
+	p.Row, p.Col = i.manifest.at.Row+block.Line-1+p.InnerRow, 0
 	if p.InnerCol > 0 {
 		p.Col = indent + p.InnerCol
 	}

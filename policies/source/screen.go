@@ -2,11 +2,8 @@ package source
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"slices"
-	"sync"
 
 	"github.com/evictgate/evictgate/policies"
 )
@@ -18,65 +15,11 @@ var (
 	ErrBusy = errors.New("the check is busy with other policies")
 )
 
-// CompileUnits compiles units as one set, as Sources does, and says what is wrong with them.
-func CompileUnits(units []Unit) (*policies.Set, policies.Problems) { return compileUnits(units) }
-
-// maxScreened bounds what a screening remembers; beyond it everything is forgotten.
-const maxScreened = 4096
-
-// screening remembers what a screen said about lists of units, by their content.
-type screening struct {
-	mu    sync.Mutex
-	ended map[[sha256.Size]byte]bool  // lists that are compiled to an end
-	never map[[sha256.Size]byte]error // lists that are not within the limits
-}
-
-// contentOf identifies a list of units.
-func contentOf(units []Unit) [sha256.Size]byte {
-	h := sha256.New()
-	write := func(data []byte) {
-		_ = binary.Write(h, binary.BigEndian, int64(len(data)))
-		h.Write(data)
-	}
-	for _, u := range units {
-		write([]byte(u.Name))
-		_ = binary.Write(h, binary.BigEndian, int64(len(u.Files)))
-		for _, f := range u.Files {
-			write([]byte(f.Name))
-			write(f.Data)
-		}
-	}
-	return [sha256.Size]byte(h.Sum(nil))
-}
-
-// known is what is remembered about a list: that it ends, or why it does not.
-func (s *screening) known(units []Unit) (ends bool, never error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	content := contentOf(units)
-	return s.ended[content], s.never[content]
-}
-
-// remember keeps an answer of the screen. One that says nothing about the units is not kept.
-func (s *screening) remember(units []Unit, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ended == nil || len(s.ended)+len(s.never) >= maxScreened {
-		s.ended, s.never = map[[sha256.Size]byte]bool{}, map[[sha256.Size]byte]error{}
-	}
-	switch {
-	case err == nil:
-		s.ended[contentOf(units)] = true
-	case errors.Is(err, ErrBeyondLimits):
-		s.never[contentOf(units)] = err
-	}
-}
-
 // merging makes a set of offers, each list of units only after the screen has seen it end.
 type merging struct {
 	ctx    context.Context
 	screen func(context.Context, []Unit) error // nil for none
-	seen   *screening
+	seen   *memory
 	// failed is an error of the screen that says nothing about the units; there is no set then.
 	failed error
 }
@@ -89,24 +32,23 @@ func (m *merging) passes(units []Unit) error {
 	if m.screen == nil || !slices.ContainsFunc(units, func(u Unit) bool { return len(u.Files) > 0 }) {
 		return nil // what is embedded is known
 	}
-	if ends, never := m.seen.known(units); ends || never != nil {
+	if ends, never := m.seen.screened(units); ends || never != nil {
 		return never
 	}
 	err := m.screen(m.ctx, units)
-	m.seen.remember(units, err)
+	m.seen.screen(units, err)
 	if err != nil && !errors.Is(err, ErrBeyondLimits) {
 		m.failed = err
 	}
 	return err
 }
 
-// compile compiles units that pass the screen. The error is that of the screen.
-func (m *merging) compile(units []Unit) (*policies.Set, policies.Problems, error) {
+// problems says what is wrong with units as one set, once they pass the screen. The error is that of the screen.
+func (m *merging) problems(units []Unit) (policies.Problems, error) {
 	if err := m.passes(units); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	set, problems := compileUnits(units)
-	return set, problems, nil
+	return m.seen.problems(units, true), nil
 }
 
 // merge compiles all units, or those that can be, and sets their verdicts.
@@ -115,11 +57,11 @@ func (m *merging) merge(offers []offer) *policies.Set {
 		m.leaveOutKnown(&offers[i])
 	}
 	accepted := acceptedOf(offers)
-	set, problems, err := m.compile(unitsOf(offers, accepted))
+	problems, err := m.problems(unitsOf(offers, accepted))
 	if err != nil {
 		m.blame(offers)
 		accepted = acceptedOf(offers)
-		set, problems, err = m.compile(unitsOf(offers, accepted))
+		problems, err = m.problems(unitsOf(offers, accepted))
 	}
 	if err == nil && len(problems) > 0 { // most often they name the guilty: the others are taken first, all at once
 		for i, o := range offers {
@@ -127,20 +69,20 @@ func (m *merging) merge(offers []offer) *policies.Set {
 				accepted[i] = nil
 			}
 		}
-		set, problems, err = m.compile(unitsOf(offers, accepted))
+		problems, err = m.problems(unitsOf(offers, accepted))
 	}
 	if err != nil || len(problems) > 0 {
-		accepted, set = make([]*Unit, len(offers)), nil
+		accepted = make([]*Unit, len(offers))
 	}
 	for i := range offers {
 		if accepted[i] == nil {
-			set = m.judge(offers, accepted, i, set)
+			m.judge(offers, accepted, i)
 		}
 	}
 	if m.failed != nil {
 		return nil
 	}
-	return set
+	return m.seen.set(unitsOf(offers, accepted))
 }
 
 // acceptedOf are the units that are not known to be beyond the limits.
@@ -158,7 +100,7 @@ func (m *merging) leaveOutKnown(o *offer) {
 	if m.screen == nil {
 		return
 	}
-	if _, never := m.seen.known([]Unit{o.unit}); never != nil {
+	if _, never := m.seen.screened([]Unit{o.unit}); never != nil {
 		o.beyond(never)
 	}
 }
@@ -173,7 +115,7 @@ func (o *offer) beyond(why error) {
 // right, it is the one that is not; else each is compiled alone.
 func (m *merging) blame(offers []offer) {
 	if i := m.newcomer(offers); i >= 0 {
-		if _, never := m.seen.known(unitsOf(offers, acceptedOf(offers))); never != nil {
+		if _, never := m.seen.screened(unitsOf(offers, acceptedOf(offers))); never != nil {
 			offers[i].beyond(never)
 			return
 		}
@@ -194,12 +136,12 @@ func (m *merging) newcomer(offers []offer) int {
 			continue
 		}
 		accepted[i] = nil
-		if ends, _ := m.seen.known(unitsOf(offers, accepted)); ends {
+		if ends, _ := m.seen.screened(unitsOf(offers, accepted)); ends {
 			return i
 		}
 		if good, ok := offers[i].feed.good[offers[i].unit.Name]; ok {
 			accepted[i] = &good
-			if ends, _ := m.seen.known(unitsOf(offers, accepted)); ends {
+			if ends, _ := m.seen.screened(unitsOf(offers, accepted)); ends {
 				return i
 			}
 		}
@@ -208,16 +150,16 @@ func (m *merging) newcomer(offers []offer) int {
 }
 
 // judge takes a unit in, or its last good version, or neither.
-func (m *merging) judge(offers []offer, accepted []*Unit, i int, set *policies.Set) *policies.Set {
+func (m *merging) judge(offers []offer, accepted []*Unit, i int) {
 	o := &offers[i]
 	if !o.verdict.Beyond {
 		accepted[i] = &o.unit
-		with, problems, err := m.compile(unitsOf(offers, accepted))
+		problems, err := m.problems(unitsOf(offers, accepted))
 		switch {
 		case err != nil:
 			o.beyond(err)
 		case len(problems) == 0:
-			return with
+			return
 		default:
 			o.verdict.Problems = problems
 			o.verdict.RightAlone = m.rightAlone(o.unit)
@@ -226,16 +168,15 @@ func (m *merging) judge(offers []offer, accepted []*Unit, i int, set *policies.S
 	}
 	if good, ok := o.feed.good[o.unit.Name]; ok {
 		accepted[i] = &good
-		if with, problems, err := m.compile(unitsOf(offers, accepted)); err == nil && len(problems) == 0 {
+		if problems, err := m.problems(unitsOf(offers, accepted)); err == nil && len(problems) == 0 {
 			o.verdict.Kept = true
-			return with
+			return
 		}
 		accepted[i] = nil
 	}
-	return set
 }
 
 func (m *merging) rightAlone(u Unit) bool {
-	_, problems, err := m.compile([]Unit{u})
-	return err == nil && len(problems) == 0
+	alone := []Unit{u}
+	return m.passes(alone) == nil && len(m.seen.problems(alone, false)) == 0
 }

@@ -11,7 +11,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/open-policy-agent/opa/v1/ast"
+
 	"github.com/evictgate/evictgate/policies"
+	"github.com/evictgate/evictgate/policies/internal/rego"
 )
 
 // Unit is what a source offers as one: it is taken or left out as a whole.
@@ -75,7 +78,7 @@ type Sources struct {
 	wake         chan struct{}
 	current      atomic.Pointer[policies.Set]
 	told         Change
-	seen         screening
+	seen         *memory
 	merged       atomic.Pointer[merged]
 }
 
@@ -97,7 +100,7 @@ type feed struct {
 
 // New has no source yet; see Add.
 func New() *Sources {
-	return &Sources{wake: make(chan struct{}, 1), settled: make(chan struct{})}
+	return &Sources{wake: make(chan struct{}, 1), settled: make(chan struct{}), seen: newMemory()}
 }
 
 // Add adds a source after the others. Nothing serves before it has delivered; when it is essential, not
@@ -328,7 +331,7 @@ func (s *Sources) merge(ctx context.Context) outcome {
 			out.offers = append(out.offers, offer{feed: f, unit: u})
 		}
 	}
-	m := merging{ctx: ctx, screen: s.Screen, seen: &s.seen}
+	m := merging{ctx: ctx, screen: s.Screen, seen: s.seen}
 	out.set = m.merge(out.offers)
 	if out.failed = m.failed; m.failed != nil {
 		out.err = errors.Join(append(errs, m.failed)...)
@@ -383,7 +386,7 @@ func (s *Sources) Try(source string, unit Unit) policies.Problems {
 			after = append(after, offer{feed: f, unit: unit})
 		}
 	}
-	m := merging{ctx: context.Background(), screen: s.Screen, seen: &s.seen}
+	m := merging{ctx: context.Background(), screen: s.Screen, seen: s.seen}
 	m.merge(before)
 	m.merge(after)
 	if m.failed != nil {
@@ -402,10 +405,19 @@ func compareOffers(before, after []offer, source, name string) policies.Problems
 		}
 		was := slices.IndexFunc(before, func(b offer) bool { return b.feed == o.feed && b.unit.Name == o.unit.Name })
 		if len(o.verdict.Problems) > 0 && was >= 0 && len(before[was].verdict.Problems) == 0 {
-			problems = append(problems, policies.Problem{File: name, Message: fmt.Sprintf("it cannot stand beside %s of %s: %s", o.unit.Name, o.feed.name, o.verdict.Problems[0].Message)})
+			problems = append(problems, policies.Problem{File: name, Message: fmt.Sprintf("it cannot stand beside %s of %s: %s", o.unit.Name, o.feed.name, why(o))})
 		}
 	}
 	return problems
+}
+
+// why is the first problem of a unit, at its place in the unit.
+func why(o offer) string {
+	p := o.verdict.Problems[0]
+	if p.File == o.unit.Name {
+		return p.AtField()
+	}
+	return p.String()
 }
 
 // offer is a unit on its way into a set.
@@ -416,7 +428,7 @@ type offer struct {
 }
 
 // mergeOffers compiles all units without a screen.
-func mergeOffers(offers []offer) *policies.Set { return (&merging{}).merge(offers) }
+func mergeOffers(offers []offer) *policies.Set { return (&merging{seen: newMemory()}).merge(offers) }
 
 // unitsOf lists the units that are accepted, in the order of offers; all of them without that.
 func unitsOf(offers []offer, accepted []*Unit) []Unit {
@@ -437,9 +449,9 @@ func (u Unit) holds(file string) bool {
 	return slices.ContainsFunc(u.Files, func(f policies.File) bool { return file == f.Name })
 }
 
-// compileUnits compiles units as one set. An earlier unit has precedence: of two that conflict the
+// CompileUnits compiles units as one set, and says what is wrong with them. An earlier unit has precedence: of two that conflict the
 // problem is the later one's.
-func compileUnits(units []Unit) (*policies.Set, policies.Problems) {
+func CompileUnits(units []Unit) (*policies.Set, policies.Problems) {
 	var s Parsed
 	var problems policies.Problems
 	for _, u := range units {
@@ -452,12 +464,16 @@ func compileUnits(units []Unit) (*policies.Set, policies.Problems) {
 	return s.Compile(problems)
 }
 
-// defaultIDs lists the policies of the default set.
+// defaultIDs lists the policies of the default set. What they say of themselves is read without compiling them: each
+// process that compiles a unit needs the list.
 var defaultIDs = sync.OnceValue(func() []string {
 	var ids []string
-	if set, err := policies.Default(); err == nil {
-		for _, p := range set.Policies() {
-			ids = append(ids, p.Policy)
+	for _, f := range policies.LibraryFiles() {
+		module, _ := policies.Language().Parse(f)
+		if module != nil && slices.ContainsFunc(module.Annotations, func(a *ast.Annotations) bool {
+			return a.Scope == "package" && a.Custom["default"] == true
+		}) {
+			ids = append(ids, rego.PolicyID(module))
 		}
 	}
 	return ids

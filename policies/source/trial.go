@@ -58,6 +58,10 @@ func (s *Sources) Trial(source string, unit Unit) (Trial, error) {
 	return t, nil
 }
 
+// Passed remembers that a trial was compiled to an end within the limits of the screen, so that its units need not be
+// screened when they are offered.
+func (s *Sources) Passed(t Trial) { s.seen.screen(t.Units(), nil) }
+
 // add adds a unit as it serves, or as it was offered when it does not.
 func (t *Trial) add(o offer) {
 	good, kept := o.feed.good[o.unit.Name]
@@ -82,8 +86,9 @@ func (t Trial) Units() []Unit {
 	return units
 }
 
-// Problems say what would be wrong with the offered unit, or with others because of it.
-func (t Trial) Problems() policies.Problems {
+// Compile makes the set that there would be, and says what would be wrong with the offered unit, or with others because
+// of it.
+func (t Trial) Compile() (*policies.Set, policies.Problems) {
 	feeds := map[string]*feed{}
 	var before, after []offer
 	for i, o := range t.Offers {
@@ -100,7 +105,7 @@ func (t Trial) Problems() policies.Problems {
 			before = append(before, offer{feed: f, unit: o.Unit})
 		}
 	}
-	mergeOffers(after)
+	set := mergeOffers(after)
 	offered := t.Offers[t.Offered]
-	return compareOffers(before, after, offered.Source, offered.Unit.Name)
+	return set, compareOffers(before, after, offered.Source, offered.Unit.Name)
 }

@@ -92,13 +92,13 @@ func explain(ctx context.Context, r *policies.Reading, p policies.Asked, effect 
 	if err != nil {
 		return nil, err
 	}
-	b := limits.NewBudget(ctx, steps, p.Weight)
-	trace := &ruleTrace{budget: b}
+	allowance := limits.NewAllowance(ctx, steps, p.Weight)
+	trace := &ruleTrace{allowance: allowance}
 	_, err = query.WithInput(input).WithTime(r.Now()).WithIndexing(false).WithEarlyExit(false).
-		WithQueryTracer(trace).WithCancel(b).WithVirtualCache(limits.NewRuleCache(nil, b)).Run(ctx)
+		WithQueryTracer(trace).WithCancel(allowance).WithVirtualCache(limits.NewRuleCache(nil, allowance)).Run(ctx)
 	failed := ""
 	if err != nil {
-		failed = b.Explained(p.File, err).Error()
+		failed = allowance.Explained(p.File, err).Error()
 	}
 	x := &explainer{trace: trace, values: inquiry{ctx: ctx, compiler: set.Compiler(), modules: set.Modules(), input: input, now: r.Now()}}
 	rules := set.Compiler().GetRulesExact(ref)
@@ -119,9 +119,9 @@ func explain(ctx context.Context, r *policies.Reading, p policies.Asked, effect 
 // ruleTrace keeps what Explain reads of an evaluation: where rules and expressions begin, where rules end,
 // and what fails.
 type ruleTrace struct {
-	// budget ends a trace that grows too large; nil for no bound.
-	budget *limits.Budget
-	events []*topdown.Event
+	// allowance ends a trace that grows too large; nil for no bound.
+	allowance *limits.Allowance
+	events    []*topdown.Event
 	// members are the values with which effect rules ended, by event.
 	members map[*topdown.Event]*ast.Term
 }
@@ -147,8 +147,8 @@ func (t *ruleTrace) TraceEvent(e topdown.Event) {
 	default:
 		return
 	}
-	if t.events = append(t.events, &e); t.budget != nil && len(t.events) == maxEvents {
-		t.budget.Stop(fmt.Errorf("explained no farther than %d events", maxEvents))
+	if t.events = append(t.events, &e); t.allowance != nil && len(t.events) == maxEvents {
+		t.allowance.Stop(fmt.Errorf("explained no farther than %d events", maxEvents))
 	}
 }
 

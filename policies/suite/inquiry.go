@@ -255,8 +255,8 @@ func (q *inquiry) value(term *ast.Term, s stopped, with []*ast.With) (value ast.
 	if !q.now.IsZero() {
 		query.WithTime(q.now)
 	}
-	b := limits.NewBudget(q.ctx, policies.DefaultPolicySteps, 1)
-	query.WithCancel(b).WithVirtualCache(limits.NewRuleCache(nil, b))
+	allowance := limits.NewAllowance(q.ctx, policies.DefaultPolicySteps, 1)
+	query.WithCancel(allowance).WithVirtualCache(limits.NewRuleCache(nil, allowance))
 	err = query.Iter(q.ctx, func(answer topdown.QueryResult) error {
 		value = answer[result].Value
 		return nil

@@ -112,8 +112,8 @@ func (d Difference) String() string {
 	return fmt.Sprintf("%s is %s, expected %s", d.What, d.Actual, d.Expected)
 }
 
-// GatherFunc makes the Input of a case from sample files; needs says what will be read.
-type GatherFunc func(samples []string, c Case, needs *policies.Needs) (*policies.Input, error)
+// GatherFunc makes the Input of an eviction from sample files, as of a time; needs says what will be read.
+type GatherFunc func(samples []string, r policies.Request, at time.Time, needs *policies.Needs) (*policies.Input, error)
 
 // Load reads suite.yaml in dir and checks that its cases are complete.
 func Load(dir string) (*Suite, error) {
@@ -217,15 +217,26 @@ func (s *Suite) decide(ctx context.Context, c Case, gather GatherFunc) (*policie
 	for i, name := range c.Samples {
 		samples[i] = filepath.Join(s.Dir, name)
 	}
-	in, err := gather(samples, c, set.Needs())
+	in, err := gather(samples, c.request(), c.Now.Time, set.Needs())
 	if err != nil {
 		return nil, err
 	}
+	in.History = c.History
 	reading := set.Read(in)
 	reading.Trace(s.tracer)
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(s.patience, suitePatience))
 	defer cancel()
 	return reading.Evaluate(ctx, policies.Options{}), nil
+}
+
+// request is the eviction that the case is about.
+func (c *Case) request() policies.Request {
+	namespace, name, _ := strings.Cut(c.Evict, "/")
+	return policies.Request{
+		UID: "suite", Namespace: namespace, Name: name,
+		User:        policies.User{Username: cmp.Or(c.User, "admin"), Groups: c.Groups},
+		Annotations: c.Annotations, DeleteOptions: c.DeleteOptions,
+	}
 }
 
 // suitePatience is how long a case may take: its policies have the steps that the server gives them, and a busy

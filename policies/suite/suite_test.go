@@ -5,8 +5,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/policies/source"
@@ -66,14 +68,14 @@ func TestSuiteRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	gather := func(samples []string, c Case, needs *policies.Needs) (*policies.Input, error) {
+	gather := func(samples []string, r policies.Request, _ time.Time, needs *policies.Needs) (*policies.Input, error) {
 		if diff := cmp.Diff([]string{filepath.Join(dir, "a.yaml")}, samples); diff != "" {
 			t.Errorf("samples -want +got:\n%s", diff)
 		}
 		if !needs.Reads("parameters", "who") || needs.Reads("pod") {
 			t.Errorf("needs are %q", needs.Refs())
 		}
-		if c.Evict == "shop/gone" {
+		if r.Name == "gone" {
 			return nil, errors.New("the samples have no pod shop/gone")
 		}
 		return inputFor(), nil
@@ -136,7 +138,9 @@ spec:
 			t.Fatal(err)
 		}
 		var found []string
-		for _, r := range suite.Run(t.Context(), func([]string, Case, *policies.Needs) (*policies.Input, error) { return inputFor(), nil }) {
+		for _, r := range suite.Run(t.Context(), func([]string, policies.Request, time.Time, *policies.Needs) (*policies.Input, error) {
+			return inputFor(), nil
+		}) {
 			for _, d := range r.Differences {
 				found = append(found, d.String())
 			}
@@ -159,5 +163,37 @@ spec:
 	write(t, dir, map[string]string{source.SuiteFile: "policy: guard.yaml\n" + caseHead + "  parameters: {x: 1}\n  expect: {outcome: admitted}\n"})
 	if _, err := Load(dir); err == nil || !strings.HasSuffix(err.Error(), `cases[0] "c": parameters, enforcement, match and maxHold stand in guard.yaml, which is tested as it is; leave them out`) {
 		t.Errorf("parameters in both: %v", err)
+	}
+}
+
+// What is gathered is the eviction of the case, at its time; its history goes with it.
+func TestACaseIsAnEviction(t *testing.T) {
+	now, zero := metav1.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC), int64(0)
+	for name, tt := range map[string]struct {
+		given Case
+		want  policies.Request
+	}{
+		"all that it says": {
+			Case{Evict: "shop/web-0", User: "jane", Groups: []string{"ops"}, Annotations: map[string]string{"a": "b"}, DeleteOptions: &metav1.DeleteOptions{GracePeriodSeconds: &zero}},
+			policies.Request{UID: "suite", Namespace: "shop", Name: "web-0", User: policies.User{Username: "jane", Groups: []string{"ops"}}, Annotations: map[string]string{"a": "b"}, DeleteOptions: &metav1.DeleteOptions{GracePeriodSeconds: &zero}},
+		},
+		"without a user": {Case{Evict: "shop/web-0"}, policies.Request{UID: "suite", Namespace: "shop", Name: "web-0", User: policies.User{Username: "admin"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "held")
+			write(t, dir, map[string]string{"held.rego": string(policy("held", `deny contains "x" if count(input.history.owner) == 1`).Data)})
+			c := tt.given
+			c.Now, c.History, c.Expect.Outcome = now, &policies.History{Owner: []metav1.Time{now}}, policies.Denied
+			for _, r := range (&Suite{Dir: dir, Cases: []Case{c}}).Run(t.Context(), func(_ []string, r policies.Request, at time.Time, _ *policies.Needs) (*policies.Input, error) {
+				if diff := cmp.Diff(tt.want, r); diff != "" || !at.Equal(now.Time) {
+					t.Errorf("at %s, request -want +got:\n%s", at, diff)
+				}
+				return inputFor(), nil
+			}) {
+				if !r.Passed() {
+					t.Error(r.Differences)
+				}
+			}
+		})
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"reflect"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -24,7 +25,6 @@ import (
 	"k8s.io/client-go/tools/pager"
 
 	"github.com/evictgate/evictgate/policies"
-	"github.com/evictgate/evictgate/policies/suite"
 )
 
 // Snapshot is a cluster as files describe it.
@@ -163,27 +163,16 @@ func ReadLive(ctx context.Context, client kubernetes.Interface, needs *policies.
 	return s, errors.Join(errs...)
 }
 
-// GatherSample makes the Input of a suite's case: it is a policies.GatherFunc.
-func GatherSample(samples []string, c suite.Case, needs *policies.Needs) (*policies.Input, error) {
+// GatherSample makes the Input of an eviction from sample files: it is a suite.GatherFunc.
+func GatherSample(samples []string, r policies.Request, at time.Time, needs *policies.Needs) (*policies.Input, error) {
 	snapshot, err := ReadSnapshot(samples...)
 	if err != nil {
 		return nil, err
 	}
-	namespace, name, _ := strings.Cut(c.Evict, "/")
-	if _, ok := snapshot.Pod(namespace, name); !ok {
-		return nil, fmt.Errorf("the samples have no pod %s", c.Evict)
-	}
-	user := c.User
-	if user == "" {
-		user = "admin"
-	}
-	request := policies.Request{
-		UID: "suite", Namespace: namespace, Name: name,
-		User:        policies.User{Username: user, Groups: c.Groups},
-		Annotations: c.Annotations, DeleteOptions: c.DeleteOptions,
+	if _, ok := snapshot.Pod(r.Namespace, r.Name); !ok {
+		return nil, fmt.Errorf("the samples have no pod %s/%s", r.Namespace, r.Name)
 	}
 	g := Gatherer{Store: snapshot.Store}
-	in, _ := g.Gather(context.Background(), request, needs, c.Now.Time)
-	in.History = c.History
+	in, _ := g.Gather(context.Background(), r, needs, at)
 	return in, nil
 }

@@ -11,7 +11,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/evictgate/evictgate/policies"
-	"github.com/evictgate/evictgate/policies/suite"
 )
 
 // file writes text to a file of the test.
@@ -108,30 +107,28 @@ func TestASnapshotIsTrimmed(t *testing.T) {
 
 func TestGatherSample(t *testing.T) {
 	sample := file(t, podYAML+"---\n"+budgetYAML)
-	c := suite.Case{
-		Evict: "shop/web-0", User: "system:serviceaccount:kube-system:descheduler", Groups: []string{"g"}, Now: metav1.NewTime(now),
+	r := policies.Request{
+		UID: "suite", Namespace: "shop", Name: "web-0", User: policies.User{Username: "system:serviceaccount:kube-system:descheduler", Groups: []string{"g"}},
 		Annotations: map[string]string{"reason": "r"}, DeleteOptions: &metav1.DeleteOptions{GracePeriodSeconds: ptr[int64](1)},
 	}
-	in, err := GatherSample([]string{sample}, c, policies.EverythingNeeded())
+	in, err := GatherSample([]string{sample}, r, now, policies.EverythingNeeded())
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := policies.Request{
-		UID: "suite", Namespace: "shop", Name: "web-0", User: policies.User{Username: c.User, Groups: c.Groups}, Evictor: "descheduler",
-		Annotations: c.Annotations, DeleteOptions: c.DeleteOptions,
-	}
+	want := r
+	want.Evictor = "descheduler"
 	if diff := gocmp.Diff(want, in.Request); diff != "" {
 		t.Errorf("request -want +got:\n%s", diff)
 	}
-	if in.Pod == nil || in.Disruption.Code != 429 || !in.Now.Equal(&c.Now) {
+	if in.Pod == nil || in.Disruption.Code != 429 || !in.Now.Time.Equal(now) {
 		t.Errorf("pod %v, disruption %+v, now %s", in.Pod, in.Disruption, in.Now)
 	}
-	c.User = ""
-	if in, _ := GatherSample([]string{sample}, c, policies.EverythingNeeded()); in == nil || in.Request.User.Username != "admin" || in.Request.Evictor != "user" {
-		t.Errorf("without a user: %+v", in)
+	r.User = policies.User{Username: "admin"}
+	if in, _ := GatherSample([]string{sample}, r, now, policies.EverythingNeeded()); in == nil || in.Request.Evictor != "user" {
+		t.Errorf("of an administrator: %+v", in)
 	}
-	c.Evict = "shop/gone"
-	if _, err := GatherSample([]string{sample}, c, policies.EverythingNeeded()); err == nil || err.Error() != "the samples have no pod shop/gone" {
+	r.Name = "gone"
+	if _, err := GatherSample([]string{sample}, r, now, policies.EverythingNeeded()); err == nil || err.Error() != "the samples have no pod shop/gone" {
 		t.Errorf("without the pod: %v", err)
 	}
 }

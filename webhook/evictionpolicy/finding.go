@@ -2,72 +2,30 @@ package evictionpolicy
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/evictgate/evictgate/policies"
 	"github.com/evictgate/evictgate/policies/source"
 )
 
-// finding is a problem as the author of an EvictionPolicy looks for it: by field, and inside a block of
-// Rego by line and column.
-type finding struct {
-	field string
-	// place is row:col inside the field; empty for the field as a whole.
-	place   string
-	message string
-}
-
-// String is field:row:col: message, or field: message.
-func (f finding) String() string {
-	if f.place != "" {
-		return f.field + ":" + f.place + ": " + f.message
-	}
-	return f.field + ": " + f.message
-}
-
-// detail is what stands beside the field in a cause of a refusal.
-func (f finding) detail() string {
-	if f.place != "" {
-		return f.place + ": " + f.message
-	}
-	return f.message
-}
-
-// findingOf finds the field that a problem of a unit is about. The rows and columns of a unit's file are
-// not the author's, those of its Rego are.
-func findingOf(u source.Unit, p policies.Problem) finding {
+// findingOf is a problem of a unit as the author of its EvictionPolicy looks for it: by field, and inside a block of
+// Rego by line and column. Whoever is answered knows which are warnings.
+func findingOf(u source.Unit, p policies.Problem) policies.Problem {
+	p.Severity = 0
 	switch {
-	case p.File == u.Name: // about the policy beside others
-		return finding{field: "spec", message: p.Message}
-	case p.File != u.Files[0].Name:
-		return finding{field: "spec", message: p.String()}
+	case p.File != u.Name: // about another, beside which this one cannot stand
+		return policies.Problem{Path: "spec", Message: p.String()}
 	case p.Path == "":
-		return finding{field: "spec", message: p.Message}
+		p.Path = "spec"
 	}
-	message := p.Message
-	for _, said := range []string{p.Path + ": ", p.Path + " ", fmt.Sprintf("line %d of the text: ", p.InnerRow)} {
-		message = strings.TrimPrefix(message, said)
-	}
-	return finding{field: p.Path, place: placeOf(p), message: message}
-}
-
-// placeOf is row:col inside the field, as far as they are known.
-func placeOf(p policies.Problem) string {
-	switch {
-	case p.InnerRow == 0:
-		return ""
-	case p.InnerCol == 0:
-		return strconv.Itoa(p.InnerRow)
-	}
-	return fmt.Sprintf("%d:%d", p.InnerRow, p.InnerCol)
+	return p
 }
 
 // maxFindings bounds what one answer or condition lists.
 const maxFindings = 50
 
 // findingsOf lists the problems of a unit, and how many more there are.
-func findingsOf(u source.Unit, ps policies.Problems) (findings []finding, more int) {
+func findingsOf(u source.Unit, ps policies.Problems) (findings policies.Problems, more int) {
 	if len(ps) > maxFindings {
 		ps, more = ps[:maxFindings], len(ps)-maxFindings
 	}
@@ -82,7 +40,7 @@ func linesOf(u source.Unit, ps policies.Problems) string {
 	findings, more := findingsOf(u, ps)
 	lines := make([]string, 0, len(findings)+1)
 	for _, f := range findings {
-		lines = append(lines, f.String())
+		lines = append(lines, f.AtField())
 	}
 	if more > 0 {
 		lines = append(lines, fmt.Sprintf("and %d more", more))

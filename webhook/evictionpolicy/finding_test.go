@@ -75,15 +75,15 @@ func TestProblemsStandAtTheAuthorsPlace(t *testing.T) {
 func TestAProblemBesideOthersIsAboutTheWholePolicy(t *testing.T) {
 	u := unit(t, "x", "library: freeze_window")
 	got := findingOf(u, policies.Problem{File: "EvictionPolicy/x", Message: "it cannot stand beside EvictionPolicy/y of cluster"})
-	if want := "spec: it cannot stand beside EvictionPolicy/y of cluster"; got.String() != want {
+	if want := "spec: it cannot stand beside EvictionPolicy/y of cluster"; got.AtField() != want {
 		t.Errorf("%q", got)
 	}
 }
 
 func TestAnotherFilesProblemKeepsItsPlace(t *testing.T) {
 	u := unit(t, "x", "library: freeze_window")
-	got := findingOf(u, policies.Problem{File: "policies/a.rego", Row: 3, Col: 1, Message: "policy eviction.a is defined in EvictionPolicy/x.yaml, too"})
-	if want := "spec: policies/a.rego:3:1: policy eviction.a is defined in EvictionPolicy/x.yaml, too"; got.String() != want {
+	got := findingOf(u, policies.Problem{File: "policies/a.rego", Row: 3, Col: 1, Message: "policy eviction.a is defined in EvictionPolicy/x, too"})
+	if want := "spec: policies/a.rego:3:1: policy eviction.a is defined in EvictionPolicy/x, too"; got.AtField() != want {
 		t.Errorf("%q", got)
 	}
 }
@@ -105,7 +105,7 @@ func TestAUnitIsWhatItsAuthorWrote(t *testing.T) {
 	there.SetLabels(map[string]string{"team": "shop"})
 	there.Object["status"] = map[string]any{"revision": "r"}
 	want := source.Unit{Name: "EvictionPolicy/x", Files: []policies.File{{
-		Name: "EvictionPolicy/x.yaml",
+		Name: "EvictionPolicy/x", Object: true,
 		Data: []byte(`{"apiVersion":"evictgate.dev/v1alpha1","kind":"EvictionPolicy","metadata":{"name":"x"},"spec":{"library":"freeze_window","new_field":1,"parameters":{"a":1.5,"b":9007199254740993,"text":"\u003c\u0026\u003e \u2028 ---"}}}`),
 	}}}
 	for _, o := range []*unstructured.Unstructured{here, there} {

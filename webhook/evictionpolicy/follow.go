@@ -41,7 +41,11 @@ func Follow(config *rest.Config, s *source.Sources, try func(context.Context, so
 		if err != nil {
 			return check.Findings{}, err
 		}
-		return try(ctx, trial)
+		found, err := try(ctx, trial)
+		if err == nil && len(found.Problems) == 0 { // it is stored next, and offered as it was tried
+			s.Passed(trial)
+		}
+		return found, err
 	}}
 	return &Followed{Watch: watch, Status: status, Validator: validator.Handler()}, nil
 }

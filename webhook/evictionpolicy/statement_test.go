@@ -31,15 +31,15 @@ func TestAVerdictBecomesAStatement(t *testing.T) {
 	}{
 		"it compiles": {right, source.Verdict{}, statement{ready: true, serves: true, reason: "Compiled", message: "the policy is compiled and serves"}},
 		"it does not": {
-			wrong, source.Verdict{Problems: policies.Problems{{File: "EvictionPolicy/x.yaml", Row: 1, Col: 99, Path: "spec.rego", InnerRow: 2, InnerCol: 15, Message: "undefined function nope"}}},
+			wrong, source.Verdict{Problems: policies.Problems{{File: "EvictionPolicy/x", Path: "spec.rego", InnerRow: 2, InnerCol: 15, Message: "undefined function nope"}}},
 			statement{reason: "Invalid", message: "spec.rego:2:15: undefined function nope\nthe policy does not serve"},
 		},
 		"it does not, but did before": {
-			wrong, source.Verdict{Kept: true, Problems: policies.Problems{{File: "EvictionPolicy/x.yaml", Row: 1, Col: 99, Path: "spec.rego", InnerRow: 2, InnerCol: 15, Message: "undefined function nope"}}},
+			wrong, source.Verdict{Kept: true, Problems: policies.Problems{{File: "EvictionPolicy/x", Path: "spec.rego", InnerRow: 2, InnerCol: 15, Message: "undefined function nope"}}},
 			statement{serves: true, reason: "Invalid", message: "spec.rego:2:15: undefined function nope\nits last good version goes on serving"},
 		},
 		"it is right by itself, but another source has its name": {
-			right, source.Verdict{RightAlone: true, Problems: policies.Problems{{File: "EvictionPolicy/x.yaml", Message: "EvictionPolicy x stands in policies/x.yaml, too"}}},
+			right, source.Verdict{RightAlone: true, Problems: policies.Problems{{File: "EvictionPolicy/x", Message: "EvictionPolicy x stands in policies/x.yaml, too"}}},
 			statement{reason: "Conflict", message: "spec: EvictionPolicy x stands in policies/x.yaml, too\nthe policy does not serve"},
 		},
 		"it cannot be compiled to an end": {

@@ -13,7 +13,7 @@ import (
 // UnitName is how the policy of that name is called as a unit.
 func UnitName(policy string) string { return v1alpha1.Kind + "/" + policy }
 
-// unitOf makes the unit of a policy: its object as a file, with all that is not the author's left out, so
+// unitOf makes the unit of a policy: its object, with all that is not the author's left out, so
 // that the same policy has the same content in every cluster. The object stays untyped: a field that this
 // version does not know becomes a problem of this policy instead of being lost silently.
 func unitOf(o *unstructured.Unstructured) source.Unit {
@@ -27,7 +27,7 @@ func unitOf(o *unstructured.Unstructured) source.Unit {
 		data = nil // not possible for what came as JSON; an empty file has no policy
 	}
 	name := UnitName(o.GetName())
-	return source.Unit{Name: name, Files: []policies.File{{Name: name + ".yaml", Data: data}}}
+	return source.Unit{Name: name, Files: []policies.File{{Name: name, Data: data, Object: true}}}
 }
 
 // policyOf is what the status calls the policy: the library's id, or inline.

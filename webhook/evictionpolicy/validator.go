@@ -144,7 +144,7 @@ func refusal(u source.Unit, ps policies.Problems) admission.Response {
 	findings, _ := findingsOf(u, ps)
 	causes := make([]metav1.StatusCause, len(findings))
 	for i, f := range findings {
-		causes[i] = metav1.StatusCause{Type: metav1.CauseTypeFieldValueInvalid, Field: f.field, Message: f.detail()}
+		causes[i] = metav1.StatusCause{Type: metav1.CauseTypeFieldValueInvalid, Field: f.Path, Message: f.Detail()}
 	}
 	return admission.Response{AdmissionResponse: admissionv1.AdmissionResponse{Result: &metav1.Status{
 		Status:  metav1.StatusFailure,
@@ -161,7 +161,7 @@ func warnings(u source.Unit, ps policies.Problems) []string {
 		if i == maxWarnings {
 			return append(list, fmt.Sprintf("and %d more", len(ps)-i))
 		}
-		list = append(list, cut(findingOf(u, p).String(), maxWarning))
+		list = append(list, cut(findingOf(u, p).AtField(), maxWarning))
 	}
 	return list
 }

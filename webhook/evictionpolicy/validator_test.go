@@ -116,6 +116,26 @@ func TestWhatTheValidatorAnswers(t *testing.T) {
 	}
 }
 
+// kubectl prints the causes: the field, and then where in it.
+func TestTheCausesOfARefusal(t *testing.T) {
+	h := (&Validator{Check: func(_ context.Context, u source.Unit) (check.Findings, error) {
+		return check.Findings{Problems: append(compile(u), policies.Problem{File: "EvictionPolicy/y", Path: "spec.rego", InnerRow: 1, InnerCol: 1, Message: "policy eviction.a is defined in EvictionPolicy/x spec.rego, too"})}, nil
+	}, Log: quiet()}).Handler()
+	got := ask(t, t.Context(), h, evp(t, "x", broken)).Result
+	const conflict = "EvictionPolicy/y spec.rego:1:1: policy eviction.a is defined in EvictionPolicy/x spec.rego, too"
+	want := &metav1.Status{
+		Status: metav1.StatusFailure, Code: 422, Reason: metav1.StatusReasonInvalid,
+		Message: `EvictionPolicy "x" is invalid: spec.rego:2:15: there is no function nope` + "\nspec: " + conflict,
+		Details: &metav1.StatusDetails{Group: "evictgate.dev", Kind: "EvictionPolicy", Name: "x", Causes: []metav1.StatusCause{
+			{Type: metav1.CauseTypeFieldValueInvalid, Field: "spec.rego", Message: "2:15: there is no function nope"},
+			{Type: metav1.CauseTypeFieldValueInvalid, Field: "spec", Message: conflict},
+		}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 // beyond is an error of policies that could not be compiled to an end.
 type beyond string
 

@@ -28,9 +28,9 @@ type bound struct {
 	says string
 }
 
-// call is one call of a builtin under its budget.
+// call is one call of a builtin under the allowance of its evaluation.
 type call struct {
-	*Budget
+	*Allowance
 	name     string
 	operands []*ast.Term
 	// size is that of the operands, when they were walked.
@@ -48,7 +48,7 @@ var limitBuiltins = sync.OnceFunc(func() {
 			continue
 		}
 		own := *declared
-		own.CanSkipBctx = false // the budget is in it
+		own.CanSkipBctx = false // the allowance is in it
 		ast.BuiltinMap[name] = &own
 		topdown.RegisterBuiltinFunc(name, limited(name, bounds[name], f))
 	}
@@ -62,7 +62,7 @@ func limited(name string, of bound, f topdown.BuiltinFunc) topdown.BuiltinFunc {
 	}
 	arity := ast.BuiltinMap[name].Decl.Arity()
 	return func(bctx topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.Term) error) error {
-		c := call{Budget: budgetOf(bctx), name: name, operands: operands}
+		c := call{Allowance: allowanceOf(bctx), name: name, operands: operands}
 		if len(operands) > arity {
 			c.operands = operands[:arity] // the last one takes the result
 		}
@@ -82,13 +82,13 @@ func limited(name string, of bound, f topdown.BuiltinFunc) topdown.BuiltinFunc {
 	}
 }
 
-// budgetOf is the budget of the evaluation. OPA's tester has a Cancel of its own, so each call in a test has
-// a whole budget.
-func budgetOf(bctx topdown.BuiltinContext) *Budget {
-	if b, ok := bctx.Cancel.(*Budget); ok {
-		return b
+// allowanceOf is the allowance of the evaluation. OPA's tester has a Cancel of its own, so each call in a test
+// has a whole one.
+func allowanceOf(bctx topdown.BuiltinContext) *Allowance {
+	if a, ok := bctx.Cancel.(*Allowance); ok {
+		return a
 	}
-	return NewBudget(context.Background(), DefaultPolicySteps, 1)
+	return NewAllowance(context.Background(), DefaultPolicySteps, 1)
 }
 
 // halt ends the evaluation at once: a builtin's own error does not.

@@ -15,8 +15,8 @@ type RuleCache struct {
 	constants *RuleValues
 	// frames are the values, and those below each `with` modifier under way.
 	frames []RuleValues
-	// budget bounds the values that are kept; nil for no bound.
-	budget *Budget
+	// allowance bounds the values that are kept; nil for no bound.
+	allowance *Allowance
 }
 
 // manyValues is from how many values on the tree finds them faster.
@@ -34,10 +34,10 @@ type ruleValue struct {
 	term *ast.Term
 }
 
-// NewRuleCache begins with values that other evaluations share, nil when there are none, and charges a budget for
+// NewRuleCache begins with values that other evaluations share, nil when there are none, and charges an allowance for
 // what it keeps, nil for no bound.
-func NewRuleCache(constants *RuleValues, b *Budget) *RuleCache {
-	return &RuleCache{constants: constants, frames: make([]RuleValues, 1, 2), budget: b}
+func NewRuleCache(constants *RuleValues, a *Allowance) *RuleCache {
+	return &RuleCache{constants: constants, frames: make([]RuleValues, 1, 2), allowance: a}
 }
 
 // Values are those that hold outside of every `with`.
@@ -61,8 +61,8 @@ func (c *RuleCache) Get(ref ast.Ref) (term *ast.Term, undefined bool) {
 
 // Put keeps the value of a rule; nil when it is undefined.
 func (c *RuleCache) Put(ref ast.Ref, term *ast.Term) {
-	if c.budget != nil && term != nil {
-		c.budget.value(term.Value)
+	if c.allowance != nil && term != nil {
+		c.allowance.value(term.Value)
 	}
 	c.top().put(ref, term)
 }

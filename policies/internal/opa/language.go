@@ -13,13 +13,13 @@ import (
 
 // Language is Rego with the builtins that policies may use, over one input.
 type Language struct {
-	// input makes the schema of the input; known is made once, to be read only: making it takes long.
-	input, known func() map[string]any
+	// known is the schema of the input. It is made once, since that takes long, and is only read: OPA reads a copy.
+	known func() map[string]any
 }
 
 // NewLanguage is Rego over an input of that schema.
 func NewLanguage(input func() map[string]any) *Language {
-	return &Language{input: input, known: sync.OnceValue(input)}
+	return &Language{known: sync.OnceValue(input)}
 }
 
 // Parse parses a module that is within the limits, and holds it to the shape of a policy or of a helper. Of a module
@@ -55,7 +55,7 @@ func (l *Language) Read(f rego.File) (*ast.Module, rego.Problems) {
 // Compiler is a compiler with the settings of the server.
 func (l *Language) Compiler() *ast.Compiler {
 	schemas := ast.NewSchemaSet()
-	schemas.Put(ast.SchemaRootRef, l.input())
+	schemas.Put(ast.SchemaRootRef, l.known())
 	return ast.NewCompiler().
 		WithCapabilities(limits.Capabilities()).
 		WithStrict(true).

@@ -44,7 +44,7 @@ func (s *Severity) UnmarshalText(text []byte) error {
 type Problem struct {
 	Severity Severity `json:"severity"`
 	File     string   `json:"file"`
-	// Row and Col count from 1; 0 means that the whole file, or the whole line, is meant.
+	// Row and Col count from 1; 0 means that the whole file, or the whole line, is meant. An object of a cluster has none.
 	Row int `json:"row"`
 	Col int `json:"col"`
 	// Path is the field of an EvictionPolicy, for example spec.parameters.min_ready or spec.rego; empty
@@ -57,31 +57,65 @@ type Problem struct {
 	Message  string `json:"message"`
 }
 
-// String is file:row:col: message, as compilers print it.
+// String is file:row:col: message, as compilers print it. An object of a cluster has no lines: its problem is told by
+// field, for example "EvictionPolicy/freeze spec.rego:3:15: message".
 func (p Problem) String() string {
-	place, message := p.File, p.Message
+	if p.Row == 0 && p.Path != "" {
+		return p.File + " " + p.AtField()
+	}
+	place := p.File
 	if p.Row > 0 {
 		place += fmt.Sprintf(":%d", p.Row)
 	}
 	if p.Row > 0 && p.Col > 0 {
 		place += fmt.Sprintf(":%d", p.Col)
 	}
-	if p.Severity == SeverityWarning {
-		message = "warning: " + message
-	}
-	return place + ": " + message
+	return place + ": " + p.said(p.Message)
 }
 
 // AtField is the problem as a reader of the object sees it, by field instead of by file, for example
 // "spec.rego:3:15: message".
 func (p Problem) AtField() string {
-	switch {
-	case p.Path == "":
+	if p.Path == "" {
 		return p.Message
-	case p.InnerRow > 0:
-		return Problem{File: p.Path, Row: p.InnerRow, Col: p.InnerCol, Severity: p.Severity, Message: p.Message}.String()
 	}
-	return Problem{File: p.Path, Severity: p.Severity, Message: p.Message}.String()
+	if p.InnerRow > 0 {
+		return p.Path + ":" + p.Detail()
+	}
+	return p.Path + ": " + p.Detail()
+}
+
+// Detail is what AtField says beside the field, for example "3:15: message". A message that begins with the field is
+// told without it.
+func (p Problem) Detail() string {
+	inner := p.inner()
+	message := p.Message
+	for _, begin := range []string{p.Path + ":" + inner + " ", p.Path + ": ", p.Path + " "} {
+		message = strings.TrimPrefix(message, begin)
+	}
+	if inner == "" {
+		return p.said(message)
+	}
+	return inner + " " + p.said(message)
+}
+
+// inner is the place within the field, as far as it is known: "3:15:", "3:" or nothing.
+func (p Problem) inner() string {
+	switch {
+	case p.InnerRow > 0 && p.InnerCol > 0:
+		return fmt.Sprintf("%d:%d:", p.InnerRow, p.InnerCol)
+	case p.InnerRow > 0:
+		return fmt.Sprintf("%d:", p.InnerRow)
+	}
+	return ""
+}
+
+// said is a message with its severity.
+func (p Problem) said(message string) string {
+	if p.Severity == SeverityWarning {
+		return "warning: " + message
+	}
+	return message
 }
 
 // Problems is the error of a set that cannot be used; it lists everything found, not the first.

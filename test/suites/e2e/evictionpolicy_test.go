@@ -553,13 +553,13 @@ func testConflict(t *testing.T, plane *kube.ControlPlane, s *policyServer) {
 	awaitPolicy(t, plane, "first", "ready", isReady)
 	time.Sleep(time.Second) // the older has precedence, by the second
 	second := inline("another", fmt.Sprintf(keep, "same", "deny", "b"))
-	if _, stderr, err := apply(t.Context(), plane, second); err == nil || !strings.Contains(stderr, `The EvictionPolicy "another" is invalid: spec.rego: 1:1: policy eviction.same is defined in EvictionPolicy/first.yaml`) {
+	if _, stderr, err := apply(t.Context(), plane, second); err == nil || !strings.Contains(stderr, `The EvictionPolicy "another" is invalid: spec.rego: 1:1: policy eviction.same is defined in EvictionPolicy/first spec.rego, too`) {
 		t.Errorf("%v: %s", err, stderr)
 	}
 	unregister(t, plane)
 	mustApply(t, plane, second)
 	c := ready(awaitPolicy(t, plane, "another", "found in conflict", isBroken))
-	if c.Reason != v1alpha1.ReasonConflict || !strings.Contains(c.Message, "policy eviction.same is defined in EvictionPolicy/first.yaml") {
+	if c.Reason != v1alpha1.ReasonConflict || !strings.Contains(c.Message, "policy eviction.same is defined in EvictionPolicy/first spec.rego, too") {
 		t.Errorf("condition %+v", c)
 	}
 	if !isReady(stored(t, plane, "first")) {
@@ -798,7 +798,7 @@ func TestReplicasOfAPolicysStatus(t *testing.T) {
 	t.Run("replicas that judge differently do not fight", func(t *testing.T) {
 		clearAll(t, plane)
 		mustApply(t, plane, bound("judged", "library: freeze_window"))
-		before := judgeAs(t, plane, often, "old", policies.Problem{File: "EvictionPolicy/judged.yaml", Path: "spec.library", Message: "not in this version"})
+		before := judgeAs(t, plane, often, "old", policies.Problem{File: "EvictionPolicy/judged", Path: "spec.library", Message: "not in this version"})
 		c := ready(awaitPolicy(t, plane, "judged", "found broken", isBroken))
 		if want := "spec.library: not in this version\nits last good version goes on serving"; c.Message != want {
 			t.Errorf("message %q", c.Message)

@@ -133,5 +133,5 @@ func (l *lines) passOver(err error) bool {
 
 // skipped counts the lines that should be records.
 func (l *lines) skipped() string {
-	return fmt.Sprintf("%s: %d %s skipped that should be %s", l.name, l.malformed, output.Plural("line", l.malformed), output.Plural("record", l.malformed))
+	return fmt.Sprintf("%s: %d %s skipped that should be %s", l.name, l.malformed, output.Plural("line", l.malformed), output.OneOrMany("a record", "records", l.malformed))
 }

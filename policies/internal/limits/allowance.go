@@ -59,10 +59,10 @@ const (
 	StoppedAfter = "stopped after "
 )
 
-// Budget stops the evaluation of one policy when it has done too much, or the review has no time left. OPA
-// asks it at every step, in the goroutine of the evaluation: it is its topdown.Cancel. The builtins find it
-// there, and charge what they do. It is not safe for concurrent use.
-type Budget struct {
+// Allowance is what the evaluation of one policy may do. It stops it when that is used up, or the review has no
+// time left. OPA asks it at every step, in the goroutine of the evaluation: it is its topdown.Cancel. The builtins
+// find it there, and charge what they do. It is not safe for concurrent use.
+type Allowance struct {
 	// Ctx is the review's.
 	Ctx context.Context
 	// steps are how many there were; left those to come, and made the bytes that builtins may still make.
@@ -85,61 +85,61 @@ const maxTime = time.Minute
 // looksPerClock is how many steps are taken between two looks at the review's time.
 const looksPerClock = 32
 
-// NewBudget is the budget of one evaluation: so many steps, each of which counts its weight.
-func NewBudget(ctx context.Context, steps, weight int) *Budget {
-	return &Budget{Ctx: ctx, steps: steps, left: steps, made: maxMade, weight: max(1, weight), began: time.Now()}
+// NewAllowance is the allowance of one evaluation: so many steps, each of which counts its weight.
+func NewAllowance(ctx context.Context, steps, weight int) *Allowance {
+	return &Allowance{Ctx: ctx, steps: steps, left: steps, made: maxMade, weight: max(1, weight), began: time.Now()}
 }
 
 // Cancel is part of topdown.Cancel.
-func (b *Budget) Cancel() { b.Over = true }
+func (a *Allowance) Cancel() { a.Over = true }
 
 // Cancelled counts a step, and reports whether there are none left.
-func (b *Budget) Cancelled() bool {
-	if b.left -= b.weight; b.left < 0 && !b.Over {
-		b.Stop(b.outOfSteps())
+func (a *Allowance) Cancelled() bool {
+	if a.left -= a.weight; a.left < 0 && !a.Over {
+		a.Stop(a.outOfSteps())
 	}
-	if b.looks++; b.looks%looksPerClock == 1 {
-		b.Over = b.Over || b.Ctx.Err() != nil
-		if b.looks%(looksPerClock*looksPerClock) == 1 && !b.Over && time.Since(b.began) > maxTime {
-			b.Stop(errors.New(TooSlow))
+	if a.looks++; a.looks%looksPerClock == 1 {
+		a.Over = a.Over || a.Ctx.Err() != nil
+		if a.looks%(looksPerClock*looksPerClock) == 1 && !a.Over && time.Since(a.began) > maxTime {
+			a.Stop(errors.New(TooSlow))
 		}
 	}
-	return b.Over
+	return a.Over
 }
 
 // Stop ends the evaluation at its next step, and says why.
-func (b *Budget) Stop(why error) {
-	if b.Over = true; b.Why == nil {
-		b.Why = why
+func (a *Allowance) Stop(why error) {
+	if a.Over = true; a.Why == nil {
+		a.Why = why
 	}
 }
 
 // spend charges a builtin's work, in steps.
-func (b *Budget) spend(steps int) error {
-	if b.left -= steps; b.left < 0 {
-		b.Stop(b.outOfSteps())
-		return b.Why
+func (a *Allowance) spend(steps int) error {
+	if a.left -= steps; a.left < 0 {
+		a.Stop(a.outOfSteps())
+		return a.Why
 	}
 	return nil
 }
 
 // make charges what a builtin makes, in bytes.
-func (b *Budget) make(bytes int) error {
-	if b.made -= bytes; b.made < 0 {
-		b.Stop(fmt.Errorf("the functions of this policy make more than %s in one evaluation, which is the limit; make shorter texts and lists", rego.SizeText(maxMade)))
-		return b.Why
+func (a *Allowance) make(bytes int) error {
+	if a.made -= bytes; a.made < 0 {
+		a.Stop(fmt.Errorf("the functions of this policy make more than %s in one evaluation, which is the limit; make shorter texts and lists", rego.SizeText(maxMade)))
+		return a.Why
 	}
-	return b.spend(bytes / bytesPerStep)
+	return a.spend(bytes / bytesPerStep)
 }
 
-func (b *Budget) outOfSteps() error {
-	return fmt.Errorf("%s%d steps, which is the limit of one policy; let it look at less, or give policies more by --policy-steps", StoppedAfter, b.steps)
+func (a *Allowance) outOfSteps() error {
+	return fmt.Errorf("%s%d steps, which is the limit of one policy; let it look at less, or give policies more by --policy-steps", StoppedAfter, a.steps)
 }
 
 // Explained is what a person is told of an error that ended an evaluation: the limit that was met, when one
 // was, with the place where it was, and else OPA's error.
-func (b *Budget) Explained(file string, err error) error {
-	if !topdown.IsCancel(err) && b.Why == nil {
+func (a *Allowance) Explained(file string, err error) error {
+	if !topdown.IsCancel(err) && a.Why == nil {
 		return Describe(err)
 	}
 	place := file
@@ -147,27 +147,27 @@ func (b *Budget) Explained(file string, err error) error {
 	switch {
 	case errors.As(err, &e) && e.Location != nil:
 		place = e.Location.String()
-	case b.at != nil:
-		place = fmt.Sprintf("%s:%d:%d", b.at.File, b.at.Row, b.at.Col)
+	case a.at != nil:
+		place = fmt.Sprintf("%s:%d:%d", a.at.File, a.at.Row, a.at.Col)
 	}
-	if b.Why != nil {
-		return fmt.Errorf("%s: %w", place, b.Why)
+	if a.Why != nil {
+		return fmt.Errorf("%s: %w", place, a.Why)
 	}
 	return fmt.Errorf("%s: %s", place, NotInTime)
 }
 
 // value charges a value that is kept: that of a rule. It bounds how many values it holds, since lists that
 // hold each other many times take little memory, but no end of time to compare or to print.
-func (b *Budget) value(v ast.Value) {
+func (a *Allowance) value(v ast.Value) {
 	if isScalar(v) {
 		return
 	}
 	m := Measure{Most: MaxNodes}
 	if err := m.Add(v); err != nil {
-		b.Stop(fmt.Errorf("the value of a rule %w", err))
+		a.Stop(fmt.Errorf("the value of a rule %w", err))
 		return
 	}
-	_ = b.spend(m.steps()) // it is told at the next step
+	_ = a.spend(m.steps()) // it is told at the next step
 }
 
 func isScalar(v ast.Value) bool {
