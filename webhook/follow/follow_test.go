@@ -255,7 +255,8 @@ func TestAStoreIsToldOfPods(t *testing.T) {
 	}
 	refusal(f, pod("evicted"))
 	refusal(f, pod("goes"))
-	w.run(w.informed, f.Queue, f.Settler)
+	w.run(w.informed, f.Settler)
+	t.Cleanup(func() { f.Queue.Close(context.WithoutCancel(t.Context())) })
 	w.until("a pod of before the start", func() bool { return !to.of("went-before").Gone.IsZero() })
 	w.put(pod("evicted", evicted))
 	w.until("an eviction", func() bool { return to.of("evicted").EvictedByAPI })
