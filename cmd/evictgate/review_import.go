@@ -30,8 +30,10 @@ type importFlags struct {
 }
 
 var importLong = `Import reads the audit log of kube-apiserver (JSON lines of audit.k8s.io/v1) and decision records as serve
-prints them, from files, gzipped or not, or from stdin with -. Both may be in one file, and importing one
-twice changes nothing. It keeps how the API server answered each eviction and each deletion of a pod, and
+prints them, from files or from stdin with -, as they are or in whatever carries logs: with prefixes, in
+the JSON of clouds and collectors, in lines of container runtimes, gzipped (docs/platforms.md). Both may be
+in one file, and importing one twice changes nothing. A line that may hold one of them and cannot be read is
+told; nothing is called complete then. It keeps how the API server answered each eviction and each deletion of a pod, and
 then compares: every decision must have its answer, and every answer that names a decision must find it, over
 the time that both cover. Evictions that never passed evictgate, or that failed open, are listed. A decision
 whose answer came after the end of the log counts as missing until the next log is imported.

@@ -27,7 +27,7 @@ type recordSource struct {
 
 func (s *recordSource) add(flags *pflag.FlagSet) {
 	flags.StringVar(&s.store, "store", "", "look into this store: sqlite:FILE, or postgres://USER@HOST/DATABASE; default: "+defaultStore)
-	flags.StringSliceVar(&s.from, "from", nil, "look into these files instead of a store: records as serve prints them, also gzipped or in the output of kubectl logs; - is stdin")
+	flags.StringSliceVar(&s.from, "from", nil, "look into these files instead of a store: records as serve prints them, in whatever carries logs (docs/platforms.md); - is stdin")
 }
 
 // open opens the store for reading, or reads the files into one in memory. The caller closes it.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/evictgate/evictgate/webhook/internal/logfile"
 	"github.com/evictgate/evictgate/webhook/record"
 )
 
@@ -62,16 +63,18 @@ type Entry struct {
 	Err error
 }
 
-// Reader finds answers and records in a stream of JSON lines, which may be compressed with gzip.
+// Reader finds answers and records in a log; logfile says in what forms.
 type Reader struct {
 	// Counts is of what Next has passed.
 	Counts Counts
-	// Progress, if it is set, is called every 10,000 lines.
+	// Progress, if it is set, is called about every 10,000 lines.
 	Progress func(Counts)
 
 	parser *Parser
 	raw    *counting
-	lines  *record.Lines
+	lines  *logfile.Reader
+	// line is the number of the line that is read.
+	line int64
 	// last holds the last audit event, for its time.
 	last []byte
 	// queued[next:] waits to be returned.
@@ -95,7 +98,7 @@ func (c *counting) Read(p []byte) (int, error) {
 // NewReader begins to read.
 func NewReader(in io.Reader, p *Parser) (*Reader, error) {
 	raw := &counting{Reader: in}
-	lines, err := record.NewLines(raw)
+	lines, err := logfile.New(raw)
 	if err != nil {
 		return nil, err
 	}
@@ -126,48 +129,45 @@ func (r *Reader) Next() (Entry, error) {
 func (r *Reader) advance() error {
 	line, err := r.lines.Next()
 	r.Counts.Bytes = r.raw.n
-	switch {
-	case err == nil:
-		r.count()
-		r.take(bytes.TrimSpace(line))
-	case errors.Is(err, record.ErrLong):
-		r.count()
-		r.Counts.TooLong++
-		r.queue(Entry{Err: record.ErrLong})
-	default:
+	r.count()
+	if err != nil {
 		return err
+	}
+	r.line = int64(line.Number)
+	switch {
+	case errors.Is(line.Err, logfile.ErrLong):
+		r.Counts.TooLong++
+		r.queue(Entry{Err: line.Err})
+	case line.Err != nil:
+		r.malformed(line.Err)
+	case line.Kind == logfile.Known:
+		r.event(line.Text)
+	case line.Kind == logfile.Object:
+		r.unknown(line.Text)
+	default:
+		r.Counts.Other++
 	}
 	return nil
 }
 
+// progressEvery is after how many lines progress is told.
+const progressEvery = 10_000
+
 func (r *Reader) count() {
-	r.Counts.Lines++
-	if r.Progress != nil && r.Counts.Lines%10_000 == 0 {
+	before := r.Counts.Lines
+	r.Counts.Lines = int64(r.lines.Lines())
+	if r.Progress != nil && r.Counts.Lines/progressEvery != before/progressEvery {
 		r.Progress(r.Counts)
 	}
 }
 
-// take sorts a line. What begins or ends as a JSON object and does not do both was torn; text that does
-// neither is the log of a program.
-func (r *Reader) take(line []byte) {
-	line = unprefixed(line)
-	opens, closes := bytes.HasPrefix(line, []byte("{")), bytes.HasSuffix(line, []byte("}"))
-	switch {
-	case opens != closes && len(line) > 0:
-		r.malformed(errors.New("the line is torn: no whole JSON object"))
-	case !opens:
-		r.Counts.Other++
-	default:
-		r.event(line)
+// unknown reads an object that does not say what it is. What may concern us is not passed over.
+func (r *Reader) unknown(object []byte) {
+	before := r.Counts.Other
+	if r.event(object); r.Counts.Other > before && logfile.Suspicious(object) {
+		r.Counts.Other = before
+		r.malformed(logfile.ErrUnknown)
 	}
-}
-
-// unprefixed takes off what kubectl logs --prefix or --timestamps puts before a record.
-func unprefixed(line []byte) []byte {
-	if start := bytes.IndexByte(line, '{'); start > 0 && bytes.Contains(line, recordMark) {
-		return line[start:]
-	}
-	return line
 }
 
 func (r *Reader) event(line []byte) {
@@ -225,7 +225,7 @@ func (r *Reader) malformed(err error) {
 }
 
 func (r *Reader) queue(e Entry) {
-	e.Line = r.Counts.Lines
+	e.Line = r.line
 	r.queued = append(r.queued, e)
 }
 

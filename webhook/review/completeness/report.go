@@ -61,8 +61,14 @@ func (r Report) NotSeen() int {
 	return r.Completeness.Passages[record.FailedOpen] + r.Completeness.Passages[record.Unseen]
 }
 
-// Found reports whether an eviction did not pass us, or something has no counterpart.
-func (r Report) Found() bool { return r.NotSeen() > 0 || !r.Completeness.Complete() }
+// Unread counts the lines that may hold something and could not be read.
+func (r Report) Unread() int64 { return r.Read.Malformed + r.Read.TooLong }
+
+// Found reports whether an eviction did not pass us, something has no counterpart, or something was not read, so that nobody
+// knows.
+func (r Report) Found() bool {
+	return r.NotSeen() > 0 || !r.Completeness.Complete() || r.Unread() > 0
+}
 
 // Store is what an import needs of a store.
 type Store interface {

@@ -42,7 +42,7 @@ const (
 	torn   = `{"record_version":1,"decision_id":"x` + "\n"
 	newer  = `{"record_version":9,"decision_id":"x"}` + "\n"
 	log    = "level=INFO msg=serving\n"
-	noJSON = "unexpected end of JSON input"
+	noJSON = "the line is torn: no whole JSON object"
 )
 
 // notes are what a user is told.
@@ -96,6 +96,8 @@ var lineCases = map[string]struct {
 	ids   []string
 	// loaded is told when the file is loaded as a whole, streamed when it is read as a stream.
 	loaded, streamed []string
+	// err ends the loading of a file as a whole.
+	err string
 }{
 	"records alone":    {lines: []string{line("a"), line("b")}, ids: []string{"a", "b"}},
 	"records in a log": {lines: []string{log, line("a"), log, log, line("b")}, ids: []string{"a", "b"}},
@@ -110,12 +112,13 @@ var lineCases = map[string]struct {
 			"records:1: skipped: record version 9; this evictgate reads version 1", "records:3: skipped: record version 9; this evictgate reads version 1",
 			"records: 2 lines skipped that should be records, 0 read",
 		},
+		err: "read records: no record of a decision in 3 lines of ",
 		streamed: []string{
 			"records:1: skipped: record version 9; this evictgate reads version 1", "records:3: skipped: record version 9; this evictgate reads version 1",
 			"records: 2 lines skipped that should be records",
 		},
 	},
-	"no record at all": {lines: []string{log}, loaded: []string{"records: no record of a decision in 1 line"}},
+	"no record at all": {lines: []string{log}, err: "read records: no record of a decision in 1 line of "},
 	"nothing":          {loaded: []string{"records: no record of a decision in 0 lines"}},
 	"so many torn lines that not each is told": {
 		lines: append(many(maxTold+2, torn), line("a")), ids: []string{"a"},
@@ -158,8 +161,9 @@ func TestFilesAreLoaded(t *testing.T) {
 			for what, text := range map[string]string{"plain": strings.Join(tt.lines, ""), "compressed": zipped(t, strings.Join(tt.lines, ""))} {
 				var to adder
 				var n notes
-				if err := Load(t.Context(), &to, []string{in(t, text)}, n.note); err != nil {
-					t.Fatal(err)
+				file := in(t, text)
+				if err := Load(t.Context(), &to, []string{file}, n.note); (err == nil) != (tt.err == "") || (err != nil && err.Error() != tt.err+file) {
+					t.Errorf("%s: %v", what, err)
 				}
 				if diff := cmp.Diff(tt.ids, to.ids); diff != "" {
 					t.Errorf("%s: records -want +got:\n%s", what, diff)

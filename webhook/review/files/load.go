@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/evictgate/evictgate/policies/output"
 	"github.com/evictgate/evictgate/webhook/record"
@@ -41,8 +42,10 @@ func Store(ctx context.Context, names []string, note Note) (*store.Store, error)
 	return loaded, nil
 }
 
-// Load reads files of records into a store, one after the other; - is stdin.
+// Load reads files of records into a store, one after the other; - is stdin. It is an error when there are lines and not one
+// record in all of them: an empty list would be an answer.
 func Load(ctx context.Context, to Adder, names []string, note Note) error {
+	records, others := 0, 0
 	for _, name := range names {
 		file := os.Stdin
 		if name != "-" {
@@ -59,7 +62,11 @@ func Load(ctx context.Context, to Adder, names []string, note Note) error {
 		if err != nil {
 			return fmt.Errorf("read records: %s: %w", name, err)
 		}
-		l.tell()
+		l.tell(len(names) > 1)
+		records, others = records+l.records, others+l.malformed+l.others
+	}
+	if records == 0 && others > 0 {
+		return fmt.Errorf("read records: no record of a decision in %d %s of %s", others, output.Plural("line", others), strings.Join(names, ", "))
 	}
 	return nil
 }
@@ -95,12 +102,12 @@ func (l *loader) load(ctx context.Context, file io.Reader) error {
 	return err
 }
 
-// tell says what is wrong with a file as a whole.
-func (l *loader) tell() {
+// tell says what is wrong with a file as a whole, one of others perhaps, which may hold more.
+func (l *loader) tell(others bool) {
 	if l.malformed > 0 {
 		l.note("%s, %d read", l.skipped(), l.records)
 	}
-	if l.records == 0 && l.malformed == 0 {
+	if l.records == 0 && l.malformed == 0 && (others || l.others == 0) {
 		l.note("%s: no record of a decision in %d %s", l.name, l.others, output.Plural("line", l.others))
 	}
 }

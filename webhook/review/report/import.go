@@ -116,7 +116,9 @@ func (p printer) passages(r completeness.Report) error {
 		}
 	}
 	if len(rows) == 0 {
-		p.Say(0, "The audit log has no eviction.")
+		if r.Unread() == 0 {
+			p.Say(0, "The audit log has no eviction.")
+		}
 		return nil
 	}
 	p.Printf("\n")
@@ -182,6 +184,9 @@ func (p printer) compared(in date, r completeness.Report) error {
 	switch {
 	case done.Until.IsZero():
 		p.Say(0, "Nothing to compare: %s.", nothingCompared(r.Covered))
+	case done.Complete() && r.Unread() > 0:
+		p.Say(0, "Not known to be complete %s: each of %d decisions that were read has its answer, and each of %d answers its decision, but %d %s could not be read.",
+			in.between(done.Since, done.Until), done.Decisions, done.Answers, r.Unread(), output.Plural("line", int(r.Unread())))
 	case done.Complete():
 		p.Say(0, "Complete %s: each of %d decisions has its answer, and each of %d answers its decision.", in.between(done.Since, done.Until), done.Decisions, done.Answers)
 	default:
