@@ -27,6 +27,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/version"
 	"k8s.io/client-go/rest"
 	"pgregory.net/rapid"
 
@@ -63,6 +64,11 @@ func TestPredictAnswersAsTheAPIServerDoes(t *testing.T) {
 	if err := flag.Set("rapid.checks", strconv.Itoa((*cases+workers-1)/workers)); err != nil {
 		t.Fatal(err)
 	}
+	server, err := plane.Client.Discovery().ServerVersion()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ofOlder := version.MustParseGeneric(server.GitVersion).LessThan(causesSince)
 	tally := &tally{}
 	stop := tally.report()
 	start := time.Now()
@@ -74,7 +80,7 @@ func TestPredictAnswersAsTheAPIServerDoes(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				w := &worker{plane: plane, client: client, namespace: namespace, tally: tally}
+				w := &worker{plane: plane, client: client, namespace: namespace, tally: tally, ofOlder: ofOlder}
 				rapid.Check(t, func(t *rapid.T) { w.try(t, drawScenario(t)) })
 			})
 		}
@@ -128,8 +134,14 @@ type worker struct {
 	client    *http.Client
 	namespace string
 	tally     *tally
-	count     int
+	// ofOlder says that the API server words the causes of a refusal in another way than ours.
+	ofOlder bool
+	count   int
 }
+
+// causesSince has the sentences of budget.Predict. 1.34 says that a budget needs so many pods and has so many whatever holds
+// it, and nothing of one whose number is negative or that has too many evictions under way.
+var causesSince = version.MustParseGeneric("1.37")
 
 // try makes a scenario on the API server, posts the Eviction and compares.
 func (w *worker) try(t *rapid.T, s scenario) {
@@ -144,6 +156,9 @@ func (w *worker) try(t *rapid.T, s scenario) {
 	}, pod, budgets)
 	w.tally.add(got.Code)
 	want.Case = ""
+	if w.ofOlder {
+		want.Causes, got.Causes = nil, nil
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		scene, _ := json.Marshal(s)
 		t.Fatalf("prediction differs from the API server's answer (-predicted +answered):\n%s\nscenario: %s", diff, scene)
