@@ -9,7 +9,6 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/evictgate/evictgate/test/harness/gate"
-	findings "github.com/evictgate/evictgate/webhook/install/doctor"
 )
 
 // as writes the administrator's kubeconfig for another user.
@@ -54,7 +53,7 @@ func TestTheRoleSuffices(t *testing.T) {
 	applied(t, roles)
 	kubectl(t, "create", "clusterrolebinding", "evictgate-doctor", "--clusterrole=evictgate-doctor", "--user=operator")
 	kubectl(t, "-n", namespace, "create", "rolebinding", "evictgate-doctor", "--role=evictgate-doctor", "--user=operator")
-	r = settledAs(t, kubeconfig)
+	r = settled(t, "gate", ok, "", "--kubeconfig", kubeconfig) // until the rights of a user are known everywhere
 	r.wants(t, "certificate.secret", notChecked, "no permission: ")
 	if r.code != 0 || r.NotChecked != 1 {
 		t.Errorf("exit %d under the roles:\n%s", r.code, r)
@@ -128,11 +127,4 @@ func TestAnInstallationOutsideTheCluster(t *testing.T) {
 	if err := g.Relaunch(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// settledAs asks until the rights of a user are known everywhere.
-func settledAs(t *testing.T, kubeconfig string) report {
-	t.Helper()
-	last, _ := until(t.Context(), t, func(r report) bool { return r.find("gate", findings.OK, "") != nil }, "--kubeconfig", kubeconfig)
-	return last
 }

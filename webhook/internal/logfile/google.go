@@ -2,6 +2,7 @@ package logfile
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"strings"
 	"time"
@@ -56,7 +57,7 @@ func googleEvent(object []byte) []byte {
 	parts := strings.Split(method, ".")
 	ref := googleRef(e.Payload.ResourceName)
 	event := map[string]any{
-		"kind": "Event", "apiVersion": "audit.k8s.io/v1", "stage": "ResponseComplete", "auditID": firstOf(e.Operation.ID, e.InsertID),
+		"kind": "Event", "apiVersion": "audit.k8s.io/v1", "stage": "ResponseComplete", "auditID": cmp.Or(e.Operation.ID, e.InsertID),
 		"verb": parts[len(parts)-1], "user": map[string]string{"username": e.Payload.Authentication.Principal}, "userAgent": e.Payload.Metadata.UserAgent,
 		"objectRef": ref, "stageTimestamp": e.Timestamp, "annotations": e.Labels, "responseStatus": e.status(),
 	}
@@ -101,11 +102,4 @@ func googleRef(name string) map[string]string {
 		}
 	}
 	return ref
-}
-
-func firstOf(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
